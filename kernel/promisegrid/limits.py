@@ -1,0 +1,98 @@
+"""Every bound of the kernel in one place, each with its reason.
+
+A queue, map, depth, size or wait that is not bounded here is a defect. Sizes are bytes, times are
+milliseconds unless the name says otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The bounds of one node. Hosts may hand in smaller ones; tests hand in tiny ones."""
+
+    # -- formats ---------------------------------------------------------------------------------
+    cbor_depth: int = 32
+    """Nesting of one item; deeper input is refused before it can cost a stack."""
+    block_bytes: int = 2 * 1024 * 1024
+    """One block: twice the 1 MiB leaf of our UnixFS profile, what public networks carry at most."""
+    frame_bytes: int = 2 * 1024 * 1024 + 64 * 1024
+    """One link frame: a block and its envelope."""
+    message_bytes: int = 1024 * 1024
+    """One signed message. Anything larger travels as blocks, by CID."""
+    text_chars: int = 1024
+    """A human-readable text from a peer (a reason, a name): one screen line, not a novel."""
+    dag_depth: int = 64
+    """Levels of a file or folder DAG followed for one path."""
+
+    # -- time ------------------------------------------------------------------------------------
+    clock_skew_ms: int = 60_000
+    """How far a sender's clock may differ from ours."""
+    message_life_ms: int = 24 * 3600 * 1000
+    """The longest lifetime (exp − now) of a message; the replay table need not remember longer."""
+    hello_ms: int = 10_000
+    """A peer that connects must have proved who it is by then."""
+    fetch_ms: int = 10_000
+    """How long peers may stay silent about a block we asked for."""
+    effect_ms: int = 120_000
+    """How long a host may take for one effect other than a run or a compile."""
+    call_ms: int = 10 * 60 * 1000
+    """How long an asker waits for a peer's reply when its budget names no time."""
+    prepare_ms: int = 180_000
+    """Compiling one module, everything included."""
+
+    # -- links -----------------------------------------------------------------------------------
+    links: int = 512
+    """Open links: each costs a queue and a socket."""
+    link_credit: int = 64
+    """Messages a peer may have unanswered on one link."""
+    link_bad_signatures: int = 8
+    """Bad signatures after which a link is closed: verification is what a stranger can make us pay."""
+    link_refusals_per_second: int = 32
+    """Unsigned refusals sent on one link; past that we are being probed and stay silent."""
+    link_verifies: int = 16
+    """Signatures of one link being verified at once."""
+    wants_per_link: int = 16
+    """Blocks asked of one peer and not yet here: with 1 MiB leaves, 16 MiB in flight."""
+    wants_served_per_link: int = 64
+    """Blocks one peer may ask of us at once."""
+    want_hops: int = 1
+    """A node asked for a block it lacks asks its own peers, once."""
+
+    # -- memory ----------------------------------------------------------------------------------
+    replay_entries: int = 65_536
+    """(iss, cti) pairs remembered until they expire; a full table refuses with `busy`."""
+    replay_reply_bytes: int = 16 * 1024 * 1024
+    """Reply bytes kept for repeats, in total."""
+    verdicts: int = 4096
+    """Remembered verdicts on exact bytes (membership promises, receipts)."""
+    invitations: int = 1024
+    """Open invitations."""
+
+    # -- running ---------------------------------------------------------------------------------
+    runs: int = 4
+    """Programs running at once; a host hands in what its machine can bear."""
+    runs_waiting: int = 256
+    """Tasks waiting for their turn, over all askers."""
+    code_bytes: int = 64 * 1024 * 1024
+    """One module."""
+    input_bytes: int = 256 * 1024 * 1024
+    """Standard input and the files of one task together."""
+    output_bytes: int = 256 * 1024 * 1024
+    """Standard output, error and changed files of one task together."""
+    memory_bytes: int = 1024 * 1024 * 1024
+    """Linear memory of one program, unless its budget says less."""
+    run_ms: int = 60_000
+    """Wall-clock time of one program, unless its budget says otherwise."""
+    run_ms_max: int = 3600 * 1000
+    """The longest wall-clock time a budget may ask for."""
+    tree_nodes: int = 65_536
+    """Files and folders of one task's tree."""
+    args: int = 1024
+    """Arguments of one call."""
+    args_bytes: int = 512 * 1024
+    """All arguments of one call, encoded."""
+    inline_bytes: int = 256 * 1024
+    """Result blocks sent along with a reply, to spare the asker a round trip."""
