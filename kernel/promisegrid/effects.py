@@ -1,0 +1,257 @@
+"""What the kernel asks of its host: effects, and how they are answered.
+
+The kernel does no I/O. Each of its entry points returns `list[tuple[ticket, Effect]]`; the host performs
+them in order. Ticket 0 needs no answer. Any other ticket is answered exactly once, by
+`kernel.answer(ticket, value, now_ms)`, where `value` is what the effect's docstring says under *Answer*, or
+a `Failure`. Answers may come in any order and at any later time; the kernel keeps the deadlines.
+
+A host may perform neighbouring effects of one list together (one store transaction, one gather of
+verifications), as long as a `Commit` is durable before it is answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from promisegrid.cid import Cid
+from promisegrid.wasm.module import ModuleInfo
+
+Table = Literal["blocks", "memo", "grid", "apps"]
+"""The store's tables, each a map from bytes to bytes ordered by key.
+
+- `blocks`: CID bytes → block bytes.
+- `memo`: task CID bytes + receipt CID bytes → executor's did:key (UTF-8).
+- `grid`: names → dag-cbor: genesis, members, invitations, settings.
+- `apps`: app CID bytes → dag-cbor of what was published here.
+"""
+TABLES: tuple[Table, ...] = ("blocks", "memo", "grid", "apps")
+
+Plain = str | int | bool | float | None
+Detail = Mapping[str, "Plain | list[Plain] | Mapping[str, Plain]"]
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """The base of all effects."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The answer of a host that could not do it: a code of `errors.CODES` and one sentence."""
+
+    code: str
+    text: str
+
+
+# -- told, not answered (ticket 0) -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Send(Effect):
+    """Send one frame on a link, whole and in order. A link that is gone swallows it."""
+
+    link: int
+    frame: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Close(Effect):
+    """Close a link after what was sent on it. The host still calls `disconnect` when it is down."""
+
+    link: int
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Notify(Effect):
+    """Something the owner may like to see. `kind`: peer, progress, receipt, message, grid.
+
+    The detail is JSON-able. `progress` has phase ("fetch", "compile", "run", "store"), done, total (or
+    null), and ask (the number of the ask it belongs to, or null), text.
+    """
+
+    kind: Literal["peer", "progress", "receipt", "message", "grid"]
+    detail: Detail
+
+
+@dataclass(frozen=True, slots=True)
+class Reply(Effect):
+    """The end of an ask: its value, or the error that ended it."""
+
+    ask: int
+    value: object = None
+    error: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel(Effect):
+    """Stop the `Run` or `Prepare` of that ticket. It is still answered: with `Failure("cancelled", …)`."""
+
+    ticket: int
+
+
+# -- store (answered) --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One change of the store; `value` None removes the key."""
+
+    table: Table
+    key: bytes
+    value: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Load(Effect):
+    """Read keys of one table. Answer: tuple[bytes | None, ...], in the order of `keys`."""
+
+    table: Table
+    keys: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Scan(Effect):
+    """Read a table in key order, at most `limit` rows with key > `after` that begin with `prefix`.
+
+    Answer: tuple[tuple[bytes, bytes], ...]; fewer than `limit` rows means the end.
+    """
+
+    table: Table
+    prefix: bytes
+    after: bytes
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Save(Effect):
+    """Write behind: losing it costs work, never truth. Answer: None, once it may be read back.
+
+    A full store answers `Failure("disk_full", …)`.
+    """
+
+    writes: tuple[Write, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Commit(Effect):
+    """Write all or nothing, durably. Answer: None, once it would survive a power cut.
+
+    A full store answers `Failure("disk_full", …)` and has changed nothing.
+    """
+
+    writes: tuple[Write, ...]
+
+
+# -- keys and hashes (answered) ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Sign(Effect):
+    """Sign with this node's key. Answer: 64 bytes, ES256's raw r‖s (s of either half; the kernel lowers it)."""
+
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Verify(Effect):
+    """Check a signature. Answer: bool. It never fails: a key or signature that cannot be read is False.
+
+    `alg` is COSE's: -7 ES256 (key: 65 bytes, uncompressed P-256 point; signature raw r‖s), -8 EdDSA
+    (key: 32 bytes, Ed25519), -37 PS256 (key: DER of RSAPublicKey).
+    """
+
+    alg: int
+    key: bytes
+    message: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Digest(Effect):
+    """SHA-256 of more bytes than the kernel likes to hash itself. Answer: 32 bytes."""
+
+    data: bytes
+
+
+# -- runtime (answered) ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What one run may cost. None leaves the choice to the node that runs it.
+
+    fuel: units of its meter; memory_bytes: linear memory; time_ms: wall clock of the run itself;
+    output_bytes: stdout, stderr and changed files together.
+    """
+
+    fuel: int | None = None
+    memory_bytes: int | None = None
+    time_ms: int | None = None
+    output_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare(Effect):
+    """Make a module ready to run. Answer: ModuleInfo, or None for "not in my cache, send the bytes".
+
+    With `data` None the host looks only into its cache of compiled modules. With bytes it validates them
+    with its engine, applies `wasm.inspect` and `wasm.guard`, compiles within bounds, caches, and answers the
+    ModuleInfo, or a Failure: not_wasm, invalid_wasm, bad_import, unsupported, too_complex, out_of_memory.
+    """
+
+    code: Cid
+    data: bytes | None
+    budget: Budget
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One call of one exported function of a prepared module, on a fresh instance.
+
+    - abi "command": call `_start`; `wasi` is the job blob of `job.py`; `params` is empty.
+    - abi "handle": call `alloc(len)`, write `params` there, call `handle(ptr, len)`; the answer's
+      `values` is the memory at (result >> 32, result & 0xffffffff), bounds checked.
+    - abi "plain": call `func` with one 8-byte little-endian word a parameter (i32 and f32 in the low four
+      bytes, floats as their IEEE bits); the answer's `values` holds one word a result.
+
+    `_initialize` is called first if exported (not before `_start`). `wasi` is offered to every ABI.
+    """
+
+    code: Cid
+    abi: Literal["command", "handle", "plain"]
+    func: str
+    params: bytes
+    wasi: bytes
+    fuel: int | None
+    memory_bytes: int
+    time_ms: int
+    output_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended, when it ended by itself.
+
+    values: see Job (empty for a command); wasi: the result blob of `job.py`;
+    fuel: units used, None where this host does not meter; memory_bytes: the size linear memory grew to.
+    """
+
+    values: bytes
+    wasi: bytes
+    fuel: int | None
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Run(Effect):
+    """Run a prepared module. Answer: Outcome.
+
+    Or a Failure: trap, out_of_fuel, out_of_time, out_of_memory, stack_overflow, output_too_large,
+    bad_result (a handler's pointer outside its memory), cancelled, not_found (no longer in the cache).
+    """
+
+    job: Job
