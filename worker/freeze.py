@@ -1,0 +1,94 @@
+"""Make the archive a tab starts Python from: the standard library it needs, and our packages, compiled.
+
+Runs inside Pyodide (see freeze.mjs). Promises: nothing is imported here before the trace, so what the trace sees is
+what a tab loads; the same inputs give the same bytes. Does not know what the modules do: it imports every one.
+
+Compiling is what makes a stock Pyodide slow to start (its archive holds only source text), hence ``.pyc``. The archive
+is stored, not deflated: it travels compressed as a whole, which is both smaller and quicker to open.
+"""
+
+import asyncio
+import importlib
+import json
+import marshal
+import sys
+
+STDLIB = "/lib/python314.zip"
+
+ALSO = (
+    "encodings.ascii",  # codecs are looked up by name, at run time
+    "encodings.cp437",  # zipimport reads an archive's file names with it
+    "encodings.idna",
+    "encodings.latin_1",
+    "encodings.utf_8",
+    "traceback",  # wanted only once something has gone wrong
+    "linecache",
+    "tokenize",
+)
+
+
+def exercise(modules):
+    """Do what a tab will do, so that what Python and cbor2 import late is traced too."""
+    for name in modules:
+        importlib.import_module(name)
+    cbor2 = importlib.import_module("cbor2")
+    for value in ([1, -1, 1.5, "é", b"", None, True, {"a": []}, cbor2.CBORTag(42, b"\0")], object(), 1 << 80):
+        try:
+            cbor2.loads(cbor2.dumps(value))
+        except Exception as error:
+            importlib.import_module("traceback").format_exception(error)
+    resources = sys.modules.get("importlib.resources")
+    if resources is not None:
+        for name in modules:
+            if hasattr(sys.modules[name], "__path__"):
+                for entry in resources.files(name).iterdir():
+                    if entry.is_file():
+                        entry.read_bytes()
+
+
+def traced():
+    """The standard library's modules now loaded, as (name inside the archive) in order."""
+    inside = set()
+    for name in (*sys.modules, *ALSO):
+        module = importlib.import_module(name) if name in ALSO else sys.modules[name]
+        origin = getattr(getattr(module, "__spec__", None), "origin", None) or ""
+        if origin.startswith(STDLIB + "/"):
+            inside.add(origin.removeprefix(STDLIB + "/"))
+    return sorted(inside)
+
+
+def pyc(source, name):
+    """Compiled ``source``, as an unchecked hash-based .pyc (PEP 552): no time stamp, so the same bytes every time."""
+    code = compile(source, name, "exec", dont_inherit=True, optimize=0)
+    magic = importlib.import_module("importlib.util").MAGIC_NUMBER
+    flags = 0b01
+    body = marshal.dumps(marshal.loads(marshal.dumps(code)))  # the second writing no longer depends on who else holds a constant
+    return magic + flags.to_bytes(4, "little") + bytes(8) + body
+
+
+def freeze(modules, sources, out):
+    """Trace, compile and pack; ``modules`` are dotted names found in the archive ``sources``.
+
+    Returns JSON text: how many modules, the Python version, and what Pyodide was built for.
+    """
+    sys.path.insert(0, sources)
+    asyncio.get_event_loop()
+    exercise([str(name) for name in modules])
+    names = traced()
+    zipfile = importlib.import_module("zipfile")  # only now: a tab does not need it
+    sysconfig = importlib.import_module("sysconfig")
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
+        for origin, inside in ((STDLIB, names), (sources, None)):
+            with zipfile.ZipFile(origin) as source:
+                for name in sorted(source.namelist()) if inside is None else inside:
+                    data = source.read(name)
+                    if name.endswith(".py"):
+                        name, data = name + "c", pyc(data, name)
+                    archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data)
+    return json.dumps(
+        {
+            "modules": len(names),
+            "python": ".".join(map(str, sys.version_info[:3])),
+            "abi": sysconfig.get_config_var("PYODIDE_ABI_VERSION"),
+        }
+    )
