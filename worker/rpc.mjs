@@ -1,0 +1,91 @@
+// @ts-check
+/**
+ * What a page and the node's worker say to each other: the types, and the few lines both sides share.
+ *
+ * The page that leads (holds the Web Lock) made the worker and talks by `postMessage`; every other tab sends the
+ * same objects, with its own `client`, over the BroadcastChannel `CHANNEL`, on which the worker itself listens,
+ * so a throttled page slows nobody down. Calls made before the node is ready wait for it; after a failure they
+ * are refused with its reason. Bytes travel in the transfer list to the leader, as copies to followers.
+ *
+ * @typedef {{static: string, ws?: string, channel?: string, grid?: string, invite?: string, engine?: string, url?: string}} Config
+ *   ws: URL of the node's WebSocket; channel: host[:port]/path of it (made from ws if left out);
+ *   grid, invite: from the join URL; engine: a name for receipts; url: what `ready` gives back (the page's origin)
+ * @typedef {{type: "start", config: Config}} Start  leader only
+ * @typedef {{type: "call", id: number, verb: string, args?: any, client?: string}} Call
+ * @typedef {{type: "cancel", id: number, client?: string}} Cancel
+ * @typedef {{type: "ping", client: string}} Ping  followers, every PING_MS
+ * @typedef {Start | Call | Cancel | Ping} ToWorker
+ *
+ * @typedef {{type: "phase", phase: "python"|"kernel"|"store"|"identity"|"grid"|"link", text: string, done?: number, total?: number}} PhaseMessage
+ * @typedef {{did: string, grid: string | null, url: string, kept: boolean}} Ready  kept: false in a session that leaves nothing behind
+ * @typedef {Ready & {type: "ready"}} ReadyMessage
+ * @typedef {{type: "failed", code: string, message: string}} Failed  the node has stopped; code "superseded": another tab leads now
+ * @typedef {{type: "event", kind: "peer"|"progress"|"receipt"|"message"|"grid"|"serving"|"link"|"fault", detail: any}} Event
+ * @typedef {{type: "done", id: number, value: any, client?: string}} Done
+ * @typedef {{type: "error", id: number, error: {code: string, message: string}, client?: string}} Refused
+ * @typedef {{type: "progress", id: number, detail: any, client?: string}} Progress
+ * @typedef {{type: "pong", client: string, ready: Ready | null, failed: Failed | null}} Pong
+ * @typedef {PhaseMessage | ReadyMessage | Failed | Event | Done | Refused | Progress | Pong} ToPage
+ */
+
+export const CHANNEL = "promisegrid";
+export const LOCK = "promisegrid-node";
+/** A follower asks this often whether the worker lives, and takes over after so long without an answer. */
+export const PING_MS = 2_000;
+export const LOST_MS = 5_000;
+/** The most one `get` gives at once; read larger content with `read.open`. */
+export const GET_BYTES = 256 * 1024 * 1024;
+/** Bytes handed to Python in one turn; more would hold up everything else. */
+export const PIECE_BYTES = 4 * 1024 * 1024;
+
+/** A refusal of the node, as the page throws it. */
+export class NodeError extends Error {
+  /** @param {string} code @param {string} message */
+  constructor(code, message) {
+    super(message);
+    this.name = "NodeError";
+    this.code = code;
+  }
+}
+
+/** The buffers inside a value, for a transfer list. @param {any} value @returns {ArrayBuffer[]} */
+export function buffers(value) {
+  if (value instanceof ArrayBuffer) return [value];
+  if (ArrayBuffer.isView(value)) return value.byteLength === value.buffer.byteLength ? [/** @type {ArrayBuffer} */ (value.buffer)] : [];
+  if (Array.isArray(value)) return value.flatMap(buffers);
+  return value && typeof value === "object" ? Object.values(value).flatMap(buffers) : [];
+}
+
+/** Calls that wait for their answers: number them with `start`, settle them with `settle`. */
+export class Calls {
+  #next = 1;
+  /** @type {Map<number, {resolve: (value: any) => void, reject: (error: Error) => void, onprogress?: (detail: any) => void}>} */
+  #open = new Map();
+
+  /** @param {(id: number) => void} send @param {(detail: any) => void} [onprogress] @returns {Promise<any>} */
+  start(send, onprogress) {
+    const id = this.#next++;
+    return new Promise((resolve, reject) => {
+      this.#open.set(id, { resolve, reject, onprogress });
+      send(id);
+    });
+  }
+
+  /** Take a `done`, `error` or `progress` message; false if it is none of ours. @param {any} message */
+  settle(message) {
+    const call = this.#open.get(message.id);
+    if (!call) return false;
+    if (message.type === "progress") return call.onprogress?.(message.detail), true;
+    if (message.type !== "done" && message.type !== "error") return false;
+    this.#open.delete(message.id);
+    if (message.type === "done") call.resolve(message.value);
+    else call.reject(new NodeError(message.error.code, message.error.message));
+    return true;
+  }
+
+  /** Refuse whatever is still open. @param {string} code @param {string} message */
+  fail(code, message) {
+    for (const call of this.#open.values()) call.reject(new NodeError(code, message));
+    this.#open.clear();
+  }
+}

@@ -1,0 +1,121 @@
+// @ts-check
+/**
+ * The tab's WebSocket to a node: opened, watched and opened again, for as long as the tab lives.
+ *
+ * Promises: frames arrive whole and in order; each connection is a new link number; a link is reported down once;
+ * a frame above the bound, or a text frame, closes its link; so does a peer that does not take what is sent to it.
+ * Does not know: what frames mean or who the peer is. The kernel proves that, anew on every link.
+ */
+
+/** Wait before the n-th attempt after a loss: doubling, with up to half again by chance, so a crowd comes back spread out. */
+const RETRY_MS = [250, 500, 1_000, 2_000, 4_000, 8_000, 15_000];
+/** A connection that lasted this long starts the waits again from the first. */
+const STEADY_MS = 10_000;
+/** What may wait in the browser for a slow peer; four frames of the largest kind and more. */
+const BUFFERED_BYTES = 32 * 1024 * 1024;
+const OPEN_MS = 15_000;
+
+/**
+ * @typedef {object} Told
+ * @property {(link: number) => void} onopen
+ * @property {(link: number, frame: Uint8Array) => void} onframe
+ * @property {(link: number) => void} ondown
+ * @property {(state: "online" | "offline", text: string) => void} onstate
+ */
+
+/** The channel name both sides sign: host, port unless it is the scheme's own, and path. @param {string} url */
+export function channelOf(url) {
+  const { host, pathname } = new URL(url); // URL lowers the host and drops the default port
+  return host + pathname;
+}
+
+export class Wire {
+  /** @type {Map<number, WebSocket>} */
+  #links = new Map();
+  #next = 1;
+  #attempt = 0;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #retry;
+  #stopped = false;
+
+  /** @param {string} url @param {number} frameBytes @param {Told} told */
+  constructor(url, frameBytes, told) {
+    this.url = url;
+    this.frameBytes = frameBytes;
+    this.told = told;
+    globalThis.addEventListener?.("online", () => this.#now());
+  }
+
+  /** Connect, now and after every loss. */
+  start() {
+    if (!this.#stopped) this.#open();
+  }
+
+  stop() {
+    this.#stopped = true;
+    clearTimeout(this.#retry);
+    for (const socket of this.#links.values()) socket.close(1001);
+  }
+
+  get open() {
+    return [...this.#links.keys()];
+  }
+
+  /** A link that is gone swallows the frame. @param {number} link @param {Uint8Array} frame */
+  send(link, frame) {
+    const socket = this.#links.get(link);
+    if (socket?.readyState !== WebSocket.OPEN) return;
+    if (socket.bufferedAmount + frame.length > BUFFERED_BYTES) socket.close(4000, "does not take what is sent");
+    else socket.send(frame);
+  }
+
+  /** After what was sent. @param {number} link @param {string} code @param {string} text */
+  close(link, code, text) {
+    // a close reason is at most 123 bytes; ours are ASCII, a peer's may not be
+    this.#links.get(link)?.close(4000, `${code}: ${text}`.replace(/[^\x20-\x7e]/g, "?").slice(0, 120));
+  }
+
+  #open() {
+    clearTimeout(this.#retry);
+    this.#retry = undefined;
+    const link = this.#next++;
+    const socket = new WebSocket(this.url);
+    socket.binaryType = "arraybuffer";
+    const late = setTimeout(() => socket.close(), OPEN_MS);
+    let since = 0;
+    socket.onopen = () => {
+      clearTimeout(late);
+      since = Date.now();
+      this.#links.set(link, socket);
+      this.told.onstate("online", `Connected to ${new URL(this.url).host}.`);
+      this.told.onopen(link);
+    };
+    socket.onmessage = ({ data }) => {
+      if (data instanceof ArrayBuffer && data.byteLength <= this.frameBytes) this.told.onframe(link, new Uint8Array(data));
+      else socket.close(4000, "too_large");
+    };
+    socket.onclose = ({ reason }) => {
+      clearTimeout(late);
+      if (this.#links.delete(link)) this.told.ondown(link);
+      if (since > 0 && Date.now() - since > STEADY_MS) this.#attempt = 0;
+      this.#again(reason);
+    };
+  }
+
+  /** @param {string} reason */
+  #again(reason) {
+    if (this.#stopped) return;
+    const step = RETRY_MS[Math.min(this.#attempt++, RETRY_MS.length - 1)];
+    const wait = Math.round(step * (1 + Math.random() / 2));
+    const why = reason ? ` (${reason})` : "";
+    this.told.onstate("offline", `Offline: no node reachable at ${new URL(this.url).host}${why}; trying again in ${(wait / 1000).toFixed(1)} s.`);
+    this.#retry = setTimeout(() => this.#open(), wait);
+  }
+
+  /** The network is back: do not wait out the pause. */
+  #now() {
+    if (this.#stopped || this.#retry === undefined) return; // connected, or trying already
+    this.#attempt = 0;
+    this.#open();
+  }
+}
