@@ -1,0 +1,298 @@
+"""Deterministic CBOR: one value has one spelling, and any other spelling is refused.
+
+The rule is *decode, write again, compare*: what we would not write, we do not read. So there are no
+indefinite lengths, no longer-than-needed numbers, no duplicate or unsorted keys, no NaN or infinity, no
+undefined or other simple values, no floats but 64-bit ones, no integers beyond 64 bits, no tags that were not
+asked for, nothing after the item. Keys are sorted by the length of their encoding, then bytewise (DAG-CBOR;
+for the integer keys of CWT and COSE the same order, which RFC 8949 section 4.2.3 calls length-first).
+
+Reading is done by cbor2's compiled decoder; writing is here, because checking and writing in one walk is
+faster than cbor2's encoder with hooks. Work and memory are bounded by a `Dialect`'s limits whatever the input
+says about itself. What a value means this file does not know.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+
+import cbor2
+
+from promisegrid.cid import Cid
+
+LINK_TAG: Final = 42
+
+
+class CborError(ValueError):
+    """Bytes that are not the one spelling of a value, or a value that has none. The text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """A tagged value, for the tags a dialect admits (links are `Cid`s instead)."""
+
+    number: int
+    value: object
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """What one format admits. Make one per format, at the top of its module, and keep it.
+
+    name: how errors call it; tags: numbers read as `Tag` (42 is not one of them); links: whether tag 42 is
+    admitted, as `Cid`; int_keys: whether map keys may be integers beside text; depth: nesting of arrays, maps
+    and tags; max_bytes: one whole item; max_items: values within one item, each of which costs memory
+    (a one-byte empty list becomes 64); error: the class raised.
+    """
+
+    name: str = "CBOR"
+    tags: frozenset[int] = frozenset()
+    links: bool = True
+    int_keys: bool = False
+    depth: int = 32
+    max_bytes: int = 2 * 1024 * 1024
+    max_items: int = 1 << 18
+    error: type[CborError] = CborError
+
+    def encode(self, value: object) -> bytes:
+        """The bytes of a value made of None, bool, int, float, str, bytes, list or tuple, dict, `Cid`, `Tag`.
+
+        Raises `error` for anything else, for NaN and infinity, and beyond the limits.
+        """
+        out: list[bytes] = []
+        try:
+            _write(value, out.append, self.depth, self)
+        except UnicodeEncodeError as error:
+            raise self.error(f"text with a lone surrogate cannot be written as {self.name}") from error
+        data = b"".join(out)
+        if len(data) > self.max_bytes:
+            raise self.error(f"{len(data)} bytes is more than the {self.max_bytes} of one {self.name} item")
+        return data
+
+    def decode(self, data: bytes) -> Any:
+        """The value that the whole of `data` spells. Raises `error` for everything else."""
+        size = len(data)
+        if size > self.max_bytes:
+            raise self.error(f"{size} bytes is more than the {self.max_bytes} of one {self.name} item")
+        if size > self.max_items:
+            self.skip(data)
+        try:
+            value = cbor2.loads(
+                data,
+                semantic_decoders=_readers(self.tags, self.links),
+                max_depth=self.depth,
+                allow_indefinite=False,
+                allow_duplicate_keys=False,
+                strict_hashable_types=not self.int_keys,
+            )
+        except (cbor2.CBORError, ValueError, TypeError, OverflowError, RecursionError) as error:
+            raise self.error(f"not {self.name}: {_reason(error)}") from error
+        again = self.encode(value)
+        if again != data:
+            raise self.error(f"not {self.name}: not in its one canonical form {_difference(again, data)}")
+        return value
+
+    def skip(self, data: bytes, at: int = 0) -> int:
+        """The offset behind the item that begins at `at`, without building anything.
+
+        For cutting the exact bytes out of a larger item. It checks lengths and counts items, no more.
+        """
+        waiting, items, size = 1, 0, len(data)
+        while waiting:
+            items += 1
+            if items > self.max_items:
+                raise self.error(f"more than {self.max_items} values in one {self.name} item")
+            if at >= size:
+                raise self.error(f"not {self.name}: cut off at byte {size}")
+            major, info = data[at] >> 5, data[at] & 31
+            at, number = at + 1, info
+            if info > 23:
+                width = 1 << (info - 24) if info < 28 else 0
+                if not width or at + width > size:
+                    raise self.error(f"not {self.name}: bad or cut-off head at byte {at - 1}")
+                number = int.from_bytes(data[at : at + width], "big")
+                at += width
+            waiting -= 1
+            if major in (2, 3):
+                at += number
+            elif 4 <= major <= 6:
+                waiting += 1 if major == 6 else number if major == 4 else 2 * number
+        if at > size:
+            raise self.error(f"not {self.name}: cut off at byte {size}")
+        return at
+
+
+Put = Callable[[bytes], None]
+
+_HEADS: Final = [[bytes((major << 5 | number,)) for number in range(24)] for major in range(8)]
+
+
+def _head(major: int, number: int) -> bytes:
+    """The shortest head of a major type with its number, 0 to 2**64 - 1."""
+    if number < 24:
+        return _HEADS[major][number]
+    for width in (0, 1, 2, 3):
+        if number < 1 << (8 << width):
+            return bytes((major << 5 | 24 + width,)) + number.to_bytes(1 << width, "big")
+    raise OverflowError
+
+
+def _write(value: object, put: Put, depth: int, dialect: Dialect) -> None:
+    """Write one value and all below it; `depth` is how many levels of nesting are left."""
+    writer = _WRITERS.get(type(value))
+    if writer is None:
+        kind = type(value).__name__
+        raise dialect.error(f"a value of type {kind} cannot be written as {dialect.name}")
+    writer(value, put, depth, dialect)
+
+
+def _write_int(value: int, put: Put, depth: int, dialect: Dialect) -> None:
+    if 0 <= value < 24:
+        put(_HEADS[0][value])
+    elif 0 <= value < 1 << 64:
+        put(_head(0, value))
+    elif -(1 << 64) <= value < 0:
+        put(_head(1, -1 - value))
+    else:
+        raise dialect.error(f"an integer of {value.bit_length()} bits does not fit the 64 of {dialect.name}")
+
+
+def _write_str(value: str, put: Put, depth: int, dialect: Dialect) -> None:
+    text = value.encode()
+    put(_head(3, len(text)))
+    put(text)
+
+
+def _write_bytes(value: bytes, put: Put, depth: int, dialect: Dialect) -> None:
+    put(_head(2, len(value)))
+    put(value)
+
+
+def _write_list(value: list[object] | tuple[object, ...], put: Put, depth: int, dialect: Dialect) -> None:
+    put(_head(4, len(value)))
+    inner = _deeper(depth, dialect)
+    for item in value:
+        _write(item, put, inner, dialect)
+
+
+def _write_dict(value: dict[object, object], put: Put, depth: int, dialect: Dialect) -> None:
+    put(_head(5, len(value)))
+    inner = _deeper(depth, dialect)
+    rows = [(_key(key, dialect), item) for key, item in value.items()]
+    rows.sort(key=_order)
+    for key, item in rows:
+        put(key)
+        _write(item, put, inner, dialect)
+
+
+def _order(row: tuple[bytes, object]) -> tuple[int, bytes]:
+    return len(row[0]), row[0]
+
+
+def _key(key: object, dialect: Dialect) -> bytes:
+    if type(key) is str:
+        text = key.encode()
+        return _head(3, len(text)) + text
+    if dialect.int_keys and type(key) is int:
+        out: list[bytes] = []
+        _write_int(key, out.append, 0, dialect)
+        return out[0]
+    raise dialect.error(f"a map key of type {type(key).__name__} cannot be written as {dialect.name}")
+
+
+def _write_bool(value: bool, put: Put, depth: int, dialect: Dialect) -> None:
+    put(b"\xf5" if value else b"\xf4")
+
+
+def _write_none(value: None, put: Put, depth: int, dialect: Dialect) -> None:
+    put(b"\xf6")
+
+
+def _write_float(value: float, put: Put, depth: int, dialect: Dialect) -> None:
+    if not math.isfinite(value):
+        raise dialect.error(f"{value} cannot be written as {dialect.name}")
+    put(struct.pack(">Bd", 0xFB, value))
+
+
+def _write_cid(value: Cid, put: Put, depth: int, dialect: Dialect) -> None:
+    if not dialect.links:
+        raise dialect.error(f"{dialect.name} has no links")
+    _deeper(depth, dialect)
+    put(b"\xd8\x2a")
+    put(_head(2, len(value.encoded) + 1))
+    put(b"\x00" + value.encoded)
+
+
+def _write_tag(value: Tag, put: Put, depth: int, dialect: Dialect) -> None:
+    if value.number not in dialect.tags:
+        raise dialect.error(f"tag {value.number} is not admitted in {dialect.name}")
+    put(_head(6, value.number))
+    _write(value.value, put, _deeper(depth, dialect), dialect)
+
+
+def _deeper(depth: int, dialect: Dialect) -> int:
+    if depth <= 0:
+        raise dialect.error(f"nested deeper than the {dialect.depth} levels of one {dialect.name} item")
+    return depth - 1
+
+
+_WRITERS: Final[dict[type, Callable[[Any, Put, int, Dialect], None]]] = {
+    int: _write_int,
+    str: _write_str,
+    bytes: _write_bytes,
+    list: _write_list,
+    tuple: _write_list,
+    dict: _write_dict,
+    bool: _write_bool,
+    type(None): _write_none,
+    float: _write_float,
+    Cid: _write_cid,
+    Tag: _write_tag,
+}
+
+Reader = Callable[[Any, bool], object]
+
+
+class _Readers(dict[int, Reader]):
+    """What cbor2 calls for a tag: ours for those admitted, a refusal for all others, its built-in ones too."""
+
+    def __missing__(self, number: int) -> Reader:
+        raise ValueError(f"tag {number} is not admitted")
+
+
+def _link(content: object, immutable: bool) -> Cid:
+    if type(content) is not bytes or content[:1] != b"\x00":
+        raise ValueError("a link is not a byte string that begins with 00")
+    return Cid(content[1:])
+
+
+def _reader(number: int) -> Reader:
+    return lambda content, immutable: Tag(number, content)
+
+
+@lru_cache(maxsize=64)
+def _readers(tags: frozenset[int], links: bool) -> _Readers:
+    """The table of a dialect; the same few every time, so they are kept."""
+    table = _Readers({number: _reader(number) for number in tags})
+    if links:
+        table[LINK_TAG] = _link
+    return table
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost of a chain of errors, which is the one that says something."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = str(error)
+    return text if len(text) <= 160 else f"{text[:159]}…"
+
+
+def _difference(ours: bytes, given: bytes) -> str:
+    """Where two spellings part, for a person to look at."""
+    pairs = enumerate(zip(ours, given, strict=False))
+    at = next((at for at, (one, other) in pairs if one != other), min(len(ours), len(given)))
+    return f"(from byte {at})"
