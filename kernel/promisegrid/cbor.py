@@ -258,7 +258,7 @@ Reader = Callable[[Any, bool], object]
 
 
 class _Readers(dict[int, Reader]):
-    """What cbor2 calls for a tag: ours for those admitted, a refusal for all others, its built-in ones too."""
+    """What cbor2 calls for a tag: ours for those admitted, a refusal for all others, built-in ones too."""
 
     def __missing__(self, number: int) -> Reader:
         raise ValueError(f"tag {number} is not admitted")

@@ -1,6 +1,6 @@
 """DAG-CBOR: plain data with links, one spelling a value.
 
-Data is None, bool, int (64 bits), finite float, str, bytes, list, dict with text keys, and `Cid` for a link; a
+Data is None, bool, int (64 bits), finite float, str, bytes, list, dict with text keys, `Cid` for a link; a
 tuple is written as a list. `decode(encode(x)) == x`, and `encode(decode(b)) == b` for whatever is accepted.
 (Source: ipld.io/specs/codecs/dag-cbor; the strictness is `cbor`'s.)
 """
