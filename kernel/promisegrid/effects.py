@@ -11,9 +11,9 @@ verifications), as long as a `Commit` is durable before it is answered.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from promisegrid.cid import Cid
 from promisegrid.wasm.module import ModuleInfo
@@ -34,7 +34,10 @@ Detail = Mapping[str, "Plain | list[Plain] | Mapping[str, Plain]"]
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """The base of all effects."""
+    """The base of all effects. Inside the kernel `await effect` performs it and gives the answer."""
+
+    def __await__(self) -> Generator[Effect, Any, Any]:
+        return (yield self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,11 @@ class RemoteError(Exception):
         self.code = code
         self.text = text or CODES[code]
 
+    @classmethod
+    def from_wire(cls, code: str, text: str) -> RemoteError:
+        """What a peer said, whatever it said: an unknown code becomes `internal`."""
+        return cls(code if code in CODES else "internal", "".join(c for c in text if c.isprintable())[:1024])
+
 
 class LocalError(Exception):
     """The caller's fault, or this machine's. The text names the input and says the remedy."""

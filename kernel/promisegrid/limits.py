@@ -24,6 +24,10 @@ class Limits:
     """One signed message. Anything larger travels as blocks, by CID."""
     text_chars: int = 1024
     """A human-readable text from a peer (a reason, a name): one screen line, not a novel."""
+    fetch_bytes: int = 4 * 1024**3
+    """One folder or file fetched from peers, all blocks together."""
+    fetch_blocks: int = 262_144
+    """Blocks of one folder or file fetched from peers."""
     dag_depth: int = 64
     """Levels of a file or folder DAG followed for one path."""
 
@@ -32,8 +36,14 @@ class Limits:
     """How far a sender's clock may differ from ours."""
     message_life_ms: int = 24 * 3600 * 1000
     """The longest lifetime (exp − now) of a message; the replay table need not remember longer."""
+    ping_ms: int = 20_000
+    """How often an open link is asked whether it is still there."""
+    silent_ms: int = 65_000
+    """A link that has said nothing for so long is closed: three pings unanswered."""
     hello_ms: int = 10_000
     """A peer that connects must have proved who it is by then."""
+    hedge_ms: int = 1_000
+    """How long one peer may take to send a block before another is asked as well."""
     fetch_ms: int = 10_000
     """How long peers may stay silent about a block we asked for."""
     effect_ms: int = 120_000
@@ -48,6 +58,8 @@ class Limits:
     """Open links: each costs a queue and a socket."""
     link_credit: int = 64
     """Messages a peer may have unanswered on one link."""
+    link_inbox: int = 1024
+    """Frames of one link received and not yet read; beyond that the peer is cut off."""
     link_bad_signatures: int = 8
     """Bad signatures after which a link is closed: verification is what a stranger can make us pay."""
     link_refusals_per_second: int = 32
@@ -68,6 +80,8 @@ class Limits:
     """Reply bytes kept for repeats, in total."""
     verdicts: int = 4096
     """Remembered verdicts on exact bytes (membership promises, receipts)."""
+    memo_recent: int = 4096
+    """Answers kept in memory, so that a repeat costs no look-up."""
     invitations: int = 1024
     """Open invitations."""
 

@@ -1,0 +1,179 @@
+"""Calling a peer: a signed message out, a signed reply back, its receipt verified, its content fetched.
+
+A reply is believed no further than this: *this peer* says so, and *this executor* signed a receipt for
+exactly the task that was asked. Whether that spares a run later is the owner's policy (`receipt.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from promisegrid import cose, envelope, receipt
+from promisegrid.block import Block
+from promisegrid.cid import Cid
+from promisegrid.claims import Claims
+from promisegrid.effects import Budget
+from promisegrid.errors import LocalError, RemoteError
+from promisegrid.exchange import Exchange
+from promisegrid.link import Link
+from promisegrid.memo import Memo
+from promisegrid.runner import Watch
+from promisegrid.state import State
+from promisegrid.strand import Late, Pause, Signal
+from promisegrid.task import RunResult, Task, read_result
+
+_SLACK_MS = 60_000
+"""What a call may take beyond its run: fetching the module, compiling, waiting for a turn."""
+
+
+@dataclass(slots=True)
+class _Pending:
+    peer: str
+    answer: Signal[Claims]
+    watch: Watch
+
+
+class Caller:
+    """Sends calls and matches what comes back."""
+
+    def __init__(self, state: State, exchange: Exchange, memo: Memo) -> None:
+        self._state, self._exchange, self._memo = state, exchange, memo
+        self._pending: dict[Cid, _Pending] = {}
+
+    async def call(self, did: str, task: Task, budget: Budget, watch: Watch) -> RunResult:
+        """Have a peer run a settled task. RemoteError is its refusal; LocalError when it is not linked."""
+        link = self._state.link_to(did)
+        if link is None or self._state.grid is None:
+            raise LocalError(f"{did} is not connected to this node; `peers` lists who is.", "no_such_peer")
+        block = task.block(self._state.limits)
+        wait_ms = (budget.time_ms or self._state.limits.call_ms) + _SLACK_MS
+        raw = await self.seal(
+            task.code,
+            did,
+            wait_ms // 1000,
+            call=(task.func, task.args),
+            files=task.files,
+            stdin=task.stdin,
+            budget=budget,
+        )
+        name = Cid.of(raw)
+        pending = _Pending(did, self._state.scheduler.signal(), watch)
+        self._pending[name] = pending
+        try:
+            link.send_message(raw)
+            reply = await Pause(pending.answer, wait_ms)
+        except Late:
+            raise RemoteError("out_of_time", f"{did} did not answer within {wait_ms // 1000} s.") from None
+        finally:
+            del self._pending[name]
+        return await self._accept(reply, block, link, watch)
+
+    async def seal(
+        self,
+        protocol: Cid,
+        aud: str,
+        life_s: int,
+        *,
+        call: tuple[str, tuple[object, ...]] | None = None,
+        files: Cid | None = None,
+        stdin: Cid | None = None,
+        budget: Budget = Budget(),
+        reply_to: Cid | None = None,
+        body: object = None,
+        refusal: tuple[str, str] | None = None,
+    ) -> bytes:
+        """A message from this node, signed. Its lifetime is `life_s` seconds, at most the longest."""
+        assert self._state.grid is not None
+        now_s = self._state.now_ms // 1000
+        content = Claims(
+            iss=self._state.me,
+            aud=aud,
+            exp=now_s + min(life_s, self._state.limits.message_life_ms // 1000),
+            cti=self._state.entropy.take(16),
+            iat=now_s,
+            call=call,
+            files=files,
+            stdin=stdin,
+            budget=budget,
+            reply_to=reply_to,
+            body=body,
+            refusal=refusal,
+        )
+        signed = envelope.prepare(protocol, self._state.grid, content.encode())
+        raw = envelope.seal(signed, await cose.sign("grid-message", signed, detached=True))
+        if len(raw) > self._state.limits.message_bytes:
+            text = f"The message takes {len(raw)} bytes; put large values as blocks and pass their CID."
+            raise LocalError(text, "too_large")
+        return raw
+
+    # -- what comes back -------------------------------------------------------------------------------
+
+    def replied(self, content: Claims) -> None:
+        """A verified reply came in. One nobody waits for, or from somebody else, is dropped."""
+        pending = self._pending.get(content.reply_to) if content.reply_to is not None else None
+        if pending is not None and pending.peer == content.iss:
+            pending.answer.set(content)
+
+    def refused(self, link: Link, about: Cid | None, code: str, text: str) -> None:
+        """An unsigned refusal came in on the link the message was sent on."""
+        pending = self._pending.get(about) if about is not None else None
+        if pending is not None and pending.peer == link.did:
+            pending.answer.fail(RemoteError.from_wire(code, text))
+
+    def progress(self, link: Link, about: Cid, phase: str, done: int, total: int | None) -> None:
+        """A hint about a call of ours."""
+        pending = self._pending.get(about)
+        if pending is not None and pending.peer == link.did:
+            pending.watch(phase[:20], done, total)
+
+    def link_down(self, did: str) -> None:
+        """A peer is gone: its answers will not come."""
+        for pending in list(self._pending.values()):
+            if pending.peer == did:
+                pending.answer.fail(RemoteError("closed", f"{did} disconnected before it answered."))
+
+    async def _accept(self, reply: Claims, block: Block, link: Link, watch: Watch) -> RunResult:
+        if reply.refusal is not None:
+            raise RemoteError.from_wire(*reply.refusal)
+        receipt_cid, cached, inline = _body(reply.body)
+        sealed = Block(receipt_cid, inline.get(receipt_cid) or await self._exchange.block(receipt_cid, link))
+        claim = await receipt.verify(sealed.data)
+        if claim is None or claim.task != block.cid:
+            raise RemoteError("malformed", f"{link.did} sent a receipt that does not hold for this task.")
+        data = inline.get(claim.result) or await self._exchange.block(claim.result, link)
+        content = read_result(data)
+        kept = [Block(cid, data) for cid, data in inline.items()]
+        await self._memo.remember(claim, sealed, [block, *kept])
+        for part in content.parts():
+            await self._exchange.fetch_dag(
+                part, self._state.limits.output_bytes * 2, lambda _, size: watch("fetch", size, None), link
+            )
+        return RunResult(block.cid, claim.result, receipt_cid, content, claim.executor, cached, claim.fuel)
+
+
+def reply_body(done: RunResult, blocks: list[Block]) -> dict[str, object]:
+    """What a reply to a call says: the receipt, whether it was remembered, and small blocks at once."""
+    return {
+        "receipt": done.receipt,
+        "cached": done.cached,
+        "blocks": [[block.cid, block.data] for block in blocks],
+    }
+
+
+def _body(body: object) -> tuple[Cid, bool, dict[Cid, bytes]]:
+    """Read `reply_body`; every inline block is verified here. RemoteError: malformed, bad_block."""
+    if isinstance(body, dict) and set(body) == {"receipt", "cached", "blocks"}:
+        receipt_cid, cached, blocks = body["receipt"], body["cached"], body["blocks"]
+        if isinstance(receipt_cid, Cid) and isinstance(cached, bool) and isinstance(blocks, list):
+            inline: dict[Cid, bytes] = {}
+            for item in blocks:
+                shaped = isinstance(item, list) and len(item) == 2
+                if not shaped or not isinstance(item[0], Cid) or not isinstance(item[1], bytes):
+                    raise RemoteError("malformed", "A reply with an inline block of the wrong shape.")
+                if not item[0].holds(item[1]):
+                    raise RemoteError("bad_block", f"A reply with bytes that do not hash to {item[0]}.")
+                inline[item[0]] = item[1]
+            return receipt_cid, cached, inline
+    raise RemoteError("malformed", "A reply without its receipt.")
+
+

@@ -1,0 +1,117 @@
+"""COSE_Sign1 (RFC 9052 section 4.2), as strict as a message that is its own name must be.
+
+The protected header is exactly `{1: alg, 16: typ}` (typ: RFC 9596); the unprotected one is empty; there is
+no `crit`. ES256 signatures are raw r‖s of 64 bytes with the low s (RFC 9053 section 2.1; low s is ours, so
+that nobody but the signer can make a second spelling). `typ` says what is signed: a receipt can never pass
+for a message.
+
+Signing and verifying are effects; this file only builds and reads the bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from promisegrid import did
+from promisegrid.cbor import CborError, Dialect, Tag
+from promisegrid.effects import Sign, Verify
+from promisegrid.errors import RemoteError
+
+Typ = Literal["grid-message", "grid-hello", "grid-capability", "grid-receipt", "grid-statement"]
+ES256: Final = -7
+_ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+_SIGN1: Final = 18
+_DIALECT: Final = Dialect(name="COSE", tags=frozenset({_SIGN1}), links=False, int_keys=True, depth=4)
+_SIGNATURE_MAX: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Sign1:
+    """One COSE_Sign1 as read: `payload` is None when it is detached."""
+
+    protected: bytes
+    alg: int
+    typ: str
+    payload: bytes | None
+    signature: bytes
+
+
+def protected_header(typ: Typ, alg: int = ES256) -> bytes:
+    """The bytes of the protected header."""
+    return _DIALECT.encode({1: alg, 16: typ})
+
+
+def to_be_signed(protected: bytes, payload: bytes) -> bytes:
+    """The Sig_structure of RFC 9052 section 4.4, external data empty."""
+    return _DIALECT.encode(["Signature1", protected, b"", payload])
+
+
+def assemble(protected: bytes, payload: bytes | None, signature: bytes) -> bytes:
+    """The tagged COSE_Sign1: 18([protected, {}, payload or nil, signature])."""
+    return _DIALECT.encode(Tag(_SIGN1, [protected, {}, payload, signature]))
+
+
+def read(data: bytes, typ: Typ) -> Sign1:
+    """Take a tagged COSE_Sign1 apart. RemoteError("malformed") unless it is one, of that typ."""
+    try:
+        item = _DIALECT.decode(data)
+    except CborError as error:
+        raise RemoteError("malformed", f"The signature is not a COSE_Sign1: {error}.") from error
+    parts = item.value if isinstance(item, Tag) else None
+    if not isinstance(parts, list) or len(parts) != 4:
+        raise RemoteError("malformed", "The signature is not a COSE_Sign1 of four elements.")
+    protected, unprotected, payload, signature = parts
+    if not isinstance(protected, bytes) or not isinstance(signature, bytes):
+        raise RemoteError("malformed", "A COSE_Sign1 holds bytes in its first and last place.")
+    if unprotected != {}:
+        raise RemoteError("malformed", "Unprotected headers are not accepted: nothing unsigned is read.")
+    if payload is not None and not isinstance(payload, bytes):
+        raise RemoteError("malformed", "The payload of a COSE_Sign1 is bytes or nil.")
+    alg = _header(protected, typ)
+    if len(signature) > _SIGNATURE_MAX:
+        raise RemoteError("malformed", f"A signature of {len(signature)} bytes.")
+    return Sign1(protected, alg, typ, payload, signature)
+
+
+def _header(protected: bytes, typ: Typ) -> int:
+    try:
+        header = _DIALECT.decode(protected)
+    except CborError as error:
+        raise RemoteError("malformed", f"The protected header is not canonical CBOR: {error}.") from error
+    if not isinstance(header, dict) or set(header) != {1, 16}:
+        raise RemoteError("malformed", "The protected header must hold exactly alg (1) and typ (16).")
+    alg, found = header[1], header[16]
+    if type(alg) is not int or found != typ:
+        raise RemoteError("malformed", f"Expected a signature of type {typ}, not {str(found)[:40]!r}.")
+    return alg
+
+
+async def sign(typ: Typ, payload: bytes, detached: bool) -> bytes:
+    """Sign with this node's own key; the COSE_Sign1's bytes."""
+    protected = protected_header(typ)
+    signature = low_s(await Sign(to_be_signed(protected, payload)))
+    return assemble(protected, None if detached else payload, signature)
+
+
+async def holds(sign1: Sign1, payload: bytes, signer: str) -> bool:
+    """Whether `signer` (a did:key) signed exactly that payload. Cheap refusals come before the curve."""
+    key = did.decode(signer)
+    if sign1.alg not in key.algs:
+        return False
+    if key.verify_as == ES256 and not is_low_s(sign1.signature):
+        return False
+    answer = await Verify(key.verify_as, key.key, to_be_signed(sign1.protected, payload), sign1.signature)
+    return answer is True
+
+
+def low_s(signature: bytes) -> bytes:
+    """The same ES256 signature with s in the lower half of the group's order."""
+    assert len(signature) == 64, "ES256 signatures are raw r‖s"
+    s = int.from_bytes(signature[32:], "big")
+    return signature if s <= _ORDER // 2 else signature[:32] + (_ORDER - s).to_bytes(32, "big")
+
+
+def is_low_s(signature: bytes) -> bool:
+    """Whether bytes could be an ES256 signature with the low s."""
+    return len(signature) == 64 and 0 < int.from_bytes(signature[32:], "big") <= _ORDER // 2

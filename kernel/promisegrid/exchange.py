@@ -1,0 +1,214 @@
+"""Blocks by CID: from the store, else from peers, verified before anybody uses them.
+
+A block asked for twice is fetched once. Peers are asked one after another, the likeliest first, the next
+one as soon as one says no or lets `hedge_ms` pass, and never beyond `fetch_ms` of silence. Bytes that do not
+hash to their CID are not a block: they count against the link that sent them. A block in our own store
+whose bytes have rotted is a missing block, and is fetched again.
+
+Who may ask: peers whose link is open, so members only. A request we cannot fill is passed on once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from promisegrid import dagcbor, dagpb
+from promisegrid.block import Block
+from promisegrid.cid import DAG_CBOR, DAG_PB, IDENTITY, Cid
+from promisegrid.effects import Digest, Load, Save, Write
+from promisegrid.errors import RemoteError
+from promisegrid.frames import BlockFrame, Want
+from promisegrid.link import Link
+from promisegrid.state import State
+from promisegrid.strand import Late, Pause, Signal, Strand
+
+_HASH_HERE_MAX = 64 * 1024
+_FETCHES = 8
+_SHA2_256 = 0x12
+Watch = Callable[[int, int], None]
+"""Called with (blocks, bytes) as a fetch goes on."""
+
+
+class Exchange:
+    """Fetches blocks and serves them."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._flights: dict[Cid, Signal[bytes]] = {}
+
+    # -- ours ----------------------------------------------------------------------------------------
+
+    async def stored(self, cid: Cid) -> bytes | None:
+        """A block from this node's store, verified; None when it is missing or rotten."""
+        if cid.hash_code == IDENTITY:
+            return cid.digest
+        (data,) = await Load("blocks", (bytes(cid),))
+        return data if data is not None and await self.holds(cid, data) else None
+
+    async def block(self, cid: Cid, hint: Link | None = None) -> bytes:
+        """A verified block, from the store or from peers, `hint` first.
+
+        RemoteError: not_found when nobody has it in time, bad_block when somebody sent wrong bytes for it.
+        """
+        data = await self.stored(cid)
+        return data if data is not None else await self.fetch(cid, hint)
+
+    async def fetch(self, cid: Cid, hint: Link | None = None) -> bytes:
+        """A verified block from peers, saved to the store. Errors as `block`."""
+        flight = self._flights.get(cid)
+        if flight is None:
+            flight = self._state.scheduler.signal()
+            self._flights[cid] = flight
+            self._state.scheduler.spawn(self._fly(cid, hint, flight))
+        return await flight
+
+    async def holds(self, cid: Cid, data: bytes) -> bool:
+        """Whether bytes hash to a CID; large ones are hashed by the host."""
+        if len(data) > _HASH_HERE_MAX and cid.hash_code == _SHA2_256:
+            return bool(cid.digest == await Digest(data))
+        return cid.verifiable and cid.holds(data)
+
+    async def fetch_dag(self, root: Cid, bytes_max: int, watch: Watch, hint: Link | None = None) -> None:
+        """Bring everything a CID links to into the store, several blocks at a time, in bounded memory.
+
+        RemoteError as `block`; too_large beyond `bytes_max` or `fetch_blocks`.
+        """
+        seen, waiting = {root}, deque([root])
+        active: dict[Cid, Strand[bytes]] = {}
+        blocks = size = 0
+        try:
+            while waiting or active:
+                while waiting and len(active) < _FETCHES:
+                    cid = waiting.popleft()
+                    active[cid] = self._state.scheduler.spawn(self.block(cid, hint))
+                cid, strand = next(iter(active.items()))
+                data = await strand.done
+                del active[cid]
+                blocks, size = blocks + 1, size + len(data)
+                if size > bytes_max or len(seen) > self._state.limits.fetch_blocks:
+                    raise RemoteError("too_large", f"{root} holds more than {bytes_max} bytes, or too many blocks.")
+                watch(blocks, size)
+                fresh = [link for link in links_of(cid, data) if link not in seen]
+                seen.update(fresh)
+                waiting.extend(fresh)
+        finally:
+            for strand in active.values():
+                self._state.scheduler.cancel(strand)
+
+    # -- asking peers --------------------------------------------------------------------------------
+
+    async def _fly(self, cid: Cid, hint: Link | None, flight: Signal[bytes]) -> None:
+        try:
+            data = await self.ask_peers(cid, hint, self._state.limits.want_hops)
+            await Save((Write("blocks", bytes(cid), data),))
+            flight.set(data)
+        except RemoteError as wrong:
+            flight.fail(wrong)
+        finally:
+            self._flights.pop(cid, None)
+
+    async def ask_peers(self, cid: Cid, hint: Link | None, hops: int, but: Link | None = None) -> bytes:
+        """A verified block from peers other than `but`, not saved. Errors as `block`."""
+        if not cid.verifiable:
+            raise RemoteError("bad_cid", f"{cid} uses a hash that this node cannot check.")
+        links = [link for link in self._state.open_links() if link is not but]
+        links.sort(key=lambda link: (link is not hint, link.rtt_ms is None, link.rtt_ms or 0))
+        first: Signal[bytes] = self._state.scheduler.signal()
+        tries: list[Strand[bool]] = []
+        wrong: list[Link] = []
+        try:
+            for link in links:
+                tries.append(self._state.scheduler.spawn(self._try(link, cid, hops, first, wrong)))
+                if await self._settled(first, tries[-1], self._state.limits.hedge_ms):
+                    return first.get()
+            deadline = self._state.now_ms + self._state.limits.fetch_ms
+            for strand in tries:
+                left = max(1, deadline - self._state.now_ms)
+                if await self._settled(first, strand, left):
+                    return first.get()
+        finally:
+            for strand in tries:
+                self._state.scheduler.cancel(strand)
+        if wrong:
+            raise RemoteError("bad_block", f"{wrong[0].did} sent bytes that do not hash to {cid}.")
+        asked = f"none of the {len(links)} peers asked has it" if links else "no peer is connected"
+        raise RemoteError("not_found", f"{cid} is not stored here, and {asked}.")
+
+    async def _settled(self, first: Signal[bytes], strand: Strand[bool], wait_ms: int) -> bool:
+        """Wait until that try is over or time is up; whether the block is here."""
+        try:
+            await Pause(strand.done, wait_ms)
+        except Late:
+            return first.is_set
+        except RemoteError as wrong:
+            if wrong.code == "cancelled":
+                raise
+        return first.is_set
+
+    async def _try(
+        self, link: Link, cid: Cid, hops: int, first: Signal[bytes], wrong: list[Link]
+    ) -> bool:
+        """Ask one peer; sets `first` when it sends the block."""
+        await link.want_slots.take()
+        answer: Signal[bytes | None] = self._state.scheduler.signal()
+        waiting = link.wants.setdefault(cid, [])
+        waiting.append(answer)
+        if len(waiting) == 1:
+            link.send(Want(cid, hops))
+        try:
+            data = await Pause(answer, self._state.limits.fetch_ms)
+        except Late:
+            return False
+        finally:
+            link.want_slots.give()
+            waiting.remove(answer)
+            if not waiting and link.wants.get(cid) is waiting:
+                del link.wants[cid]
+        if data is None:
+            return False
+        if not await self.holds(cid, data):
+            wrong.append(link)
+            link.count_bad_signature()
+            return False
+        first.set(data)
+        return True
+
+    # -- answering peers -------------------------------------------------------------------------------
+
+    def arrived(self, link: Link, frame: BlockFrame) -> None:
+        """A block came in, or the word that there is none. One nobody asked for is dropped."""
+        for answer in link.wants.pop(frame.cid, []):
+            answer.set(frame.data)
+
+    async def serve(self, link: Link, want: Want) -> None:
+        """Answer a peer's want; the caller bounds how many are in work."""
+        data: bytes | None = None
+        try:
+            data = await self.stored(want.cid)
+            if data is None and 0 < want.hops <= self._state.limits.want_hops:
+                data = await self.ask_peers(want.cid, None, want.hops - 1, but=link)
+        except RemoteError:
+            data = None
+        finally:
+            link.serving_wants -= 1
+        link.send(BlockFrame(want.cid, data))
+
+
+def links_of(cid: Cid, data: bytes) -> list[Cid]:
+    """What a verified block links to. RemoteError("malformed") when it is not of its own codec."""
+    try:
+        if cid.codec == DAG_CBOR:
+            return list(dagcbor.links(dagcbor.decode(data)))
+        if cid.codec == DAG_PB:
+            return [link.cid for link in dagpb.decode(data).links]
+    except ValueError as error:
+        raise RemoteError("malformed", f"The block {cid} is not what its CID says: {error}.") from error
+    return []
+
+
+def block_writes(blocks: list[Block]) -> tuple[Write, ...]:
+    """Blocks as changes of the store."""
+    return tuple(Write("blocks", bytes(block.cid), block.data) for block in blocks)
+
+

@@ -1,0 +1,201 @@
+"""Link frames: what travels between two nodes that are connected.
+
+A frame is one dag-cbor array, `[kind, field…]`. The table `KINDS` is the whole vocabulary; a frame is
+read into the dataclass of its kind, every field's type checked against its annotation, every size bounded
+by the frame's. Frames say nothing about who may send them when: that is `link.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+from promisegrid import dagcbor
+from promisegrid.cid import Cid
+from promisegrid.errors import RemoteError
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """First frame of each side: who I say I am, and which connection this is.
+
+    grid: None when the sender is in none yet; role: initiator or responder; channel: host and path as the
+    sender knows it; nonce: 32 bytes.
+    """
+
+    version: int
+    did: str
+    nonce: bytes
+    grid: Cid | None
+    role: str
+    channel: str
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """Second frame: a COSE_Sign1 over the transcript; this member's admission; the genesis block."""
+
+    signature: bytes
+    membership: bytes | None
+    genesis: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """A newcomer asks to be admitted; the invitation, or None where the door is open."""
+
+    invitation: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The founder's promise of membership, a signed capability."""
+
+    membership: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One signed message, exact bytes."""
+
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a frame or message was not accepted, unsigned. about: the message's name, if there is one."""
+
+    code: str
+    text: str
+    about: Cid | None
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """Please send this block. hops: how often the request may be passed on."""
+
+    cid: Cid
+    hops: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlockFrame:
+    """A block that was wanted, or None for "I do not have it"."""
+
+    cid: Cid
+    data: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """The sender of this frame can take so many more messages."""
+
+    messages: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A hint about a call that is running: phase, done, total (None when unknown)."""
+
+    about: Cid
+    phase: str
+    done: int
+    total: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Are you there? The pong carries the same number."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """Yes."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What the sender likes its peers to know: whether it runs programs for others, and its engine."""
+
+    serves: bool
+    engine: str
+
+
+Frame = (
+    Hello
+    | Proof
+    | Join
+    | Admitted
+    | Message
+    | Refusal
+    | Want
+    | BlockFrame
+    | Credit
+    | Progress
+    | Ping
+    | Pong
+    | Status
+)
+KINDS: Final[tuple[type[Any], ...]] = (
+    Hello,
+    Proof,
+    Join,
+    Admitted,
+    Message,
+    Refusal,
+    Want,
+    BlockFrame,
+    Credit,
+    Progress,
+    Ping,
+    Pong,
+    Status,
+)
+_TYPES: Final[dict[str, tuple[type[Any], ...]]] = {
+    "int": (int,),
+    "str": (str,),
+    "bytes": (bytes,),
+    "bool": (bool,),
+    "Cid": (Cid,),
+    "int | None": (int, type(None)),
+    "bytes | None": (bytes, type(None)),
+    "Cid | None": (Cid, type(None)),
+}
+_SHAPES: Final = tuple(tuple(_TYPES[str(field.type)] for field in fields(kind)) for kind in KINDS)
+_NAMES: Final = tuple(tuple(field.name for field in fields(kind)) for kind in KINDS)
+_NUMBER: Final = {kind: number for number, kind in enumerate(KINDS)}
+_TEXT_MAX: Final = 2048
+
+
+def encode(frame: Frame) -> bytes:
+    """The frame's bytes."""
+    number = _NUMBER[type(frame)]
+    return dagcbor.encode([number, *(getattr(frame, name) for name in _NAMES[number])])
+
+
+def decode(data: bytes, bytes_max: int) -> Frame:
+    """Read one frame. RemoteError: too_large, malformed."""
+    if len(data) > bytes_max:
+        raise RemoteError("too_large", f"A frame of {len(data)} bytes; at most {bytes_max} are read.")
+    try:
+        value = dagcbor.decode(data)
+    except ValueError as error:
+        raise RemoteError("malformed", f"A frame is not dag-cbor: {error}.") from error
+    if not isinstance(value, list) or not value or type(value[0]) is not int:
+        raise RemoteError("malformed", "A frame is an array that begins with its kind.")
+    number, *parts = value
+    if not 0 <= number < len(KINDS):
+        raise RemoteError("malformed", f"Frames of kind {number} are not known here.")
+    shape = _SHAPES[number]
+    if len(parts) != len(shape) or not all(
+        type(part) in types for part, types in zip(parts, shape, strict=True)
+    ):
+        raise RemoteError("malformed", f"A {KINDS[number].__name__} frame with fields of the wrong kind.")
+    if any(isinstance(part, str) and len(part) > _TEXT_MAX for part in parts):
+        raise RemoteError("malformed", f"A {KINDS[number].__name__} frame with a text that is too long.")
+    frame: Frame = KINDS[number](*parts)
+    return frame

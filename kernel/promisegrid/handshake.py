@@ -1,0 +1,184 @@
+"""The first frames of a link: each side proves its key, its grid, and that it is talking on this connection.
+
+    initiator                                responder
+    Hello(did, nonce, grid?, channel)  ⇄     Hello(did, nonce, grid?, channel)
+    Proof(signature, membership?)      ⇄     Proof(signature, membership?, genesis)
+    Join(invitation?)                  →     only if the initiator is not a member yet
+                                       ←     Admitted(membership)
+
+The signature (typ `grid-hello`) is over a transcript of both names, both nonces, the signer's role, the grid
+and the channel, so that it proves nothing on any other connection: a relay in the middle has another
+channel, and either side notices. Membership is checked only after the key is proved.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from promisegrid import cose, dagcbor, frames, genesis, membership
+from promisegrid.cid import Cid
+from promisegrid.effects import Commit, Load, Write
+from promisegrid.errors import RemoteError
+from promisegrid.frames import Admitted, Hello, Join, Proof
+from promisegrid.link import Link
+from promisegrid.membership import Membership
+from promisegrid.state import State
+
+F = TypeVar("F", Hello, Proof, Join, Admitted)
+VERSION = 1
+_NONCE_BYTES = 32
+
+
+async def greet(state: State, link: Link) -> None:
+    """Run the handshake; afterwards the link is open. RemoteError says why it failed."""
+    mine, theirs = await _exchange_hello(state, link)
+    grid = mine.grid or theirs.grid
+    assert grid is not None
+    proof = Proof(
+        signature=await cose.sign("grid-hello", _transcript(mine, theirs, grid, link.role), detached=True),
+        membership=state.membership.proof if state.membership else None,
+        genesis=state.genesis_data,
+    )
+    link.send(proof)
+    shown = await _expect(state, link, Proof)
+    their_transcript = _transcript(theirs, mine, grid, theirs.role)
+    sign1 = cose.read(shown.signature, "grid-hello")
+    if sign1.payload is not None or not await cose.holds(sign1, their_transcript, theirs.did):
+        raise RemoteError("hello", "The peer did not prove that it holds the key it claims.")
+    link.did = theirs.did
+    founded = _genesis(state, grid, shown.genesis)
+    await _settle_membership(state, link, grid, founded, shown)
+    link.is_open = True
+
+
+async def _exchange_hello(state: State, link: Link) -> tuple[Hello, Hello]:
+    grid = state.grid or link.expected_grid
+    mine = Hello(VERSION, state.me, state.entropy.take(_NONCE_BYTES), grid, link.role, link.channel)
+    link.send(mine)
+    theirs = await _expect(state, link, Hello)
+    if theirs.version != VERSION:
+        raise RemoteError("hello", f"The peer speaks link version {theirs.version}, this node {VERSION}.")
+    if {mine.role, theirs.role} != {"initiator", "responder"} or len(theirs.nonce) != _NONCE_BYTES:
+        raise RemoteError("hello", "The peer's hello does not fit this connection.")
+    if theirs.did == state.me:
+        raise RemoteError("hello", "This node reached itself.")
+    if theirs.channel != mine.channel:
+        text = f"The peer thinks it is reached at {theirs.channel[:200]!r}, not {mine.channel!r}."
+        raise RemoteError("hello", f"{text} Is something between the two?")
+    if mine.grid and theirs.grid and mine.grid != theirs.grid:
+        raise RemoteError("wrong_grid", f"The peer is in grid {theirs.grid}, this node in {mine.grid}.")
+    if mine.grid is None and theirs.grid is None:
+        raise RemoteError("hello", "Neither side is in a grid yet.")
+    return mine, theirs
+
+
+def _transcript(signer: Hello, other: Hello, grid: Cid, role: str) -> bytes:
+    return dagcbor.encode(
+        [
+            "hello",
+            VERSION,
+            grid,
+            signer.channel,
+            role,
+            signer.did,
+            other.did,
+            signer.nonce,
+            other.nonce,
+        ]
+    )
+
+
+def _genesis(state: State, grid: Cid, shown: bytes | None) -> tuple[bytes, genesis.Genesis]:
+    if state.genesis is not None and state.genesis_data is not None:
+        return state.genesis_data, state.genesis
+    if shown is None:
+        raise RemoteError("hello", "The peer is not in the grid yet and cannot show its genesis block.")
+    cid, founded = genesis.read(shown)
+    if cid != grid:
+        raise RemoteError("hello", "The peer's genesis block does not hash to the grid it claims.")
+    return shown, founded
+
+
+async def _settle_membership(
+    state: State, link: Link, grid: Cid, founded: tuple[bytes, genesis.Genesis], shown: Proof
+) -> None:
+    """Both sides end up members, or the handshake fails."""
+    founder = founded[1].founder
+    theirs: Membership | None = None
+    if link.did != founder and shown.membership is not None:
+        theirs = await membership.verify(
+            shown.membership, grid, founder, link.did, state.now_ms, state.limits
+        )
+    if state.me != founder and state.membership is None:
+        if link.did != founder:
+            raise RemoteError("not_member", "Only the grid's founder can admit; connect to its node first.")
+        await _ask_to_join(state, link, grid, founded)
+    elif link.did != founder and theirs is None:
+        await _let_join(state, link, grid)
+    elif state.is_founder and theirs is not None and theirs.renewable(state.now_ms):
+        link.send(Admitted((await admit(state, link.did)).proof))
+
+
+async def _ask_to_join(
+    state: State, link: Link, grid: Cid, founded: tuple[bytes, genesis.Genesis]
+) -> None:
+    link.send(Join(link.invitation))
+    admitted = await _expect(state, link, Admitted)
+    data, block = founded
+    mine = await membership.verify(
+        admitted.membership, grid, block.founder, state.me, state.now_ms, state.limits
+    )
+    await Commit(
+        (
+            Write("grid", b"genesis", data),
+            Write("grid", b"membership", mine.proof),
+            Write("blocks", bytes(grid), data),
+        )
+    )
+    state.grid, state.genesis, state.genesis_data, state.membership = grid, block, data, mine
+
+
+async def _let_join(state: State, link: Link, grid: Cid) -> None:
+    request = await _expect(state, link, Join)
+    if not state.is_founder:
+        raise RemoteError("not_member", "Only the grid's founder can admit; connect to its node first.")
+    (known,) = await Load("grid", (b"member/" + link.did.encode(),))
+    if known is None and not state.open_mode:
+        await state.admissions.take()
+        try:
+            await _use_invitation(state, request.invitation)
+        finally:
+            state.admissions.give()
+    link.send(Admitted((await admit(state, link.did)).proof))
+
+
+async def _use_invitation(state: State, secret: bytes | None) -> None:
+    if secret is None:
+        raise RemoteError("bad_invitation", "This grid admits by invitation; ask a member of it for a link.")
+    key = membership.invitation_key(secret)
+    (record,) = await Load("grid", (key,))
+    invitation = membership.read_invitation(record) if record is not None else None
+    if invitation is None or invitation.uses < 1 or invitation.until * 1000 < state.now_ms:
+        raise RemoteError("bad_invitation", "The invitation is unknown, used up or expired; ask for a new one.")
+    left = membership.Invitation(invitation.uses - 1, invitation.until)
+    await Commit((Write("grid", key, left.record() if left.uses else None),))
+
+
+async def admit(state: State, did: str) -> Membership:
+    """Promise membership to a key, durably. Only the founder's node can."""
+    if state.grid is None or not state.is_founder:
+        raise RemoteError("not_member", "Only the grid's founder can admit members.")
+    promised = await membership.promise(
+        state.grid, state.me, did, state.entropy.take(16), state.now_ms
+    )
+    await Commit((Write("grid", b"member/" + did.encode(), promised.proof),))
+    return promised
+
+
+async def _expect(state: State, link: Link, kind: type[F]) -> F:
+    frame = await link.next_frame(state.limits.hello_ms)
+    if isinstance(frame, frames.Refusal):
+        raise RemoteError.from_wire(frame.code, frame.text)
+    if not isinstance(frame, kind):
+        raise RemoteError("hello", f"Expected {kind.__name__}, not {type(frame).__name__}.")
+    return frame

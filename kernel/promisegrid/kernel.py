@@ -1,0 +1,370 @@
+"""The kernel: one object, no I/O. Frames, answers and time go in; effects come out.
+
+A host calls the entry points (`ask`, `connect`, `receive`, `answer`, `tick`, `disconnect`) one at a time,
+performs the effects each returns (`effects.py`), and owns every socket, file, clock and die. What the owner
+of the node wants is a *verb*: a coroutine of this object, started with `ask`, ended by a `Reply`.
+
+Reading order, as a message travels: link, handshake, frames, envelope, claims, cose, dispatch, replay,
+memo, runner, abi, job, receipt, caller, exchange.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from typing import Any
+
+from promisegrid import frames, unixfs
+from promisegrid.block import Block
+from promisegrid.caller import Caller
+from promisegrid.cid import Cid
+from promisegrid.dispatch import Dispatcher
+from promisegrid.effects import Budget, Close, Commit, Notify, Reply, Save
+from promisegrid.entropy import Entropy
+from promisegrid.errors import LocalError, RemoteError
+from promisegrid.exchange import Exchange, block_writes
+from promisegrid.frames import BlockFrame, Frame, Want
+from promisegrid.handshake import greet
+from promisegrid.limits import Limits
+from promisegrid.link import Link, Role
+from promisegrid.memo import Memo
+from promisegrid.owner import Owner
+from promisegrid.runner import Runner, Watch
+from promisegrid.state import Identity, State
+from promisegrid.strand import Issued, Pause, Scheduler, Slots, Strand
+from promisegrid.task import RunResult, Task
+
+
+class Kernel:
+    """One node's kernel. `engine` names the host's WebAssembly engine in receipts; `wasi` its WASI module."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        entropy: bytes,
+        limits: Limits | None = None,
+        engine: str = "",
+        wasi: Cid | None = None,
+    ) -> None:
+        limits = limits or Limits()
+        self._scheduler = Scheduler(limits)
+        admissions = Slots(self._scheduler, 1, limits.links)
+        self._state = State(
+            identity.did, engine, wasi, limits, self._scheduler, Entropy(entropy), admissions
+        )
+        self._exchange = Exchange(self._state)
+        self._memo = Memo(self._state, self._exchange)
+        self._runner = Runner(self._state, self._exchange, self._memo)
+        self._caller = Caller(self._state, self._exchange, self._memo)
+        self.owner = Owner(self._state, self._exchange, self._memo, self._runner)
+        self._dispatcher = Dispatcher(
+            self._state, self._exchange, self._runner, self._caller, self.owner.saw
+        )
+        self._asks: dict[int, Strand[Any]] = {}
+        self._ask_of: dict[Strand[Any], int] = {}
+
+    # -- entry points: each returns the effects to perform ---------------------------------------------
+
+    def ask(self, ask: int, verb: Coroutine[Any, Any, Any], now_ms: int) -> Issued:
+        """Start a verb; its end is `Reply(ask, …)`. `ask` is the host's own number, not in use."""
+        assert ask not in self._asks, f"ask {ask} is in use"
+        self._scheduler.advance(now_ms)
+        strand = self._scheduler.spawn(verb)
+        self._asks[ask], self._ask_of[strand] = strand, ask
+        self._scheduler.spawn(self._reply(ask, strand))
+        return self._scheduler.run()
+
+    def cancel(self, ask: int, now_ms: int) -> Issued:
+        """Give a verb up; it ends with RemoteError("cancelled")."""
+        self._scheduler.advance(now_ms)
+        if ask in self._asks:
+            self._scheduler.cancel(self._asks[ask])
+        return self._scheduler.run()
+
+    def connect(
+        self,
+        link: int,
+        role: Role,
+        channel: str,
+        via: str,
+        now_ms: int,
+        invite: bytes | None = None,
+        grid: Cid | None = None,
+    ) -> Issued:
+        """A connection is open. channel: host and path as dialled; invite, grid: from the join URL."""
+        assert link not in self._state.links, f"link {link} is in use"
+        self._scheduler.advance(now_ms)
+        if len(self._state.links) >= self._state.limits.links:
+            self._scheduler.emit(Close(link, "busy", "This node has as many links as it can bear."))
+            return self._scheduler.run()
+        made = Link(link, role, channel, via, self._scheduler, self._state.limits)
+        made.invitation, made.expected_grid = invite, grid
+        self._state.links[link] = made
+        self._scheduler.spawn(self._serve(made))
+        return self._scheduler.run()
+
+    def disconnect(self, link: int, now_ms: int) -> Issued:
+        """A connection is gone."""
+        self._scheduler.advance(now_ms)
+        made = self._state.links.get(link)
+        if made is not None:
+            self._drop(made, None)
+        return self._scheduler.run()
+
+    def receive(self, link: int, frame: bytes, now_ms: int) -> Issued:
+        """A frame arrived. Frames of a link that is gone are dropped."""
+        self._scheduler.advance(now_ms)
+        made = self._state.links.get(link)
+        if made is not None:
+            made.arrived(frame)
+        return self._scheduler.run()
+
+    def answer(self, ticket: int, value: object, now_ms: int) -> Issued:
+        """The host finished an effect; `value` as its docstring says, or a `Failure`."""
+        self._scheduler.advance(now_ms)
+        self._scheduler.answer(ticket, value)
+        return self._scheduler.run()
+
+    def tick(self, now_ms: int) -> Issued:
+        """Time passed; due at `next_timer`, harmless at any other time."""
+        self._scheduler.advance(now_ms)
+        self._scheduler.fire()
+        return self._scheduler.run()
+
+    def next_timer(self) -> int | None:
+        """When `tick` is due, in milliseconds since 1970; None while nothing waits for time."""
+        return self._scheduler.next_timer()
+
+    # -- what the host may look at -----------------------------------------------------------------------
+
+    @property
+    def me(self) -> str:
+        """This node's did:key."""
+        return self._state.me
+
+    @property
+    def grid(self) -> Cid | None:
+        """The grid this node belongs to."""
+        return self._state.grid
+
+    @property
+    def open_mode(self) -> bool:
+        """Whether whoever proves a key may join without an invitation. The host sets it."""
+        return self._state.open_mode
+
+    @open_mode.setter
+    def open_mode(self, value: bool) -> None:
+        self._state.open_mode = value
+
+    def peers(self) -> list[dict[str, str | int | bool | None]]:
+        """Who is connected and proved: did, via, rtt_ms, serves, engine."""
+        return [
+            {
+                "did": link.did,
+                "via": link.via,
+                "rtt_ms": link.rtt_ms,
+                "serves": link.serves,
+                "engine": link.engine,
+            }
+            for link in self._state.open_links()
+        ]
+
+    # -- verbs: content ------------------------------------------------------------------------------------
+
+    async def save(self, blocks: Sequence[Block], durable: bool = True) -> None:
+        """Keep blocks the host has chunked; durable before it returns unless said otherwise."""
+        writes = block_writes(list(blocks))
+        await (Commit(writes) if durable else Save(writes))
+
+    async def block(self, cid: Cid) -> bytes:
+        """One verified block, from the store or from peers. RemoteError: not_found, bad_block."""
+        return await self._exchange.block(cid)
+
+    async def has(self, cid: Cid) -> bool:
+        """Whether a verified block is in this node's own store."""
+        return await self._exchange.stored(cid) is not None
+
+    async def ls(self, cid: Cid) -> list[unixfs.Entry]:
+        """The entries of a folder. RemoteError("bad_file") when it is none."""
+        try:
+            return await unixfs.list_directory(self._exchange.block, cid)
+        except unixfs.UnixFsError as error:
+            raise RemoteError("bad_file", f"{cid} cannot be listed: {error}.") from error
+
+    async def resolve(self, root: Cid, path: str) -> Cid:
+        """What a path inside a folder names. RemoteError: bad_file, not_found."""
+        try:
+            return await unixfs.resolve(self._exchange.block, root, path)
+        except unixfs.UnixFsError as error:
+            raise RemoteError("bad_file", f"{path!r} in {root}: {error}.") from error
+
+    def read(self, cid: Cid) -> AsyncIterator[bytes]:
+        """A file's bytes, to be pulled piece by piece with `piece`."""
+        return unixfs.read_file(self._exchange.block, cid)
+
+    async def piece(self, pieces: AsyncIterator[bytes]) -> bytes | None:
+        """The next piece of a `read`; None at the end. RemoteError: bad_file, not_found, bad_block."""
+        try:
+            return await anext(pieces, None)
+        except unixfs.UnixFsError as error:
+            raise RemoteError("bad_file", f"Not a file that can be read: {error}.") from error
+
+    async def tree(self, cid: Cid) -> list[tuple[str, int, bytes]]:
+        """A whole small folder: (path, kind, content). RemoteError("bad_file")."""
+        limits = self._state.limits
+        bounds = unixfs.TreeLimits(limits.input_bytes, limits.tree_nodes)
+        try:
+            return await unixfs.read_tree(self._exchange.block, cid, bounds)
+        except unixfs.UnixFsError as error:
+            raise RemoteError("bad_file", f"{cid} cannot be read as a folder: {error}.") from error
+
+    async def fetch(self, cid: Cid) -> tuple[int, int]:
+        """Bring everything under a CID into this node's store; (blocks, bytes)."""
+        seen = (0, 0)
+        watch = self._watch()
+
+        def count(blocks: int, size: int) -> None:
+            nonlocal seen
+            seen = (blocks, size)
+            watch("fetch", size, None)
+
+        await self._exchange.fetch_dag(cid, self._state.limits.fetch_bytes, count)
+        return seen
+
+    # -- verbs: running ------------------------------------------------------------------------------------
+
+    async def run(self, task: Task, budget: Budget, on: str | None = None, fresh: bool = False) -> RunResult:
+        """Run a task here, or on a linked peer that serves; remembered results are used unless `fresh`.
+
+        RemoteError is why there is no result; LocalError what to change.
+        """
+        watch = self._watch()
+        if not task.func:
+            func = await self._runner.entry_of(task.code)
+            task = Task(task.code, func, task.args, task.files, task.stdin)
+        started_ms = self._state.now_ms
+        try:
+            if on is None or on == self._state.me:
+                done = await self._runner.execute(task, budget, self._state.me, watch, None, fresh)
+            else:
+                done = await self._caller.call(on, task, budget, watch)
+        except RemoteError as wrong:
+            self.owner.saw(self._state.me, task, None, wrong, self._state.now_ms - started_ms)
+            raise
+        self.owner.saw(self._state.me, task, done, None, self._state.now_ms - started_ms)
+        return done
+
+    def _watch(self) -> Watch:
+        current = self._scheduler.current
+        ask = self._ask_of.get(current) if current is not None else None
+
+        def watch(phase: str, done: int, total: int | None) -> None:
+            detail = {"ask": ask, "phase": phase, "done": done, "total": total}
+            self._scheduler.emit(Notify("progress", detail))
+
+        return watch
+
+    # -- links ---------------------------------------------------------------------------------------------
+
+    async def _reply(self, ask: int, strand: Strand[Any]) -> None:
+        try:
+            value = await strand.done
+        except (RemoteError, LocalError) as error:
+            self._scheduler.emit(Reply(ask, error=error))
+        else:
+            self._scheduler.emit(Reply(ask, value))
+        finally:
+            del self._asks[ask], self._ask_of[strand]
+
+    async def _serve(self, link: Link) -> None:
+        """One link from greeting to end."""
+        wrong: RemoteError | None = None
+        try:
+            await greet(self._state, link)
+            self._opened(link)
+            while True:
+                self._take(link, await link.next_frame())
+        except RemoteError as error:
+            wrong = error
+        self._drop(link, wrong)
+
+    def _opened(self, link: Link) -> None:
+        """A peer is in. A second link of the same peer in the same direction replaces the first."""
+        for other in self._state.open_links():
+            if other is not link and other.did == link.did and other.role == link.role:
+                other.close("closed", "The peer connected again.")
+        link.send(frames.Status(self._state.serving is not None, self._state.engine))
+        self._tell_peer(link, "up")
+        self._scheduler.emit(Notify("grid", {"grid": str(self._state.grid)}))
+        self._scheduler.spawn(self._keep_alive(link))
+
+    async def _keep_alive(self, link: Link) -> None:
+        number = 0
+        while link.is_open:
+            if self._state.now_ms - link.heard_ms > self._state.limits.silent_ms:
+                link.close("closed", "The peer has been silent for too long.")
+                return
+            number, link.ping_sent_ms = number + 1, self._state.now_ms
+            link.send(frames.Ping(number))
+            await Pause(None, self._state.limits.ping_ms)
+
+    def _take(self, link: Link, frame: Frame) -> None:
+        """One frame of an open link."""
+        limits = self._state.limits
+        match frame:
+            case frames.Message(raw):
+                if link.in_work >= limits.link_credit:
+                    raise RemoteError("busy", "More messages at once than this node gave credit for.")
+                link.in_work += 1
+                self._scheduler.spawn(self._dispatcher.message(link, raw))
+            case Want():
+                if link.serving_wants >= limits.wants_served_per_link:
+                    raise RemoteError("busy", "More blocks asked for at once than this node sends.")
+                link.serving_wants += 1
+                self._scheduler.spawn(self._exchange.serve(link, frame))
+            case BlockFrame():
+                self._exchange.arrived(link, frame)
+            case frames.Refusal(code, text, about):
+                self._caller.refused(link, about, code, text)
+            case frames.Credit(messages):
+                link.add_credit(messages)
+            case frames.Progress(about, phase, done, total):
+                self._caller.progress(link, about, phase, done, total)
+            case frames.Ping(number):
+                link.send(frames.Pong(number))
+            case frames.Pong():
+                link.rtt_ms = self._state.now_ms - link.ping_sent_ms
+                self._tell_peer(link, "up")
+            case frames.Status(serves, engine):
+                link.serves, link.engine = serves, engine[:80]
+                self._tell_peer(link, "up")
+            case frames.Admitted(membership):
+                self._scheduler.spawn(self.owner.renewed(link, membership))
+            case _:
+                raise RemoteError("malformed", f"A {type(frame).__name__} frame on an open link.")
+
+    def _drop(self, link: Link, wrong: RemoteError | None) -> None:
+        """The end of a link, whoever ended it."""
+        if self._state.links.pop(link.number, None) is None:
+            return
+        was_open = link.is_open
+        if wrong is not None and not link.is_closed:
+            link.refuse(wrong, None)
+            link.close(wrong.code, wrong.text)
+        link.down()
+        if was_open or link.did:
+            self._caller.link_down(link.did)
+        self._tell_peer(link, "down", wrong)
+
+    def _tell_peer(self, link: Link, event: str, wrong: RemoteError | None = None) -> None:
+        detail = {
+            "event": event,
+            "did": link.did,
+            "via": link.via,
+            "link": link.number,
+            "rtt_ms": link.rtt_ms,
+            "serves": link.serves,
+            "engine": link.engine,
+            "code": wrong.code if wrong else None,
+            "reason": wrong.text if wrong else None,
+        }
+        self._scheduler.emit(Notify("peer", detail))

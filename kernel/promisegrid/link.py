@@ -1,0 +1,127 @@
+"""One link: a connection to one peer, from its first frame to its last.
+
+A link counts what its peer costs us (frames waiting, bad signatures, refusals, messages in work) and what
+we owe it (credit). Limits count here first, because a link is dear and a did:key is free.
+
+States: greeting → open → closed. Only an open link belongs to a member whose key is proved.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Literal
+
+from promisegrid import frames
+from promisegrid.cid import Cid
+from promisegrid.effects import Close, Send
+from promisegrid.errors import RemoteError
+from promisegrid.limits import Limits
+from promisegrid.strand import Late, Pause, Scheduler, Signal, Slots
+
+Role = Literal["initiator", "responder"]
+
+
+class Link:
+    """A connection, as the kernel sees it. `did` is proved once `is_open`."""
+
+    def __init__(
+        self, number: int, role: Role, channel: str, via: str, scheduler: Scheduler, limits: Limits
+    ) -> None:
+        self.number, self.role, self.channel, self.via = number, role, channel, via
+        self.invitation: bytes | None = None
+        self.expected_grid: Cid | None = None
+        self.did = ""
+        self.is_open = self.is_closed = False
+        self.serves, self.engine = False, ""
+        self.rtt_ms: int | None = None
+        self.ping_sent_ms = self.heard_ms = scheduler.now_ms
+        self.wants: dict[Cid, list[Signal[bytes | None]]] = {}
+        self.want_slots = Slots(scheduler, limits.wants_per_link, limits.links * limits.wants_per_link)
+        self.serving_wants = self.in_work = self.verifying = self.bad_signatures = 0
+        self._scheduler, self._limits = scheduler, limits
+        self._inbox: deque[bytes] = deque()
+        self._arrived: Signal[None] = scheduler.signal()
+        self._credit = limits.link_credit
+        self._unsent: deque[bytes] = deque()
+        self._refusals, self._refusals_since = 0, 0
+
+    # -- frames in ---------------------------------------------------------------------------------
+
+    def arrived(self, data: bytes) -> None:
+        """A frame came in. A peer that sends faster than we read is cut off."""
+        self.heard_ms = self._scheduler.now_ms
+        if len(self._inbox) >= self._limits.link_inbox:
+            self.close("busy", "More frames than this node can read.")
+            return
+        self._inbox.append(data)
+        self._arrived.set(None)
+
+    async def next_frame(self, wait_ms: int | None = None) -> frames.Frame:
+        """The next frame, in order. RemoteError: malformed, too_large, closed; hello when `wait_ms` is over."""
+        while not self._inbox:
+            if self.is_closed:
+                raise RemoteError("closed", "The peer closed the link.")
+            self._arrived = self._scheduler.signal()
+            try:
+                await Pause(self._arrived, wait_ms)
+            except Late:
+                raise RemoteError("hello", f"The peer said nothing for {wait_ms} ms.") from None
+        return frames.decode(self._inbox.popleft(), self._limits.frame_bytes)
+
+    # -- frames out --------------------------------------------------------------------------------
+
+    def send(self, frame: frames.Frame) -> None:
+        """Send a frame, in order; a closed link swallows it."""
+        if not self.is_closed:
+            self._scheduler.emit(Send(self.number, frames.encode(frame)))
+
+    def send_message(self, raw: bytes) -> None:
+        """Send a message when the peer has credit for it. RemoteError("busy") when too many wait."""
+        if self._credit > 0:
+            self._credit -= 1
+            self.send(frames.Message(raw))
+        elif len(self._unsent) < self._limits.link_credit:
+            self._unsent.append(raw)
+        else:
+            raise RemoteError("busy", "The peer has not taken the earlier messages yet; try again later.")
+
+    def add_credit(self, messages: int) -> None:
+        """The peer can take more messages."""
+        self._credit = min(self._credit + max(messages, 0), self._limits.link_credit)
+        while self._credit and self._unsent:
+            self._credit -= 1
+            self.send(frames.Message(self._unsent.popleft()))
+
+    def refuse(self, wrong: RemoteError, about: Cid | None) -> None:
+        """Tell the peer why, unsigned; silently drop it when there are too many a second."""
+        now_s = self._scheduler.now_ms // 1000
+        if now_s != self._refusals_since:
+            self._refusals, self._refusals_since = 0, now_s
+        self._refusals += 1
+        if self._refusals <= self._limits.link_refusals_per_second:
+            self.send(frames.Refusal(wrong.code, wrong.text[: self._limits.text_chars], about))
+
+    def count_bad_signature(self) -> None:
+        """A signature of this link did not hold; after a few the link is closed."""
+        self.bad_signatures += 1
+        if self.bad_signatures >= self._limits.link_bad_signatures:
+            self.close("bad_signature", "Too many signatures that do not hold.")
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def close(self, code: str, text: str) -> None:
+        """Ask the host to close the connection, once."""
+        if not self.is_closed:
+            self._scheduler.emit(Close(self.number, code, text))
+            self.down()
+
+    def down(self) -> None:
+        """The connection is gone: everyone who waits for something from this peer is told."""
+        self.is_closed, self.is_open = True, False
+        self._inbox.clear()
+        self._unsent.clear()
+        self._arrived.set(None)
+        wants, self.wants = self.wants, {}
+        for answers in wants.values():
+            for answer in answers:
+                answer.set(None)

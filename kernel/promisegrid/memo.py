@@ -1,0 +1,83 @@
+"""What has been run already: from a task to the receipts about it, and which of them answers.
+
+Rows of the `memo` table are task CID + receipt CID → executor. Only verified receipts get a row. Which of
+them spares a run is the owner's `TrustPolicy`; a result whose content has been lost or has rotted spares
+nothing.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from promisegrid import receipt, task
+from promisegrid.block import Block
+from promisegrid.cid import Cid
+from promisegrid.effects import Save, Scan, Write
+from promisegrid.exchange import Exchange, block_writes
+from promisegrid.receipt import Receipt
+from promisegrid.state import State
+from promisegrid.task import RunResult
+
+_RECEIPTS_READ = 64
+
+
+class Memo:
+    """Remembers receipts, and answers tasks from them."""
+
+    def __init__(self, state: State, exchange: Exchange) -> None:
+        self._state, self._exchange = state, exchange
+        self._recent: OrderedDict[Cid, RunResult] = OrderedDict()
+
+    def forget(self) -> None:
+        """Drop what is remembered in memory: after the policy changed."""
+        self._recent.clear()
+
+    async def look_up(self, task_cid: Cid) -> RunResult | None:
+        """The answer the policy accepts, with its content here; None when the task has to run."""
+        known = self._recent.get(task_cid)
+        if known is not None:
+            self._recent.move_to_end(task_cid)
+            return known
+        prefix = bytes(task_cid)
+        rows: tuple[tuple[bytes, bytes], ...] = await Scan("memo", prefix, prefix, _RECEIPTS_READ)
+        claims = [(who.decode(), Cid.decode(key[len(prefix) :])) for key, who in rows]
+        wanted = {self._state.me, *self._state.trust.executors}
+        if self._state.trust.mode != "agree":
+            claims = [(who, cid) for who, cid in claims if who in wanted]
+        receipts = [await self._read(cid, task_cid) for _, cid in claims]
+        found = [
+            (claim, cid) for claim, (_, cid) in zip(receipts, claims, strict=True) if claim is not None
+        ]
+        result = self._state.trust.choose(self._state.me, [(r.executor, r.result) for r, _ in found])
+        for claim, receipt_cid in found:
+            if claim.result == result and (answer := await self._answer(claim, receipt_cid)) is not None:
+                self._keep(task_cid, answer)
+                return answer
+        return None
+
+    async def remember(self, claim: Receipt, block: Block, blocks: list[Block]) -> None:
+        """Keep a verified receipt and what it names, written behind: losing them costs a run, no more."""
+        row = Write("memo", bytes(claim.task) + bytes(block.cid), claim.executor.encode())
+        await Save((*block_writes([*blocks, block]), row))
+
+    async def _read(self, receipt_cid: Cid, task_cid: Cid) -> Receipt | None:
+        data = await self._exchange.stored(receipt_cid)
+        claim = await receipt.verify(data) if data is not None else None
+        return claim if claim is not None and claim.task == task_cid else None
+
+    async def _answer(self, claim: Receipt, receipt_cid: Cid) -> RunResult | None:
+        data = await self._exchange.stored(claim.result)
+        if data is None:
+            return None
+        content = task.read_result(data)
+        for part in content.parts():
+            if await self._exchange.stored(part) is None:
+                return None
+        return RunResult(
+            claim.task, claim.result, receipt_cid, content, claim.executor, cached=True, fuel=claim.fuel
+        )
+
+    def _keep(self, task_cid: Cid, answer: RunResult) -> None:
+        self._recent[task_cid] = answer
+        if len(self._recent) > self._state.limits.memo_recent:
+            self._recent.popitem(last=False)

@@ -1,0 +1,229 @@
+"""What the owner of a node decides and looks at: founding, inviting, serving, trusting, looking back.
+
+These are verbs, coroutines for `Kernel.ask`, kept apart from the path of a message. Nothing here is
+reachable for a peer.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, Literal
+
+from promisegrid import dagcbor, did, frames, membership, receipt, settings
+from promisegrid.cid import Cid
+from promisegrid.effects import Commit, Notify, Scan, Write
+from promisegrid.errors import LocalError, RemoteError
+from promisegrid.exchange import Exchange
+from promisegrid.genesis import NAME_MAX, Genesis
+from promisegrid.handshake import admit
+from promisegrid.link import Link
+from promisegrid.memo import Memo
+from promisegrid.receipt import TrustPolicy
+from promisegrid.runner import Runner
+from promisegrid.state import Serving, State
+from promisegrid.task import RunResult, Task
+
+_HISTORY = 200
+_PAGE = 256
+
+
+class Owner:
+    """The owner's verbs."""
+
+    def __init__(self, state: State, exchange: Exchange, memo: Memo, runner: Runner) -> None:
+        self._state, self._exchange, self._memo, self._runner = state, exchange, memo, runner
+        self._history: deque[dict[str, Any]] = deque(maxlen=_HISTORY)
+
+    # -- belonging -------------------------------------------------------------------------------------
+
+    async def boot(self) -> dict[str, str | None]:
+        """First of all: read what is kept. {"did", "grid" (None when in none)}."""
+        await settings.load(self._state)
+        if self._state.serving is not None:
+            self._runner.guests.resize(self._state.serving.cpu)
+        grid = None if self._state.grid is None else str(self._state.grid)
+        return {"did": self._state.me, "grid": grid}
+
+    async def found(self, name: str) -> Cid:
+        """Found a grid with this node's key as its founder."""
+        if self._state.grid is not None:
+            raise LocalError(f"This node is already in grid {self._state.grid}; use another home to found one.")
+        if not name or len(name) > NAME_MAX:
+            raise LocalError(f"A grid's name has 1 to {NAME_MAX} characters, not {len(name)}.")
+        founded = Genesis(self._state.me, name, self._state.entropy.take(16), {})
+        block = founded.block()
+        await Commit(
+            (
+                Write("grid", b"genesis", block.data),
+                Write("blocks", bytes(block.cid), block.data),
+            )
+        )
+        self._state.grid, self._state.genesis, self._state.genesis_data = block.cid, founded, block.data
+        return block.cid
+
+    async def invite(self, uses: int = 1, days: int = 7) -> bytes:
+        """A fresh invitation, for a join URL. Only on the founder's node."""
+        self._must_be_founder()
+        rows = await Scan("grid", b"invitation/", b"invitation/", self._state.limits.invitations)
+        if len(rows) >= self._state.limits.invitations:
+            raise LocalError("Too many open invitations; wait until some are used or expire.")
+        secret = self._state.entropy.take(membership.INVITATION_BYTES)
+        record = membership.Invitation(uses, self._state.now_ms // 1000 + days * 86_400).record()
+        stale = [
+            Write("grid", key, None)
+            for key, value in rows
+            if membership.read_invitation(value).until * 1000 < self._state.now_ms
+        ]
+        await Commit((*stale, Write("grid", membership.invitation_key(secret), record)))
+        return secret
+
+    async def admit(self, member: str) -> None:
+        """Admit a key in person: its next connection needs no invitation. Only on the founder's node."""
+        self._must_be_founder()
+        try:
+            did.decode(member)
+        except RemoteError as error:
+            raise LocalError(error.text) from error
+        await admit(self._state, member)
+
+    async def members(self) -> list[str]:
+        """The did:keys this founder's node has admitted."""
+        prefix, after, found = b"member/", b"member/", list[str]()
+        while True:
+            rows = await Scan("grid", prefix, after, _PAGE)
+            found.extend(key[len(prefix) :].decode() for key, _ in rows)
+            if len(rows) < _PAGE:
+                return found
+            after = rows[-1][0]
+
+    async def renewed(self, link: Link, proof: bytes) -> None:
+        """The founder sent a fresh membership on an open link."""
+        genesis, grid = self._state.genesis, self._state.grid
+        if genesis is None or grid is None or link.did != genesis.founder:
+            return
+        mine = await membership.verify(
+            proof, grid, genesis.founder, self._state.me, self._state.now_ms, self._state.limits
+        )
+        await Commit((Write("grid", b"membership", proof),))
+        self._state.membership = mine
+
+    def _must_be_founder(self) -> None:
+        if not self._state.is_founder:
+            raise LocalError("Only the founder's node can admit members; run this there.")
+
+    # -- serving and trusting --------------------------------------------------------------------------
+
+    async def set_serving(self, cpu: int, memory_bytes: int) -> None:
+        """Promise to run programs for members: so many at once, so much memory each; cpu 0 ends it."""
+        limits = self._state.limits
+        if not 0 <= cpu <= limits.runs or (cpu and not 65_536 <= memory_bytes <= limits.memory_bytes):
+            text = f"Serve with 1 to {limits.runs} programs at once and up to {limits.memory_bytes} bytes each."
+            raise LocalError(text, "bad_args")
+        before = self._state.serving.cpu if self._state.serving else 0
+        await settings.set_serving(self._state, Serving(cpu, memory_bytes) if cpu else None)
+        self._runner.guests.resize(cpu - before)
+        for link in self._state.open_links():
+            link.send(frames.Status(cpu > 0, self._state.engine))
+
+    async def serving(self) -> dict[str, int] | None:
+        """{"cpu", "memory"}, or None while this node runs nothing for others."""
+        kept = self._state.serving
+        return None if kept is None else {"cpu": kept.cpu, "memory": kept.memory_bytes}
+
+    async def set_trust(
+        self, mode: Literal["own", "peers", "agree"], executors: list[str], agree: int = 2
+    ) -> None:
+        """Whose receipts answer from the cache; see `receipt.TrustPolicy`."""
+        if mode not in ("own", "peers", "agree") or agree < 2:
+            raise LocalError('Trust is "own", "peers" with their DIDs, or "agree" with 2 or more.', "bad_args")
+        for executor in executors:
+            try:
+                did.decode(executor)
+            except RemoteError as error:
+                raise LocalError(error.text, "bad_args") from error
+        await settings.set_trust(self._state, TrustPolicy(mode, frozenset(executors), agree))
+        self._memo.forget()
+
+    async def trust(self) -> dict[str, Any]:
+        """{"mode", "dids", "agree"}."""
+        kept = self._state.trust
+        return {"mode": kept.mode, "dids": sorted(kept.executors), "agree": kept.agree}
+
+    # -- looking back ----------------------------------------------------------------------------------
+
+    def saw(
+        self, asker: str, task: Task, done: RunResult | None, refusal: RemoteError | None, ms: int
+    ) -> None:
+        """Note a call that was dealt with, and tell who is watching."""
+        detail: dict[str, Any] = {
+            "at_ms": self._state.now_ms,
+            "ms": ms,
+            "for": asker,
+            "code": str(task.code),
+            "func": task.func,
+            "task": None if done is None else str(done.task),
+            "result": None if done is None else str(done.result),
+            "receipt": None if done is None else str(done.receipt),
+            "exit": None if done is None else done.exit,
+            "by": None if done is None else done.by,
+            "cached": None if done is None else done.cached,
+            "fuel": None if done is None else done.fuel,
+            "refused": None if refusal is None else refusal.code,
+            "text": None if refusal is None else refusal.text,
+        }
+        self._history.appendleft(detail)
+        self._state.scheduler.emit(Notify("receipt" if done is not None else "message", detail))
+
+    async def history(self, limit: int = 50) -> list[dict[str, Any]]:
+        """The latest calls, newest first, since this node started."""
+        return list(self._history)[: max(0, limit)]
+
+    async def running(self) -> list[dict[str, Any]]:
+        """What is running now, for whom, since when; `stop` takes the task."""
+        return [
+            {"task": str(cid), "code": str(f.task.code), "func": f.task.func, "for": f.asker, "since_ms": f.since_ms}
+            for cid, f in self._runner.flights.items()
+        ]
+
+    async def stop(self, task: Cid) -> bool:
+        """End a running task, whoever asked for it; whether it was running."""
+        return self._runner.stop(task)
+
+    async def receipt(self, cid: Cid) -> dict[str, Any]:
+        """A receipt, read and verified: its fields as text and numbers, and "valid"."""
+        data = await self._exchange.block(cid)
+        claim, _ = receipt.read(data)
+        valid = await receipt.verify(data) is not None
+        return {
+            "receipt": str(cid),
+            "task": str(claim.task),
+            "result": str(claim.result),
+            "executor": claim.executor,
+            "engine": claim.engine,
+            "fuel": claim.fuel,
+            "memory": claim.memory,
+            "wasi": None if claim.wasi is None else str(claim.wasi),
+            "valid": valid,
+        }
+
+    # -- keeping ---------------------------------------------------------------------------------------
+
+    async def publish(self, app: Cid, name: str, description: str) -> None:
+        """Note an app as published by this node."""
+        record = dagcbor.encode({"name": name, "description": description, "at": self._state.now_ms // 1000})
+        await Commit((Write("apps", bytes(app), record),))
+
+    async def published(self) -> list[dict[str, Any]]:
+        """What this node has published: cid, name, description, at."""
+        rows = await Scan("apps", b"", b"", _PAGE)
+        return [{"cid": str(Cid.decode(key)), **dagcbor.decode(value)} for key, value in rows]
+
+    async def verify_store(self, after: bytes = b"") -> tuple[bytes, int, list[Cid]]:
+        """Re-hash one page of blocks: where to go on (b"" at the end), how many, which are wrong."""
+        rows = await Scan("blocks", b"", after, _PAGE // 8)
+        bad = []
+        for key, data in rows:
+            cid = Cid.decode(key)
+            if not await self._exchange.holds(cid, data):
+                bad.append(cid)
+        return (rows[-1][0] if len(rows) == _PAGE // 8 else b""), len(rows), bad

@@ -1,0 +1,255 @@
+"""Running a task here: gather what it names, prepare the module, run it, sign the receipt.
+
+A task in work is a *flight*: whoever asks for the same task meanwhile joins it, so it runs once. A flight
+that ended at a limit of its own budget says nothing about a larger one, so a joiner with another budget
+tries again. The flight ends early only when the last one who waits for it gives up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from promisegrid import abi, dagcbor, job, receipt, unixfs
+from promisegrid.block import Block
+from promisegrid.cid import Cid
+from promisegrid.effects import Budget, Job, Outcome, Prepare, Run
+from promisegrid.errors import RemoteError
+from promisegrid.exchange import Exchange
+from promisegrid.link import Link
+from promisegrid.memo import Memo
+from promisegrid.receipt import Receipt
+from promisegrid.state import State
+from promisegrid.strand import Slots, Strand
+from promisegrid.task import Result, RunResult, Task
+from promisegrid.wasm.module import ModuleInfo
+
+Watch = Callable[[str, int, int | None], None]
+"""Called with (phase, done, total): fetch in bytes; compile and run as 0 then 1."""
+_OF_BUDGET = frozenset({"out_of_fuel", "out_of_time", "out_of_memory", "output_too_large", "cancelled"})
+
+
+@dataclass(slots=True)
+class Flight:
+    """One task in work: for whom, since when, and who wants to hear how it goes."""
+
+    task: Task
+    budget: Budget
+    asker: str
+    since_ms: int
+    strand: Strand[RunResult]
+    waiting: int = 0
+    watches: list[Watch] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Inputs:
+    stdin: bytes
+    nodes: tuple[job.Node, ...]
+
+
+class Runner:
+    """Runs tasks on this node, each once."""
+
+    def __init__(self, state: State, exchange: Exchange, memo: Memo) -> None:
+        self._state, self._exchange, self._memo = state, exchange, memo
+        limits = state.limits
+        self._slots = Slots(state.scheduler, limits.runs, limits.runs_waiting)
+        self.guests = Slots(state.scheduler, 0, limits.runs_waiting)
+        self.flights: dict[Cid, Flight] = {}
+
+    async def entry_of(self, code: Cid, hint: Link | None = None) -> str:
+        """The function that is meant when a task names none. RemoteError."""
+        return abi.entry(await self._prepare(code, self._clamp(Budget(), guest=False), hint, _silent))
+
+    async def execute(
+        self, task: Task, budget: Budget, asker: str, watch: Watch, hint: Link | None, fresh: bool = False
+    ) -> RunResult:
+        """The result of a settled task: remembered, or run now. RemoteError says why there is none."""
+        block = task.block(self._state.limits)
+        while True:
+            flight = self.flights.get(block.cid)
+            if flight is None:
+                known = None if fresh else await self._memo.look_up(block.cid)
+                if known is not None:
+                    return known
+                flight = self.flights.get(block.cid) or self._take_off(block, task, budget, asker, hint)
+            try:
+                return await self._join(block.cid, flight, watch)
+            except RemoteError as wrong:
+                if wrong.code not in _OF_BUDGET or flight.budget == budget:
+                    raise
+
+    def stop(self, task_cid: Cid) -> bool:
+        """End a flight, whoever waits for it; whether there was one."""
+        flight = self.flights.get(task_cid)
+        if flight is not None:
+            self._state.scheduler.cancel(flight.strand)
+        return flight is not None
+
+    # -- flights -------------------------------------------------------------------------------------
+
+    def _take_off(self, block: Block, task: Task, budget: Budget, asker: str, hint: Link | None) -> Flight:
+        strand = self._state.scheduler.spawn(self._fly(block, task, budget, asker, hint))
+        flight = Flight(task, budget, asker, self._state.now_ms, strand)
+        self.flights[block.cid] = flight
+        return flight
+
+    async def _join(self, task_cid: Cid, flight: Flight, watch: Watch) -> RunResult:
+        flight.waiting += 1
+        flight.watches.append(watch)
+        try:
+            return await flight.strand.done
+        finally:
+            flight.waiting -= 1
+            flight.watches.remove(watch)
+            if not flight.waiting:
+                self._state.scheduler.cancel(flight.strand)
+
+    async def _fly(
+        self, block: Block, task: Task, budget: Budget, asker: str, hint: Link | None
+    ) -> RunResult:
+        guest = asker != self._state.me
+        slots = self.guests if guest else self._slots
+
+        def tell(phase: str, done: int, total: int | None) -> None:
+            flight = self.flights.get(block.cid)
+            for watch in flight.watches if flight is not None else ():
+                watch(phase, done, total)
+
+        try:
+            await slots.take()
+            try:
+                return await self._run(block, task, self._clamp(budget, guest), hint, tell)
+            finally:
+                slots.give()
+        finally:
+            self.flights.pop(block.cid, None)
+
+    def _clamp(self, budget: Budget, guest: bool) -> Budget:
+        """The budget as this node grants it: every bound present but fuel, none above our limits."""
+        limits, serving = self._state.limits, self._state.serving
+        memory = limits.memory_bytes
+        if guest and serving is not None:
+            memory = min(memory, serving.memory_bytes)
+        return replace(
+            budget,
+            memory_bytes=min(budget.memory_bytes or limits.memory_bytes, memory),
+            time_ms=min(budget.time_ms or limits.run_ms, limits.run_ms_max),
+            output_bytes=min(budget.output_bytes or limits.output_bytes, limits.output_bytes),
+        )
+
+    # -- one run -------------------------------------------------------------------------------------
+
+    async def _run(
+        self, block: Block, task: Task, budget: Budget, hint: Link | None, tell: Watch
+    ) -> RunResult:
+        info = await self._prepare(task.code, budget, hint, tell)
+        way = abi.choose(info, task.func)
+        work = self._job(block.cid, task, info, way, budget, await self._inputs(task, hint, tell))
+        tell("run", 0, None)
+        outcome: Outcome = await Run(work)
+        tell("run", 1, 1)
+        content, blocks = self._result(task, info, way, outcome)
+        result = content.block()
+        claim = Receipt(
+            block.cid,
+            result.cid,
+            self._state.me,
+            self._state.engine,
+            outcome.fuel,
+            outcome.memory_bytes,
+            self._state.wasi,
+        )
+        sealed = await receipt.seal(claim)
+        await self._memo.remember(claim, sealed, [block, result, *blocks])
+        return RunResult(
+            block.cid, result.cid, sealed.cid, content, self._state.me, cached=False, fuel=outcome.fuel
+        )
+
+    async def _prepare(self, code: Cid, budget: Budget, hint: Link | None, tell: Watch) -> ModuleInfo:
+        info: ModuleInfo | None = await Prepare(code, None, budget)
+        if info is None:
+            data = await self._content(code, self._state.limits.code_bytes, hint, tell, "The module")
+            tell("compile", 0, None)
+            info = await Prepare(code, data, budget)
+            tell("compile", 1, 1)
+        assert info is not None
+        return info
+
+    async def _inputs(self, task: Task, hint: Link | None, tell: Watch) -> _Inputs:
+        left = self._state.limits.input_bytes
+        stdin, nodes = b"", []
+        if task.stdin is not None:
+            stdin = await self._content(task.stdin, left, hint, tell, "The standard input")
+        if task.files is not None:
+            await self._bring(task.files, left - len(stdin), hint, tell)
+            tree_limits = unixfs.TreeLimits(left - len(stdin), self._state.limits.tree_nodes)
+            try:
+                nodes = await unixfs.read_tree(self._exchange.block, task.files, tree_limits)
+            except unixfs.UnixFsError as error:
+                raise RemoteError("bad_file", f"The files {task.files} cannot be read: {error}.") from error
+        return _Inputs(stdin, tuple(nodes))
+
+    async def _bring(self, root: Cid, bytes_max: int, hint: Link | None, tell: Watch) -> None:
+        await self._exchange.fetch_dag(root, bytes_max, lambda _, size: tell("fetch", size, None), hint)
+
+    async def _content(self, cid: Cid, bytes_max: int, hint: Link | None, tell: Watch, what: str) -> bytes:
+        """A whole UnixFS file. RemoteError: bad_file, too_large, not_found, bad_block."""
+        await self._bring(cid, bytes_max + bytes_max // 64 + 4096, hint, tell)
+        pieces, size = [], 0
+        try:
+            async for piece in unixfs.read_file(self._exchange.block, cid):
+                size += len(piece)
+                if size > bytes_max:
+                    raise RemoteError("too_large", f"{what} {cid} is larger than {bytes_max} bytes.")
+                pieces.append(piece)
+        except unixfs.UnixFsError as error:
+            raise RemoteError("bad_file", f"{what} {cid} cannot be read: {error}.") from error
+        return b"".join(pieces)
+
+    def _job(
+        self, task_cid: Cid, task: Task, info: ModuleInfo, way: abi.Abi, budget: Budget, inputs: _Inputs
+    ) -> Job:
+        assert budget.memory_bytes and budget.time_ms and budget.output_bytes
+        params, args = b"", []
+        if way == "command":
+            args = abi.command_args(task.args)
+        elif way == "handle":
+            params = dagcbor.encode(list(task.args))
+        else:
+            params = abi.pack(info.functions[task.func], task.args)
+        seed = hashlib.sha256(bytes(task_cid)).digest()
+        return Job(
+            code=task.code,
+            abi=way,
+            func=task.func,
+            params=params,
+            wasi=job.encode_job(seed, budget.output_bytes, args, inputs.stdin, inputs.nodes),
+            fuel=budget.fuel,
+            memory_bytes=budget.memory_bytes,
+            time_ms=budget.time_ms,
+            output_bytes=budget.output_bytes,
+        )
+
+    def _result(
+        self, task: Task, info: ModuleInfo, way: abi.Abi, outcome: Outcome
+    ) -> tuple[Result, list[Block]]:
+        if way == "handle":
+            return Result(value=abi.handle_value(outcome.values)), []
+        if way == "plain":
+            return Result(value=abi.unpack(info.functions[task.func], outcome.values)), []
+        ended = job.decode_result(outcome.wasi, self._state.limits.tree_nodes)
+        stdout, blocks = unixfs.import_bytes(ended.stdout)
+        stderr, more = unixfs.import_bytes(ended.stderr)
+        blocks = [*blocks, *more]
+        files: Cid | None = None
+        if ended.flags & job.CHANGED:
+            files, more = unixfs.import_tree(ended.nodes)
+            blocks.extend(more)
+        return Result(ended.exit, stdout, stderr, files), blocks
+
+
+def _silent(phase: str, done: int, total: int | None) -> None:
+    """A watch that nobody looks at."""

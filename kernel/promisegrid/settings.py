@@ -1,0 +1,55 @@
+"""What a node has decided and where it belongs, kept in the `grid` table. Read at boot, written durably."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from promisegrid import dagcbor, genesis, membership
+from promisegrid.effects import Commit, Load, Write
+from promisegrid.errors import LocalError
+from promisegrid.receipt import TrustPolicy
+from promisegrid.state import Serving, State
+
+_KEYS = (b"genesis", b"membership", b"serving", b"trust")
+
+
+async def load(state: State) -> None:
+    """Fill the state from the store. LocalError when the store belongs to another key."""
+    data, proof, serving, trust = await Load("grid", _KEYS)
+    if data is not None:
+        state.grid, state.genesis = genesis.read(data)
+        state.genesis_data = data
+        if proof is not None:
+            state.membership = await membership.verify(
+                proof, state.grid, state.genesis.founder, state.me, state.now_ms, state.limits
+            )
+        elif not state.is_founder:
+            raise LocalError(
+                f"The store belongs to a member of grid {state.grid}, and this node's key is another one. "
+                "Put the key back, or use another home."
+            )
+    if serving is not None:
+        kept = dagcbor.decode(serving)
+        state.serving = Serving(kept["cpu"], kept["memory"])
+    if trust is not None:
+        kept = dagcbor.decode(trust)
+        state.trust = TrustPolicy(kept["mode"], frozenset(kept["executors"]), kept["agree"])
+
+
+async def set_serving(state: State, serving: Serving | None) -> None:
+    """Keep the owner's promise to run for others, or its end."""
+    kept = None if serving is None else {"cpu": serving.cpu, "memory": serving.memory_bytes}
+    await _commit(b"serving", kept)
+    state.serving = serving
+
+
+async def set_trust(state: State, trust: TrustPolicy) -> None:
+    """Keep whose receipts count."""
+    kept = {"mode": trust.mode, "executors": sorted(trust.executors), "agree": trust.agree}
+    await _commit(b"trust", kept)
+    state.trust = trust
+
+
+async def _commit(key: bytes, value: Mapping[str, Any] | None) -> None:
+    await Commit((Write("grid", key, None if value is None else dagcbor.encode(dict(value))),))

@@ -1,0 +1,72 @@
+"""What one node knows and has decided, shared by the kernel's parts. Data only; the steps are elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from promisegrid.cid import Cid
+from promisegrid.entropy import Entropy
+from promisegrid.genesis import Genesis
+from promisegrid.limits import Limits
+from promisegrid.membership import Membership
+from promisegrid.receipt import TrustPolicy
+from promisegrid.strand import Scheduler, Slots
+
+if TYPE_CHECKING:
+    from promisegrid.link import Link
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """This node's name and the key in it (65 bytes, uncompressed P-256). The private half is the host's."""
+
+    did: str
+    public_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """The owner's promise to run programs for others: at most so many at once, so much memory each."""
+
+    cpu: int
+    memory_bytes: int
+
+
+@dataclass(slots=True)
+class State:
+    """Mutable, owned by one kernel. grid, genesis and membership are None until the node is in a grid."""
+
+    me: str
+    engine: str
+    wasi: Cid | None
+    limits: Limits
+    scheduler: Scheduler
+    entropy: Entropy
+    admissions: Slots
+    grid: Cid | None = None
+    genesis: Genesis | None = None
+    genesis_data: bytes | None = None
+    membership: Membership | None = None
+    trust: TrustPolicy = TrustPolicy()
+    serving: Serving | None = None
+    open_mode: bool = False
+    links: dict[int, Link] = field(default_factory=dict)
+
+    @property
+    def now_ms(self) -> int:
+        """The host's clock at the current entry, milliseconds since 1970."""
+        return self.scheduler.now_ms
+
+    @property
+    def is_founder(self) -> bool:
+        """Whether this node's key founded the grid, and so may admit."""
+        return self.genesis is not None and self.genesis.founder == self.me
+
+    def open_links(self) -> list[Link]:
+        """Links to peers that proved who they are and that they belong to the grid."""
+        return [link for link in self.links.values() if link.is_open]
+
+    def link_to(self, did: str) -> Link | None:
+        """The open link to a peer, if there is one."""
+        return next((link for link in self.open_links() if link.did == did), None)

@@ -1,0 +1,290 @@
+"""The kernel's scheduler: straight-line coroutines that await effects and signals, and nothing else.
+
+A *strand* is one such coroutine. It runs until it awaits an `Effect` (which gets a ticket and goes to the
+host), a `Signal` that is not yet set, or a `Pause`; then the next ready strand runs, until none is.
+There is no asyncio here: one step costs about a microsecond on every host, and a run of the whole kernel
+is exact and repeatable.
+
+Laws:
+1. Every wait has a deadline. An effect that the host does not answer in time ends as `RemoteError`.
+2. A strand that ends wakes whoever awaits its `done` signal; an exception nobody awaits is our bug
+   unless it is a `RemoteError` or `LocalError`.
+3. Time is handed in and never goes backwards.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Coroutine, Generator
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, cast
+
+from promisegrid.effects import Cancel, Effect, Failure, Prepare, Run
+from promisegrid.errors import LocalError, RemoteError
+from promisegrid.limits import Limits
+
+T = TypeVar("T")
+Issued = list[tuple[int, Effect]]
+
+
+class Late(Exception):
+    """A wait's own deadline passed. Never leaves the kernel: whoever sets a deadline catches it."""
+
+
+class Signal(Generic[T]):
+    """A value, or an error, that arrives once. Awaiting it after it is set returns at once."""
+
+    __slots__ = ("_scheduler", "error", "is_set", "value", "waiting")
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self.is_set = False
+        self.value: T | None = None
+        self.error: Exception | None = None
+        self.waiting: list[Strand[Any]] = []
+
+    def set(self, value: T) -> None:
+        """Give the value; later calls of `set` and `fail` change nothing."""
+        if not self.is_set:
+            self.is_set, self.value = True, value
+            self._scheduler.wake(self)
+
+    def fail(self, error: Exception) -> None:
+        """Give an error, raised in whoever awaits."""
+        if not self.is_set:
+            self.is_set, self.error = True, error
+            self._scheduler.wake(self)
+
+    def __await__(self) -> Generator[Pause, Any, T]:
+        if not self.is_set:
+            yield Pause(self, None)
+        return self.get()
+
+    def get(self) -> T:
+        """The value of a set signal, or its error raised."""
+        assert self.is_set
+        if self.error is not None:
+            raise self.error
+        return cast(T, self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """What a strand yields to wait: for a signal, for at most `wait_ms`, or both (Late when time is up)."""
+
+    signal: Signal[Any] | None
+    wait_ms: int | None
+
+    def __await__(self) -> Generator[Pause, Any, Any]:
+        if self.signal is None or not self.signal.is_set:
+            yield self
+        return None if self.signal is None else self.signal.get()
+
+
+class Strand(Generic[T]):
+    """One running coroutine; `done` is set with its value or its error."""
+
+    __slots__ = ("_coroutine", "cancelled", "done", "signal", "ticket", "token")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, T], done: Signal[T]) -> None:
+        self._coroutine = coroutine
+        self.done = done
+        self.cancelled = False
+        self.token = 0  # which wait this is; a timer or answer of an earlier wait does not match
+        self.ticket = 0  # the effect it waits for, or 0
+        self.signal: Signal[Any] | None = None
+
+    def step(self, value: object, error: BaseException | None) -> Effect | Pause:
+        """Run to the next wait; StopIteration when it ends."""
+        wish = self._coroutine.throw(error) if error is not None else self._coroutine.send(value)
+        assert isinstance(wish, Effect | Pause), f"a strand awaited {wish!r}"
+        return wish
+
+    def close(self) -> None:
+        """Drop a coroutine that will never run again."""
+        self._coroutine.close()
+
+
+class Scheduler:
+    """Runs strands, numbers effects, keeps deadlines. Its owner drains `effects` after each entry."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.now_ms = 0
+        self.effects: Issued = []
+        self._limits = limits
+        self._next_ticket = 1
+        self._next_order = 1
+        self._waiting: dict[int, Strand[Any]] = {}
+        self._timers: list[tuple[int, int, Strand[Any], int]] = []
+        self._ready: deque[tuple[Strand[Any], object, BaseException | None]] = deque()
+        self._running = False
+        self.current: Strand[Any] | None = None
+
+    # -- for the kernel's parts ----------------------------------------------------------------------
+
+    def emit(self, effect: Effect) -> None:
+        """Tell the host something that needs no answer."""
+        self.effects.append((0, effect))
+
+    def signal(self) -> Signal[Any]:
+        """A fresh signal of this scheduler."""
+        return Signal(self)
+
+    def spawn(self, coroutine: Coroutine[Any, Any, T]) -> Strand[T]:
+        """Start a strand; it first runs when the current one waits."""
+        strand: Strand[T] = Strand(coroutine, Signal(self))
+        self._ready.append((strand, None, None))
+        return strand
+
+    def cancel(self, strand: Strand[Any]) -> None:
+        """End a strand where it waits, with RemoteError("cancelled"); its host effect is cancelled too."""
+        if strand.done.is_set or strand.cancelled:
+            return
+        strand.cancelled = True
+        if strand.ticket and self._waiting.pop(strand.ticket, None) is strand:
+            self.emit(Cancel(strand.ticket))
+        self._resume(strand, None, RemoteError("cancelled", "The call was cancelled."))
+
+    def wake(self, signal: Signal[Any]) -> None:
+        """A signal was set: everybody who waits for it is ready."""
+        for strand in signal.waiting:
+            if strand.signal is signal:
+                self._resume(strand, None, None)
+        signal.waiting.clear()
+
+    # -- for the kernel's entry points ---------------------------------------------------------------
+
+    def advance(self, now_ms: int) -> None:
+        """Take the host's clock, never backwards."""
+        self.now_ms = max(self.now_ms, now_ms)
+
+    def answer(self, ticket: int, value: object) -> None:
+        """The host finished an effect. An answer nobody waits for any more is dropped."""
+        strand = self._waiting.pop(ticket, None)
+        if strand is None:
+            return
+        strand.ticket = 0
+        if isinstance(value, Failure):
+            self._resume(strand, None, RemoteError(value.code, value.text))
+        else:
+            self._resume(strand, value, None)
+
+    def fire(self) -> None:
+        """Resume every strand whose deadline has passed."""
+        while self._timers and self._timers[0][0] <= self.now_ms:
+            _, _, strand, token = heapq.heappop(self._timers)
+            if strand.token != token or strand.done.is_set:
+                continue
+            if strand.ticket:
+                self._waiting.pop(strand.ticket, None)
+                self.emit(Cancel(strand.ticket))
+                strand.ticket = 0
+                self._resume(strand, None, RemoteError("internal", "The host did not finish in time."))
+            elif strand.signal is None:
+                self._resume(strand, None, None)
+            else:
+                self._resume(strand, None, Late())
+
+    def next_timer(self) -> int | None:
+        """When `tick` is next due, in the host's milliseconds; None when nothing waits for time."""
+        while self._timers and self._timers[0][2].token != self._timers[0][3]:
+            heapq.heappop(self._timers)
+        return self._timers[0][0] if self._timers else None
+
+    def run(self) -> Issued:
+        """Run every ready strand until all wait; the effects they asked for, in order."""
+        if not self._running:
+            self._running = True
+            try:
+                while self._ready:
+                    self._step(*self._ready.popleft())
+            finally:
+                self._running = False
+        effects, self.effects = self.effects, []
+        return effects
+
+    # -- inside --------------------------------------------------------------------------------------
+
+    def _resume(self, strand: Strand[Any], value: object, error: BaseException | None) -> None:
+        strand.token += 1
+        strand.signal = None
+        self._ready.append((strand, value, error))
+
+    def _step(self, strand: Strand[Any], value: object, error: BaseException | None) -> None:
+        if strand.done.is_set:
+            return
+        self.current = strand
+        try:
+            wish = strand.step(value, error)
+        except StopIteration as end:
+            strand.done.set(end.value)
+        except (RemoteError, LocalError, Late) as wrong:
+            strand.done.fail(wrong)
+        else:
+            self._park(strand, wish)
+
+    def _park(self, strand: Strand[Any], wish: Effect | Pause) -> None:
+        strand.token += 1
+        if isinstance(wish, Effect):
+            strand.ticket, self._next_ticket = self._next_ticket, self._next_ticket + 1
+            self._waiting[strand.ticket] = strand
+            self.effects.append((strand.ticket, wish))
+            self._timer(strand, self._deadline_of(wish))
+            return
+        strand.signal = wish.signal
+        if wish.signal is not None:
+            wish.signal.waiting.append(strand)
+        if wish.wait_ms is not None:
+            self._timer(strand, wish.wait_ms)
+
+    def _deadline_of(self, effect: Effect) -> int:
+        if isinstance(effect, Run):
+            return effect.job.time_ms + self._limits.effect_ms
+        return self._limits.prepare_ms if isinstance(effect, Prepare) else self._limits.effect_ms
+
+    def _timer(self, strand: Strand[Any], wait_ms: int) -> None:
+        heapq.heappush(self._timers, (self.now_ms + wait_ms, self._next_order, strand, strand.token))
+        self._next_order += 1
+
+
+class Slots:
+    """At most `count` holders at once, first come first served, a bounded queue. For runs and wants."""
+
+    def __init__(self, scheduler: Scheduler, count: int, waiting_max: int) -> None:
+        self.free = count
+        self._scheduler = scheduler
+        self._waiting_max = waiting_max
+        self._queue: deque[Signal[None]] = deque()
+
+    async def take(self) -> None:
+        """Wait for a slot. RemoteError("busy") when the queue is full. Pair with `give`."""
+        if self.free > 0:
+            self.free -= 1
+            return
+        if len(self._queue) >= self._waiting_max:
+            raise RemoteError("busy", f"{self._waiting_max} others are already waiting; try again later.")
+        turn: Signal[None] = self._scheduler.signal()
+        self._queue.append(turn)
+        try:
+            await turn
+        except RemoteError:
+            if turn in self._queue:
+                self._queue.remove(turn)
+            elif turn.is_set:
+                self.give()
+            raise
+
+    def give(self) -> None:
+        """Hand the slot to the next in line."""
+        if self._queue:
+            self._queue.popleft().set(None)
+        else:
+            self.free += 1
+
+    def resize(self, by: int) -> None:
+        """More or fewer slots; those in use stay with their holders."""
+        self.free += by
+        while self.free > 0 and self._queue:
+            self.free -= 1
+            self._queue.popleft().set(None)

@@ -1,0 +1,127 @@
+"""Task and result: what was asked, and what came out. Both are dag-cbor blocks named by CID.
+
+A task is the key under which work is remembered: it says what was asked, never who asked or with what
+budget. Two people who ask the same task name the same CID, so it runs once. Any exit code is a result;
+traps, limits and refusals are not, and are never kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from promisegrid import dagcbor
+from promisegrid.block import Block
+from promisegrid.cid import Cid
+from promisegrid.errors import LocalError, RemoteError
+from promisegrid.limits import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One call: `code` names a UnixFS file holding a module; args are text for `_start`, else dag-cbor.
+
+    `func` "" means the module's own entry (`_start`, else `handle`); the kernel settles it before the task
+    gets its CID.
+    """
+
+    code: Cid
+    func: str = ""
+    args: tuple[object, ...] = ()
+    files: Cid | None = None
+    stdin: Cid | None = None
+
+    def block(self, limits: Limits) -> Block:
+        """The task's block. LocalError when the arguments cannot be written or are too large."""
+        assert self.func, "the function is settled before a task is named"
+        value: dict[str, Any] = {"code": self.code, "func": self.func, "args": list(self.args)}
+        if self.files is not None:
+            value["files"] = self.files
+        if self.stdin is not None:
+            value["stdin"] = self.stdin
+        try:
+            data = dagcbor.encode(value)
+        except ValueError as error:
+            raise LocalError(f"The arguments cannot be written as dag-cbor: {error}.", "bad_args") from error
+        if len(data) > limits.args_bytes:
+            text = f"The arguments take {len(data)} bytes; at most {limits.args_bytes}. Use stdin or files."
+            raise LocalError(text, "bad_args")
+        return Block(Cid.of(data, "dag-cbor"), data)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a task gave: a command's exit, output and folder, or a function's value."""
+
+    exit: int | None = None
+    stdout: Cid | None = None
+    stderr: Cid | None = None
+    files: Cid | None = None
+    value: object = None
+
+    def block(self) -> Block:
+        """The result's block: `{"exit", "stdout", "stderr", "files"?}` or `{"value"}`."""
+        content: dict[str, Any] = {"value": self.value}
+        if self.exit is not None:
+            content = {"exit": self.exit, "stdout": self.stdout, "stderr": self.stderr}
+            if self.files is not None:
+                content["files"] = self.files
+        data = dagcbor.encode(content)
+        return Block(Cid.of(data, "dag-cbor"), data)
+
+    def parts(self) -> tuple[Cid, ...]:
+        """The roots of the content it names."""
+        return tuple(cid for cid in (self.stdout, self.stderr, self.files) if cid is not None)
+
+
+def read_result(data: bytes) -> Result:
+    """A result from its block's bytes. RemoteError("malformed") for anything else."""
+    try:
+        value = dagcbor.decode(data)
+    except ValueError as error:
+        raise RemoteError("malformed", f"Not a result: {error}.") from error
+    if isinstance(value, dict) and set(value) == {"value"}:
+        return Result(value=value["value"])
+    if isinstance(value, dict) and set(value) - {"files"} == {"exit", "stdout", "stderr"}:
+        code, links = value["exit"], [value[name] for name in value if name != "exit"]
+        if type(code) is int and 0 <= code < 1 << 32 and all(isinstance(link, Cid) for link in links):
+            return Result(code, value["stdout"], value["stderr"], value.get("files"))
+    raise RemoteError("malformed", 'A result holds "value", or "exit", "stdout" and "stderr".')
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What whoever asked for a run gets. `by` is the did:key of the executor, `cached` whether nobody ran."""
+
+    task: Cid
+    result: Cid
+    receipt: Cid
+    content: Result
+    by: str
+    cached: bool
+    fuel: int | None
+
+    @property
+    def exit(self) -> int | None:
+        """A command's exit code; None for a function's value."""
+        return self.content.exit
+
+    @property
+    def value(self) -> object:
+        """A function's value; None for a command."""
+        return self.content.value
+
+    @property
+    def stdout(self) -> Cid | None:
+        """A command's standard output, a UnixFS file."""
+        return self.content.stdout
+
+    @property
+    def stderr(self) -> Cid | None:
+        """A command's standard error, a UnixFS file."""
+        return self.content.stderr
+
+    @property
+    def files(self) -> Cid | None:
+        """A command's folder, if it changed it."""
+        return self.content.files
