@@ -23,7 +23,8 @@ const SHELF = "shelf"; // what MODULES holds: the same keys → {bytes, at, info
 export const SHELF_BYTES = 192 * 1024 * 1024;
 export const SHELF_ROWS = 256;
 
-/** A store that could not do it: `code` is one of the kernel's refusal codes, or `superseded`. */
+/** A store that could not do it: `code` is one of the kernel's refusal codes, `refused` (the browser gives this page no
+ * database), `late`, `newer`, or `superseded` (another tab leads now). */
 export class StoreError extends Error {
   /** @param {string} code @param {string} message */
   constructor(code, message) {
@@ -64,9 +65,25 @@ function refusal(error) {
   return new StoreError("internal", `The browser's database failed (${error?.name ?? "aborted"}: ${error?.message ?? "no reason given"}).`);
 }
 
+/** Why IndexedDB did not open. @param {DOMException | null} error */
+function closed(error) {
+  if (error?.name === "QuotaExceededError") return refusal(error);
+  if (error?.name === "VersionError") return new StoreError("newer", "The store was made by a newer version of this page; reload to get it.");
+  return new StoreError("refused", `This browser refuses the page its database (${error?.name ?? "no reason given"}).`);
+}
+
 /** @param {Uint8Array} bytes a value that owns its whole buffer: structured clone copies buffers, not views */
 function whole(bytes) {
   return bytes.byteLength === bytes.buffer.byteLength ? bytes : bytes.slice();
+}
+
+/** The request to open, or null where the browser throws instead of answering. */
+function ask() {
+  try {
+    return indexedDB.open(DATABASE, VERSION);
+  } catch {
+    return null;
+  }
 }
 
 /**
@@ -77,10 +94,11 @@ function whole(bytes) {
 function openDatabase({ onwait, onlost }) {
   return new Promise((resolve, reject) => {
     const late = setTimeout(
-      () => reject(new StoreError("internal", "The browser's database did not open within 10 s; close other tabs of this node, then reload.")),
+      () => reject(new StoreError("late", "The browser's database did not open within 10 s; close other tabs of this node, then reload.")),
       OPEN_MS,
     );
-    const request = indexedDB.open(DATABASE, VERSION);
+    const request = ask();
+    if (!request) return clearTimeout(late), reject(new StoreError("refused", "This browser refuses the page its database."));
     request.onblocked = () => {
       clearTimeout(late);
       onwait("Another tab holds an older version of the store; close it to go on.");
@@ -92,7 +110,7 @@ function openDatabase({ onwait, onlost }) {
     };
     request.onerror = () => {
       clearTimeout(late);
-      reject(refusal(request.error));
+      reject(closed(request.error));
     };
     request.onsuccess = () => {
       clearTimeout(late);

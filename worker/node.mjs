@@ -1,0 +1,256 @@
+// @ts-check
+/**
+ * A node in this thread: puts Python, store, keys, socket and handler pool together, and answers the page's verbs.
+ *
+ * Promises: `start` resolves when the node can be asked, or rejects with a NodeError that has one sentence; it never
+ * hangs. Where the browser refuses a database the node runs all the same, in memory, and says so.
+ * Does not know: pages, tabs and messages (node.worker.mjs does).
+ */
+import { boot } from "./boot.mjs";
+import { decode, encode } from "./cbor.mjs";
+import { Keys } from "./keys.mjs";
+import { Pool } from "./pool.mjs";
+import { GET_BYTES, NodeError, PIECE_BYTES } from "./rpc.mjs";
+import { Runtime } from "./runtime.mjs";
+import { Shell } from "./shell.mjs";
+import { IdbStore, StoreError } from "./store.mjs";
+import { MemoryStore } from "./store.memory.mjs";
+import { compile } from "./wasi.mjs";
+import { Wire, channelOf } from "./wire.mjs";
+
+const FRAME_BYTES = 2 * 1024 * 1024 + 64 * 1024; // promisegrid.limits.Limits.frame_bytes
+const MEMORY_BYTES = 1024 ** 3; // of one program
+const GRID_MS = 10_000;
+const RUNS_MAX = 4;
+
+/**
+ * @typedef {object} Told
+ * @property {(phase: string, text: string, done?: number, total?: number) => void} onphase
+ * @property {(kind: string, detail: any) => void} onevent
+ * @property {(code: string, message: string) => void} onfailed after `start` resolved: the node has stopped
+ */
+/** One call of the page: `ask` the kernel, `progress` to the caller. @typedef {{ask: (verb: string, args?: any) => Promise<any>, progress: (detail: any) => void}} Context */
+
+export class Node {
+  /** @param {import("./rpc.mjs").Config} config @param {Told} told */
+  constructor(config, told) {
+    this.config = config;
+    this.told = told;
+    this.link = { state: "offline", text: "Not connected to any node." };
+    this.did = "";
+    /** @type {string | null} */
+    this.grid = null;
+    /** @type {Shell | null} */
+    this.shell = null;
+    this.kept = true;
+  }
+
+  /** @returns {Promise<import("./rpc.mjs").Ready>} */
+  async start() {
+    const [python, { store, keys }] = await Promise.all([this.#python(), this.#keeping()]);
+    const { entry, wasi } = python;
+    this.kept = store.kept;
+    const runs = Math.max(1, Math.min(RUNS_MAX, navigator.hardwareConcurrency || 2));
+    const spawn = () => new Worker(new URL("./handler.worker.mjs", import.meta.url), { type: "module", name: "handler" });
+    const runtime = new Runtime(new Pool(spawn, { op: "setup", wasi }, runs + 1), store); // one more, so that compiling waits for no run
+    const host = { store, keys, runtime, wire: this.#wire(), onevent: this.#heard, onfailed: this.stop };
+    this.shell = new Shell(this.#begin(entry, keys.publicKey, runs), host);
+    this.told.onphase("kernel", "Waking the kernel");
+    const booted = await this.shell.ask("boot", null);
+    this.did = booted.did;
+    this.grid = booted.grid;
+    runtime.pool.warm();
+    await this.#reachGrid();
+    return this.ready();
+  }
+
+  /** @returns {import("./rpc.mjs").Ready} */
+  ready() {
+    return { did: this.did, grid: this.grid, url: this.config.url ?? "", kept: this.kept };
+  }
+
+  /** @param {string} code @param {string} message */
+  stop = (code, message) => {
+    this.shell?.stop(code, message);
+    this.told.onfailed(code, message);
+  };
+
+  /** Answer one verb of the page. @param {string} verb @param {any} args @param {Context} context */
+  async call(verb, args, context) {
+    const own = Object.hasOwn(VERBS, verb) ? VERBS[verb] : null;
+    return own ? own(this, context, args) : context.ask(verb, args);
+  }
+
+  // -- coming up ---------------------------------------------------------------------------------------
+
+  async #python() {
+    const { pyodide } = await boot({ base: this.config.static, modules: ["promisegrid_worker.entry"], onPhase: this.#phase });
+    const entry = pyodide.pyimport("promisegrid_worker.entry");
+    return { entry, wasi: await compile(decode(entry.wasi_modules())) };
+  }
+
+  /** @param {import("./boot.mjs").Phase} phase */
+  #phase = (phase) => {
+    if (phase.phase === "download") this.told.onphase("python", "Fetching Python", phase.loaded, phase.total);
+    else if (phase.phase === "python") this.told.onphase("python", "Starting Python");
+    else if (phase.phase === "kernel") this.told.onphase("kernel", "Loading the kernel");
+  };
+
+  /** The store and the keys in it; in memory where the browser gives no database. */
+  async #keeping() {
+    const { onphase } = this.told;
+    onphase("store", "Opening the store");
+    const onlost = (/** @type {string} */ text) => this.stop("superseded", text);
+    try {
+      const store = await IdbStore.open({ onwait: (text) => onphase("store", text), onlost });
+      onphase("identity", "Finding this node's key");
+      return { store, keys: await Keys.open(store) };
+    } catch (error) {
+      if (!(error instanceof StoreError)) throw error;
+      if (!["refused", "internal"].includes(error.code)) throw new NodeError(error.code, error.message);
+      onphase("store", `${error.message} Nothing will be kept after this tab closes.`);
+      const store = new MemoryStore();
+      return { store, keys: await Keys.open(store) };
+    }
+  }
+
+  /** The one call that hands things to Python; what it returns performs turns. @param {any} entry @param {Uint8Array} publicKey @param {number} runs */
+  #begin(entry, publicKey, runs) {
+    const { grid, invite, ws, channel, engine } = this.config;
+    const settings = {
+      public_key: publicKey,
+      entropy: crypto.getRandomValues(new Uint8Array(64)),
+      engine: engine ?? engineName(navigator.userAgent),
+      runs,
+      memory_bytes: MEMORY_BYTES,
+      channel: channel ?? (ws ? channelOf(ws) : ""),
+      grid: grid || null,
+      invite: invite || null,
+    };
+    try {
+      return entry.start(encode(settings));
+    } finally {
+      entry.destroy();
+    }
+  }
+
+  #wire() {
+    if (!this.config.ws) return null;
+    return new Wire(this.config.ws, FRAME_BYTES, {
+      onopen: (link) => this.shell?.happened(["open", link]),
+      onframe: (link, frame) => this.shell?.happened(["frame", link, frame]),
+      ondown: (link) => this.shell?.happened(["down", link]),
+      onstate: (state, text) => {
+        this.link = { state, text };
+        this.told.onevent("link", this.link);
+      },
+    });
+  }
+
+  /** @param {string} kind @param {any} detail */
+  #heard = (kind, detail) => {
+    if (kind === "grid") this.grid = detail.grid ?? this.grid;
+    this.told.onevent(kind, detail);
+    this.#waiting?.(kind, detail);
+  };
+
+  /** @type {((kind: string, detail: any) => void) | null} */
+  #waiting = null;
+
+  /** Connect. A node that is in no grid yet waits for the first answer, whatever it is; one that is in, does not. */
+  async #reachGrid() {
+    const wire = this.shell?.host.wire;
+    if (!wire) return;
+    if (this.grid) return wire.start();
+    this.told.onphase("grid", `Joining the grid at ${new URL(wire.url).host}`);
+    const refused = await new Promise((resolve) => {
+      const late = setTimeout(resolve, GRID_MS, null);
+      this.#waiting = (kind, detail) => {
+        const over = kind === "grid" || (kind === "link" && detail.state === "offline");
+        if (over || (kind === "peer" && detail.event === "down" && detail.code)) {
+          clearTimeout(late);
+          resolve(kind === "peer" ? detail : null);
+        }
+      };
+      wire.start();
+    });
+    this.#waiting = null;
+    if (refused) throw this.#refusal(refused);
+    if (!this.grid) this.told.onphase("link", this.link.text);
+  }
+
+  /** @param {{code: string, reason: string}} detail */
+  #refusal({ code, reason }) {
+    this.shell?.stop(code, reason);
+    return new NodeError(code, `The grid did not take this node in: ${reason}`);
+  }
+}
+
+/** A short name of the engine for receipts. @param {string} agent */
+export function engineName(agent) {
+  const found = /(Firefox|Edg|Chrome)\/([\d.]+)/.exec(agent) ?? /(?:Version)\/([\d.]+).*(Safari)/.exec(agent);
+  if (!found) return "browser";
+  if (found[2] === "Safari") return `Safari/${found[1]}`;
+  return `${{ Chrome: "Chromium", Edg: "Edge" }[found[1]] ?? found[1]}/${found[2]}`;
+}
+
+/** A file's bytes, at most `GET_BYTES`. @param {Context} context @param {string} cid */
+async function whole(context, cid) {
+  const handle = await context.ask("read.open", cid);
+  /** @type {Uint8Array[]} */
+  const pieces = [];
+  let size = 0;
+  try {
+    for (let piece = await context.ask("read.next", handle); piece; piece = await context.ask("read.next", handle)) {
+      pieces.push(piece);
+      size += piece.length;
+      if (size > GET_BYTES) throw new NodeError("too_large", `${cid} is larger than ${GET_BYTES} bytes; read it piece by piece with promisegrid.stream.`);
+    }
+  } finally {
+    context.ask("read.close", handle).catch(() => {});
+  }
+  const out = new Uint8Array(size);
+  let at = 0;
+  for (const piece of pieces) {
+    out.set(piece, at);
+    at += piece.length;
+  }
+  return out;
+}
+
+/** Verbs that are more than one question to the kernel, or none. @type {Record<string, (node: Node, context: Context, args: any) => Promise<any>>} */
+const VERBS = {
+  info: async (node, context) => ({ ...(await context.ask("info")), url: node.config.url ?? "", kept: node.kept, link: node.link }),
+
+  put: async (_, context, data) => {
+    const bytes = data instanceof Uint8Array ? data : new Uint8Array(data);
+    const handle = await context.ask("put.open");
+    for (let at = 0; at < bytes.length; at += PIECE_BYTES) {
+      await context.ask("put.chunk", { handle, data: bytes.subarray(at, at + PIECE_BYTES) });
+      context.progress({ phase: "store", done: Math.min(at + PIECE_BYTES, bytes.length), total: bytes.length });
+    }
+    return context.ask("put.close", handle);
+  },
+
+  get: async (_, context, cid) => whole(context, cid),
+
+  run: async (_, context, args) => {
+    const started = performance.now();
+    const done = await context.ask("run", args);
+    const ms = Math.round((performance.now() - started) * 10) / 10;
+    const [stdout, stderr] = await Promise.all([done.stdout, done.stderr].map((cid) => (cid ? whole(context, cid) : new Uint8Array())));
+    return { ...done, stdout_cid: done.stdout, stderr_cid: done.stderr, stdout, stderr, ms };
+  },
+
+  serve: async (node, context, promise) => {
+    await context.ask("serve", promise || null);
+    const serving = (await context.ask("info")).serving;
+    node.told.onevent("serving", serving);
+    return serving;
+  },
+
+  stat: async (_, context) => {
+    const { usage = null, quota = null } = (await navigator.storage?.estimate?.().catch(() => null)) ?? {};
+    return { ...(await context.ask("stat")), usage, quota };
+  },
+};
