@@ -1,0 +1,1 @@
+"""Reading, bounding and rewriting WebAssembly modules. Pure functions of bytes."""

@@ -1,0 +1,111 @@
+"""The instructions this grid runs, as two regular expressions, and the names of those it refuses.
+
+`RUN` eats a run of instructions that need no thought in one step of the regular-expression engine;
+what stops it is control flow, `memory.grow`, or something refused. That is why a Python scanner
+passes ten megabytes of code a second. Being possessive (`*+`, `{0,4}+`), no expression backtracks, so
+every byte is looked at a bounded number of times whatever the input.
+
+Does not know types or index spaces: the engine validates the module.
+Source: WebAssembly Core Specification 2.0, section 5.4 (instructions).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+UNREACHABLE: Final = 0x00
+BLOCK: Final = 0x02
+LOOP: Final = 0x03
+IF: Final = 0x04
+ELSE: Final = 0x05
+END: Final = 0x0B
+BR_TABLE: Final = 0x0E
+MEMORY_GROW: Final = 0x40
+
+LEB32: Final = rb"(?:[\x80-\xff]{0,4}+[\x00-\x7f])"
+LEB64: Final = rb"(?:[\x80-\xff]{0,9}+[\x00-\x7f])"
+REFERENCE: Final = rb"[\x6f\x70]"
+"""externref and funcref."""
+MEMARG: Final = rb"[\x00-\x0f]" + LEB32
+"""Alignment, then offset. Bit 6 of the alignment would name a second memory: not matched."""
+
+PLAIN: Final = (
+    # local.* and global.*, i32.const, br, br_if, call, table.get/set, ref.func: one 32-bit number
+    rb"[\x20-\x26\x41\x0c\x0d\x10\xd2]" + LEB32,
+    # no immediate: arithmetic, comparison, conversion; unreachable, nop, return, drop, select, ref.is_null
+    rb"[\x45-\xc4\x00\x01\x0f\x1a\x1b\xd1]",
+    rb"[\x28-\x3e]" + MEMARG,
+    rb"\x42" + LEB64,
+    rb"\x44.{8}",
+    rb"\x43.{4}",
+    rb"\x11" + LEB32 + LEB32,
+    rb"\x3f\x00",
+    rb"\x1c\x01[\x6f\x70\x7b-\x7f]",
+    rb"\xd0" + REFERENCE,
+    # bulk memory and tables; 0x0f table.grow is left out
+    rb"\xfc(?:[\x00-\x07]|\x0a\x00\x00|\x0b\x00|\x08" + LEB32 + rb"\x00|[\x09\x0d\x10\x11]" + LEB32
+    + rb"|[\x0c\x0e]" + LEB32 + LEB32 + rb")",
+    # fixed-width SIMD: memory, constants and shuffles, lanes, lanes in memory, the rest
+    rb"\xfd(?:[\x00-\x0b\x5c\x5d]" + MEMARG + rb"|[\x0c\x0d].{16}|[\x15-\x22].|[\x54-\x5b]" + MEMARG
+    + rb".|[\x0e-\x14\x23-\x53\x5e-\x7f]|[\x80-\xff]\x01)",
+)
+RUN: Final = rb"(?:" + rb"|".join(PLAIN) + rb")*+"
+BLOCK_TYPE: Final = rb"(?:[\x40\x6f\x70\x7b-\x7f]|[\x80-\xff]{0,4}+[\x00-\x3f])"
+"""Nothing, one value, or the index of a function type (33-bit signed, not negative)."""
+
+NEXT: Final = re.compile(RUN + rb"(?:([\x02-\x04])" + BLOCK_TYPE + rb"|([\x05\x0b]))?", re.DOTALL)
+"""A run, then the block opening (group 1) or `else`/`end` (group 2) that stopped it, if one did."""
+NEXT_GROW: Final = re.compile(
+    rb"(?:" + rb"|".join((*PLAIN, rb"[\x02-\x04]" + BLOCK_TYPE, rb"[\x05\x0b]")) + rb")*+(\x40\x00)?", re.DOTALL
+)
+"""A run through everything but `br_table`, then `memory.grow` (group 1) if that stopped it."""
+CONSTANT: Final = re.compile(
+    rb"(?:[\x23\xd2\x41]" + LEB32 + rb"|\x42" + LEB64 + rb"|\x44.{8}|\x43.{4}|\xd0" + REFERENCE
+    + rb"|\xfd\x0c.{16}|[\x6a-\x6c\x7c-\x7e])*+\x0b", re.DOTALL
+)
+"""A constant expression with its `end` (3.3.10, and extended constants)."""
+
+
+def refusal(data: bytes, pos: int, end: int) -> tuple[str, str]:
+    """(wire code, sentence part) for the instruction at `pos` that no expression above accepts."""
+    op = data[pos]
+    if op == MEMORY_GROW:
+        return "unsupported", "memory.grow in a padded form or of a second memory, which is refused"
+    if op in (0xFC, 0xFD):
+        return _prefixed(op, data[pos + 1 : min(end, pos + 3)])
+    for opcodes, feature in FEATURES:
+        if op in opcodes:
+            return "unsupported", f"uses {feature}, which is refused"
+    if op in KNOWN:
+        return "invalid_wasm", f"a truncated or malformed instruction 0x{op:02x}, or a second memory"
+    return "unsupported", f"unknown instruction 0x{op:02x}"
+
+
+FEATURES: Final = (
+    ((0x06, 0x07, 0x08, 0x09, 0x0A, 0x18, 0x19, 0x1F), "exception handling"),
+    ((0x12, 0x13, 0x15), "tail calls"),
+    ((0x14, 0xD3, 0xD4, 0xD5, 0xD6, 0xFB), "typed references or garbage collection"),
+    ((0xFE,), "threads (atomic instructions)"),
+    ((0xE0, 0xE1, 0xE2, 0xE3, 0xE4, 0xE5, 0xE6), "stack switching"),
+)
+"""Proposals by their opcodes, so that a refusal can name what the module was built with."""
+KNOWN: Final = frozenset(
+    [*range(0x00, 0x06), 0x0B, 0x0C, 0x0D, 0x0E, 0x0F, 0x10, 0x11, 0x1A, 0x1B, 0x1C, *range(0x20, 0x27),
+     *range(0x28, 0xC5), 0xD0, 0xD1, 0xD2]
+)
+
+
+def _prefixed(op: int, following: bytes) -> tuple[str, str]:
+    """The refusal for a two-byte instruction."""
+    if not following:
+        return "invalid_wasm", "a truncated instruction"
+    if op == 0xFC and following[0] == 0x0F:
+        return "unsupported", "uses table.grow, which is refused"
+    if op == 0xFC and following[0] in (0x13, 0x14, 0x15, 0x16):
+        return "unsupported", "uses wide arithmetic, which is refused"
+    if op == 0xFD and len(following) == 2 and following[0] >= 0x80 and following[1] == 2:
+        return "unsupported", "uses relaxed SIMD, which is refused: its results depend on the machine"
+    if following[0] >= 0x80 or (op == 0xFC and following[0] > 0x11):
+        return "unsupported", f"unknown instruction 0x{op:02x} 0x{following.hex()}"
+    return "invalid_wasm", f"a truncated or malformed instruction 0x{op:02x} 0x{following[0]:02x}"

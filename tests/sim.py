@@ -1,0 +1,259 @@
+"""A world of real kernels on a fake wire with a virtual clock. No sleeping, no threads, repeatable.
+
+Each `Node` is a whole host in memory: store, key (real P-256, `p256.py`), and an engine that runs Python
+functions registered under a code CID. The `World` carries frames, answers effects and moves time only when
+nothing else is left to do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from promisegrid import did, unixfs
+from promisegrid.cid import Cid
+from promisegrid.effects import (
+    TABLES,
+    Cancel,
+    Close,
+    Commit,
+    Digest,
+    Effect,
+    Failure,
+    Job,
+    Load,
+    Notify,
+    Outcome,
+    Prepare,
+    Reply,
+    Run,
+    Save,
+    Scan,
+    Send,
+    Sign,
+    Verify,
+)
+from promisegrid.kernel import Kernel
+from promisegrid.limits import Limits
+from promisegrid.state import Identity
+from promisegrid.wasm.module import ModuleInfo
+
+from tests import p256
+
+START_MS = 1_795_000_000_000
+Program = Callable[[Job], "Outcome | Failure | None"]
+"""Runs a job; None leaves it running until it is cancelled."""
+
+
+class Node:
+    """One kernel and its host."""
+
+    def __init__(self, world: World, name: str, limits: Limits | None = None) -> None:
+        self.world, self.name = world, name
+        self.secret = p256.secret_of(name)
+        key = p256.public_key(self.secret)
+        self.did = did.encode_p256(key)
+        self.tables: dict[str, dict[bytes, bytes]] = {table: {} for table in TABLES}
+        self.programs: dict[bytes, tuple[ModuleInfo, Program]] = {}
+        self.prepared: dict[Cid, tuple[ModuleInfo, Program]] = {}
+        self.replies: dict[int, Reply] = {}
+        self.notes: list[Notify] = []
+        self.log: list[Effect] = []
+        self.runs: list[Job] = []
+        self.closed: list[Close] = []
+        self.failing: dict[type[Effect], Failure] = {}
+        self.links: dict[int, tuple[Node, int]] = {}
+        self.peer_drops = False
+        self.next_ask = self.next_link = 1
+        seed = hashlib.sha256(b"entropy of " + name.encode()).digest()
+        self.kernel = Kernel(Identity(self.did, key), seed, limits, engine="python")
+
+    # -- the owner's side ------------------------------------------------------------------------------
+
+    def start(self, verb: Coroutine[Any, Any, Any]) -> int:
+        """Ask without waiting; the ask's number."""
+        ask, self.next_ask = self.next_ask, self.next_ask + 1
+        self.perform(self.kernel.ask(ask, verb, self.world.now_ms))
+        return ask
+
+    def end(self, ask: int) -> Any:
+        """Let the world go on until that ask is over; its value, or its error raised."""
+        self.world.run(lambda: ask in self.replies)
+        reply = self.replies.pop(ask)
+        if reply.error is not None:
+            raise reply.error
+        return reply.value
+
+    def do(self, verb: Coroutine[Any, Any, Any]) -> Any:
+        """Ask and wait."""
+        return self.end(self.start(verb))
+
+    def put(self, data: bytes) -> Cid:
+        """Store a file."""
+        cid, blocks = unixfs.import_bytes(data)
+        self.do(self.kernel.save(blocks))
+        return cid
+
+    def get(self, cid: Cid) -> bytes:
+        """Read a file."""
+        pieces, out = self.kernel.read(cid), []
+        while (piece := self.do(self.kernel.piece(pieces))) is not None:
+            out.append(piece)
+        return b"".join(out)
+
+    def peers(self) -> list[str]:
+        """The names of the open peers."""
+        names = {node.did: node.name for node in self.world.nodes}
+        return [names[str(peer["did"])] for peer in self.kernel.peers()]
+
+    # -- the host's side -------------------------------------------------------------------------------
+
+    def perform(self, effects: list[tuple[int, Effect]]) -> None:
+        """Do what the kernel asks; answers go through the world's queue, as on a real host."""
+        for ticket, effect in effects:
+            self.log.append(effect)
+            failure = self.failing.get(type(effect))
+            if failure is not None:
+                self.answer(ticket, failure)
+            elif isinstance(effect, Reply):
+                self.replies[effect.ask] = effect
+            elif isinstance(effect, Notify):
+                self.notes.append(effect)
+            elif isinstance(effect, Send):
+                self.world.carry(self, effect)
+            elif isinstance(effect, Close):
+                self.closed.append(effect)
+                self.world.cut(self, effect.link)
+            elif isinstance(effect, Cancel):
+                self.answer(effect.ticket, Failure("cancelled", "The call was cancelled."))
+            else:
+                self._answered(ticket, effect)
+
+    def answer(self, ticket: int, value: object) -> None:
+        """Answer an effect, later."""
+        self.world.later(lambda: self.perform(self.kernel.answer(ticket, value, self.world.now_ms)))
+
+    def _answered(self, ticket: int, effect: Effect) -> None:
+        match effect:
+            case Load(table, keys):
+                self.answer(ticket, tuple(self.tables[table].get(key) for key in keys))
+            case Scan(table, prefix, after, limit):
+                rows = sorted(
+                    item for item in self.tables[table].items() if item[0].startswith(prefix) and item[0] > after
+                )
+                self.answer(ticket, tuple(rows[:limit]))
+            case Save(writes) | Commit(writes):
+                for write in writes:
+                    if write.value is None:
+                        self.tables[write.table].pop(write.key, None)
+                    else:
+                        self.tables[write.table][write.key] = write.value
+                self.answer(ticket, None)
+            case Sign(message):
+                self.answer(ticket, p256.sign(self.secret, message))
+            case Verify(alg, key, message, signature):
+                self.answer(ticket, alg == -7 and p256.verify(key, message, signature))
+            case Digest(data):
+                self.answer(ticket, hashlib.sha256(data).digest())
+            case Prepare(code, data, _):
+                self._prepare(ticket, code, data)
+            case Run(job):
+                self.runs.append(job)
+                outcome = self.prepared[job.code][1](job)
+                if outcome is not None:
+                    self.answer(ticket, outcome)
+            case _:
+                raise AssertionError(f"an effect no host knows: {effect!r}")
+
+    def _prepare(self, ticket: int, code: Cid, data: bytes | None) -> None:
+        if data is not None and data not in self.world.programs:
+            self.answer(ticket, Failure("not_wasm", "Not a WebAssembly module."))
+            return
+        if data is not None:
+            self.prepared[code] = self.world.programs[data]
+        self.answer(ticket, self.prepared[code][0] if code in self.prepared else None)
+
+
+class World:
+    """Nodes, the wires between them, and time."""
+
+    def __init__(self) -> None:
+        self.now_ms = START_MS
+        self.nodes: list[Node] = []
+        self.programs: dict[bytes, tuple[ModuleInfo, Program]] = {}
+        self._queue: deque[Callable[[], None]] = deque()
+
+    def node(self, name: str, limits: Limits | None = None) -> Node:
+        """A node that is in no grid yet."""
+        node = Node(self, name, limits)
+        self.nodes.append(node)
+        node.do(node.kernel.owner.boot())
+        return node
+
+    def grid(self, *names: str, limits: Limits | None = None) -> list[Node]:
+        """Nodes in one grid: the first founds it, the others join by invitation and are linked to it."""
+        first, *others = [self.node(name, limits) for name in names]
+        first.do(first.kernel.owner.found("test"))
+        for other in others:
+            self.link(other, first, first.do(first.kernel.owner.invite()))
+        return [first, *others]
+
+    def link(self, a: Node, b: Node, invite: bytes | None = None, channels: tuple[str, str] = ("b/grid",) * 2) -> None:
+        """Connect two nodes, `a` as the initiator, and let the handshake run."""
+        near, far = a.next_link, b.next_link
+        a.next_link, b.next_link = near + 1, far + 1
+        a.links[near], b.links[far] = (b, far), (a, near)
+        a.perform(a.kernel.connect(near, "initiator", channels[0], "ws", self.now_ms, invite=invite))
+        b.perform(b.kernel.connect(far, "responder", channels[1], "ws", self.now_ms))
+        self.run()
+
+    def carry(self, node: Node, send: Send) -> None:
+        """A frame on its way."""
+        if send.link not in node.links or node.peer_drops:
+            return
+        peer, far = node.links[send.link]
+        self.later(lambda: peer.perform(peer.kernel.receive(far, send.frame, self.now_ms)))
+
+    def cut(self, node: Node, link: int) -> None:
+        """A connection ends, on both sides."""
+        peer = node.links.pop(link, None)
+        if peer is not None:
+            other, far = peer
+            self.later(lambda: node.perform(node.kernel.disconnect(link, self.now_ms)))
+            self.later(lambda: self.cut(other, far))
+
+    def later(self, step: Callable[[], None]) -> None:
+        """Do something after what is already waiting."""
+        self._queue.append(step)
+
+    def run(self, until: Callable[[], bool] | None = None) -> None:
+        """Go on until nothing is left to do or `until` holds; time moves only for `until`."""
+        while True:
+            while self._queue:
+                self._queue.popleft()()
+            if until is None or until():
+                return
+            self.now_ms = max(self.now_ms, self._next_timer())
+            self.tick()
+
+    def pass_time(self, ms: int) -> None:
+        """Let time pass, every timer in between at its moment."""
+        end = self.now_ms + ms
+        self.run()
+        while (due := self._next_timer()) <= end:
+            self.now_ms = max(self.now_ms, due)
+            self.tick()
+            self.run()
+        self.now_ms = end
+
+    def tick(self) -> None:
+        """Every node looks at the clock."""
+        for node in self.nodes:
+            node.perform(node.kernel.tick(self.now_ms))
+
+    def _next_timer(self) -> int:
+        due = [timer for node in self.nodes if (timer := node.kernel.next_timer()) is not None]
+        assert due, "nothing is left to do and nobody waits for time: the ask will never end"
+        return min(due)
