@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
+from e2e.pages.site import ROOT, chromium, serve
 from playwright.sync_api import BrowserContext, Error, Page, sync_playwright
+from tests.wasm_asm import (
+    FUNC,
+    I32,
+    I64,
+    MEMORY,
+    Module,
+    body,
+    call,
+    exported,
+    functype,
+    i32,
+    imported,
+    local_get,
+    pages,
+)
+
 from promisegrid import wasi
 from promisegrid.job import decode_result, encode_job
-
-from e2e.pages.site import ROOT, chromium, serve
-from tests.wasm_asm import FUNC, I32, I64, MEMORY, Module, body, call, exported, functype, i32, imported, local_get, pages
 
 Ask = Callable[..., Any]
 
@@ -61,7 +74,13 @@ def ask(page: Page) -> Ask:
 
 # -- store -----------------------------------------------------------------------------------------------
 
-ROWS = [["grid", [1], [10]], ["grid", [1, 0], [11]], ["grid", [1, 255], [12]], ["grid", [2], [13]], ["grid", [255, 255], [14]]]
+ROWS = [
+    ["grid", [1], [10]],
+    ["grid", [1, 0], [11]],
+    ["grid", [1, 255], [12]],
+    ["grid", [2], [13]],
+    ["grid", [255, 255], [14]],
+]
 
 
 @pytest.mark.parametrize("kind", ["idb", "memory"])
@@ -79,7 +98,9 @@ ROWS = [["grid", [1], [10]], ["grid", [1, 0], [11]], ["grid", [1, 255], [12]], [
         ([255, 255], [255, 255], 9, []),
     ],
 )
-def test_scan_is_in_byte_order(page: Page, kind: str, prefix: list[int], after: list[int], limit: int, found: list[int]) -> None:
+def test_scan_is_in_byte_order(
+    page: Page, kind: str, prefix: list[int], after: list[int], limit: int, found: list[int]
+) -> None:
     worker = begin(page)
     worker("open", kind)
     worker("write", ROWS, False)
@@ -150,7 +171,9 @@ def test_the_identity_survives_and_cannot_be_taken_out(page: Page) -> None:
 def _es256() -> tuple[bytes, bytes]:
     private = ec.generate_private_key(ec.SECP256R1())
     r, s = utils.decode_dss_signature(private.sign(b"text", ec.ECDSA(hashes.SHA256())))
-    point = private.public_key().public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
+    point = private.public_key().public_bytes(
+        serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint
+    )
     return point, r.to_bytes(32, "big") + s.to_bytes(32, "big")
 
 
@@ -218,7 +241,9 @@ UNREACHABLE = b"\x00"
 def command(code: bytes, data: bytes = b"") -> bytes:
     """A command whose `_start` is `code`; function 0 is proc_exit, 1 is fd_write."""
     types = [functype([I32]), functype([I32] * 4, [I32]), functype()]
-    module = Module(types, [imported(WASI, "proc_exit", FUNC, b"\0"), imported(WASI, "fd_write", FUNC, b"\1")])
+    module = Module(
+        types, [imported(WASI, "proc_exit", FUNC, b"\0"), imported(WASI, "fd_write", FUNC, b"\1")]
+    )
     module.functions = [(2, body(code))]
     module.memories = [pages(1)]
     module.exports = [exported("_start", FUNC, 2), exported("memory", MEMORY, 0)]
@@ -242,7 +267,10 @@ BAD: dict[str, tuple[bytes, str]] = {
     "an endless loop": (LOOP, "out_of_time: The program did not end within 300 ms"),
     "a trap": (UNREACHABLE, "trap: The program trapped: unreachable"),
     "deep recursion": (call(2), "stack_overflow: The program recursed too deeply"),
-    "endless output": (b"\x03\x40" + PRINT + b"\x0c\x00\x0b", "output_too_large: The program wrote more than its budget of 1000"),
+    "endless output": (
+        b"\x03\x40" + PRINT + b"\x0c\x00\x0b",
+        "output_too_large: The program wrote more than its budget of 1000",
+    ),
 }
 
 

@@ -43,6 +43,7 @@ export class Node {
     /** @type {Shell | null} */
     this.shell = null;
     this.kept = true;
+    this.engine = config.engine || engineName(navigator.userAgent);
   }
 
   /** @returns {Promise<import("./rpc.mjs").Ready>} */
@@ -116,11 +117,11 @@ export class Node {
 
   /** The one call that hands things to Python; what it returns performs turns. @param {any} entry @param {Uint8Array} publicKey @param {number} runs */
   #begin(entry, publicKey, runs) {
-    const { grid, invite, ws, channel, engine } = this.config;
+    const { grid, invite, ws, channel } = this.config;
     const settings = {
       public_key: publicKey,
       entropy: crypto.getRandomValues(new Uint8Array(64)),
-      engine: engine ?? engineName(navigator.userAgent),
+      engine: this.engine,
       runs,
       memory_bytes: MEMORY_BYTES,
       channel: channel ?? (ws ? channelOf(ws) : ""),
@@ -220,7 +221,7 @@ async function whole(context, cid) {
 
 /** Verbs that are more than one question to the kernel, or none. @type {Record<string, (node: Node, context: Context, args: any) => Promise<any>>} */
 const VERBS = {
-  info: async (node, context) => ({ ...(await context.ask("info")), url: node.config.url ?? "", kept: node.kept, link: node.link }),
+  info: async (node, context) => ({ ...(await context.ask("info")), engine: node.engine, url: node.config.url ?? "", kept: node.kept, link: node.link }),
 
   put: async (_, context, data) => {
     const bytes = data instanceof Uint8Array ? data : new Uint8Array(data);

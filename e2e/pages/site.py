@@ -72,4 +72,6 @@ def serve(mounts: Mapping[str, Path]) -> Iterator[str]:
 def chromium(playwright: Playwright, profile: Path) -> BrowserContext:
     """A browser with a profile on the disk, so that storage behaves as a person's does."""
     found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    return playwright.chromium.launch_persistent_context(profile, executable_path=found, args=ARGS, headless=True)
+    return playwright.chromium.launch_persistent_context(
+        profile, executable_path=found, args=ARGS, headless=True
+    )

@@ -1,0 +1,129 @@
+"""Preparing and running modules, between the kernel and the handler pool. Twin of the node's `runtime`.
+
+Preparing takes steps, because a module must be validated by the engine as its author made it before it is
+guarded (an invalid module can become a valid one by what the guard appends):
+
+    find (compiled or shelved?) · or, with bytes: inspect → check (the engine validates) → guard → keep (compile)
+
+Promises: a module runs only after all of these; each answer is what `effects` says. Does not know workers or
+IndexedDB: `worker/runtime.mjs` finds, checks, keeps and runs. Fuel is not metered in a tab.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any, Final
+
+import cbor2
+
+from promisegrid.cid import Cid
+from promisegrid.effects import Failure, Outcome, Prepare, Run
+from promisegrid.errors import RemoteError
+from promisegrid.limits import Limits
+from promisegrid.wasm.layout import FuncType
+from promisegrid.wasm.module import ModuleInfo, check_imports, describe
+
+Record = list[Any]
+_PAGE: Final = 65_536
+_PAGES_MAX: Final = 65_536
+_KNOWN: Final = 64
+"""Modules whose description is kept in memory; the compiled ones are JavaScript's."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Checking:
+    """Bytes that were inspected and that the engine is validating."""
+
+    prepare: Prepare
+    info: ModuleInfo
+
+
+@dataclass(frozen=True, slots=True)
+class _Keeping:
+    """A guarded module that is being compiled."""
+
+    info: ModuleInfo
+
+
+class Runtime:
+    """What is known about modules, and the step each open ticket is at."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._infos: OrderedDict[Cid, ModuleInfo] = OrderedDict()
+        self._steps: dict[int, Prepare | _Checking | _Keeping] = {}
+
+    def prepare(self, ticket: int, effect: Prepare) -> Record:
+        """The first step of a `Prepare`; a `["failure", …]` is answered by the shell as it stands."""
+        pages = self._pages(effect.budget.memory_bytes)
+        if effect.data is None:
+            self._steps[ticket] = effect
+            return ["find", ticket, bytes(effect.code), pages]
+        try:
+            info = describe(effect.data)
+            check_imports(info)
+        except RemoteError as error:
+            return ["fail", ticket, error.code, error.text]
+        self._steps[ticket] = _Checking(effect, info)
+        return ["check", ticket, effect.data]
+
+    def run(self, ticket: int, effect: Run) -> Record:
+        """A `Run` as one record; the answer is `{values, wasi, memory}`."""
+        job = effect.job
+        info = self._infos.get(job.code)
+        if info is None:
+            return ["fail", ticket, "not_found", "The module is no longer in this tab's cache; run it again."]
+        signature = info.functions.get(job.func, FuncType((), ()))
+        return [
+            "run",
+            ticket,
+            {
+                "code": bytes(job.code),
+                "pages": self._pages(job.memory_bytes),
+                "time": job.time_ms,
+                "abi": job.abi,
+                "func": job.func,
+                "params": job.params,
+                "wasi": job.wasi,
+                "output": job.output_bytes,
+                "refused": "",
+                "signature": {"params": list(signature.params), "results": list(signature.results)},
+            },
+        ]
+
+    def answered(self, ticket: int, value: Any) -> Record | ModuleInfo | Outcome | Failure | None:
+        """The next step as a record, or the effect's own answer."""
+        step = self._steps.pop(ticket, None)
+        if step is None:
+            return Outcome(value["values"], value["wasi"], None, value["memory"])
+        if isinstance(step, Prepare):
+            return None if value is None else self._know(step.code, ModuleInfo.from_value(cbor2.loads(value)))
+        if isinstance(step, _Keeping):
+            return step.info
+        return self._guard(ticket, step)
+
+    def forget(self, ticket: int) -> None:
+        """That ticket failed."""
+        self._steps.pop(ticket, None)
+
+    def _guard(self, ticket: int, step: _Checking) -> Record | Failure:
+        prepare = step.prepare
+        assert prepare.data is not None
+        pages = self._pages(prepare.budget.memory_bytes)
+        try:
+            guarded = prepare.data
+        except RemoteError as error:
+            return Failure(error.code, error.text)
+        self._steps[ticket] = _Keeping(self._know(prepare.code, step.info))
+        return ["keep", ticket, bytes(prepare.code), pages, guarded, cbor2.dumps(step.info.to_value())]
+
+    def _pages(self, memory_bytes: int | None) -> int:
+        return min((memory_bytes or self._limits.memory_bytes) // _PAGE, _PAGES_MAX)
+
+    def _know(self, code: Cid, info: ModuleInfo) -> ModuleInfo:
+        self._infos[code] = info
+        self._infos.move_to_end(code)
+        if len(self._infos) > _KNOWN:
+            self._infos.popitem(last=False)
+        return info

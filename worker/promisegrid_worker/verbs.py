@@ -1,0 +1,312 @@
+"""What a page may ask of the kernel in its tab, and how questions and answers look as plain data.
+
+A verb is a method of `Verbs` named in its table: it takes the page's arguments and is a coroutine for
+`Kernel.ask`. What `worker/rpc.mjs` lists beyond these is put together from them in `worker/node.mjs`.
+
+Plain data: a CID is its text; inside arguments and values of calls a link is `{"/": text}`, as in DAG-JSON.
+Kinds of nodes in a tree are the words of `KINDS`.
+
+Promises: a bad argument is a LocalError that names it; handles are bounded, the longest unused making room.
+Does not know: who asks (any tab of this browser profile may), or how bytes get here.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from typing import Any, Final
+
+from promisegrid import unixfs
+from promisegrid.cid import RAW, Cid
+from promisegrid.effects import Budget
+from promisegrid.errors import LocalError
+from promisegrid.kernel import Kernel
+from promisegrid.task import Task
+
+KINDS: Final = ("folder", "file", "symlink")
+_HANDLES: Final = 128
+_LOOKED_INTO: Final = 256
+"""Entries of a listing whose block is read to tell what they are."""
+
+Args = Mapping[str, Any]
+
+
+class Verbs:
+    """The verbs of one kernel, and the files open for reading and writing."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._handles: OrderedDict[int, unixfs.FileImporter | AsyncIterator[bytes]] = OrderedDict()
+        self._next_handle = 1
+
+    def begin(self, verb: str, args: Any) -> Coroutine[Any, Any, Any]:
+        """The coroutine of a verb. LocalError when there is no such verb."""
+        work = self._TABLE.get(verb)
+        if work is None:
+            raise LocalError(f"There is no verb {verb!r}; worker/rpc.mjs lists them.", "bad_args")
+        return work(self, args)
+
+    # -- who and where ---------------------------------------------------------------------------------
+
+    async def _boot(self, _: None) -> object:
+        return await self._kernel.owner.boot()
+
+    async def _info(self, _: None) -> object:
+        owner, grid = self._kernel.owner, self._kernel.grid
+        return {
+            "did": self._kernel.me,
+            "grid": None if grid is None else str(grid),
+            "serving": await owner.serving(),
+            "trust": await owner.trust(),
+        }
+
+    async def _peers(self, _: None) -> object:
+        return self._kernel.peers()
+
+    # -- content ---------------------------------------------------------------------------------------
+
+    async def _put_open(self, _: None) -> int:
+        return self._keep(unixfs.FileImporter())
+
+    async def _put_chunk(self, args: Args) -> None:
+        await self._kernel.save(self._importer(args["handle"]).feed(args["data"]))
+
+    async def _put_close(self, handle: int) -> str:
+        importer = self._importer(handle)
+        del self._handles[handle]
+        cid, _, blocks = importer.finish()
+        await self._kernel.save(blocks)
+        return str(cid)
+
+    async def _put_tree(self, nodes: list[Args]) -> str:
+        try:
+            made = [(str(node["path"]), _kind(node.get("kind", "file")), _bytes(node)) for node in nodes]
+            cid, blocks = unixfs.import_tree(made)
+        except unixfs.UnixFsError as error:
+            raise LocalError(f"These files make no folder: {error}.", "bad_args") from error
+        await self._kernel.save(blocks)
+        return str(cid)
+
+    async def _read_open(self, cid: str) -> int:
+        return self._keep(self._kernel.read(_cid(cid)))
+
+    async def _read_next(self, handle: int) -> bytes | None:
+        pieces = self._handle(handle)
+        if isinstance(pieces, unixfs.FileImporter):
+            raise LocalError(f"Handle {handle} is open for writing.", "bad_args")
+        return await self._kernel.piece(pieces)
+
+    async def _read_close(self, handle: int) -> None:
+        self._handles.pop(handle, None)
+
+    async def _ls(self, cid: str) -> object:
+        entries = await self._kernel.ls(_cid(cid))
+        return [
+            {
+                "name": entry.name,
+                "cid": str(entry.cid),
+                "size": entry.tsize,
+                "kind": await self._kind_of(entry.cid) if number < _LOOKED_INTO else "unknown",
+            }
+            for number, entry in enumerate(entries)
+        ]
+
+    async def _kind_of(self, cid: Cid) -> str:
+        if cid.codec == RAW:
+            return "file"
+        match unixfs.parse(cid, await self._kernel.block(cid)):
+            case unixfs.File():
+                return "file"
+            case unixfs.Symlink():
+                return "symlink"
+        return "folder"
+
+    async def _tree(self, cid: str) -> object:
+        nodes = await self._kernel.tree(_cid(cid))
+        return [{"path": path, "kind": KINDS[kind], "data": data} for path, kind, data in nodes]
+
+    async def _fetch(self, cid: str) -> object:
+        blocks, size = await self._kernel.fetch(_cid(cid))
+        return {"blocks": blocks, "bytes": size}
+
+    # -- running ---------------------------------------------------------------------------------------
+
+    async def _run(self, args: Args) -> object:
+        task = Task(
+            _cid(args["code"]),
+            args.get("func") or "",
+            tuple(_from_plain(arg) for arg in args.get("args") or ()),
+            _optional(args.get("files")),
+            _optional(args.get("stdin")),
+        )
+        done = await self._kernel.run(task, _budget(args), args.get("on") or None, bool(args.get("fresh")))
+        return {
+            "task": str(done.task),
+            "result": str(done.result),
+            "receipt": str(done.receipt),
+            "exit": done.exit,
+            "value": _to_plain(done.value),
+            "stdout": _text(done.stdout),
+            "stderr": _text(done.stderr),
+            "files": _text(done.files),
+            "cached": done.cached,
+            "fuel": done.fuel,
+            "by": done.by,
+        }
+
+    async def _serve(self, promise: Args | None) -> None:
+        if promise is None:
+            await self._kernel.owner.set_serving(0, 0)
+            return
+        cpu, memory = promise.get("cpu", 1), promise.get("memory", 256 * 1024 * 1024)
+        if type(cpu) is not int or type(memory) is not int:
+            raise LocalError(
+                "serve takes {cpu: programs at once, memory: bytes for each} or false.", "bad_args"
+            )
+        await self._kernel.owner.set_serving(cpu, memory)
+
+    async def _trust(self, policy: Args | None) -> object:
+        owner = self._kernel.owner
+        if policy is not None:
+            await owner.set_trust(policy["mode"], list(policy.get("dids") or ()), policy.get("agree", 2))
+        return await owner.trust()
+
+    async def _running(self, _: None) -> object:
+        return await self._kernel.owner.running()
+
+    async def _stop(self, task: str) -> bool:
+        return await self._kernel.owner.stop(_cid(task))
+
+    async def _history(self, limit: int | None) -> object:
+        return await self._kernel.owner.history(50 if limit is None else limit)
+
+    async def _receipt(self, cid: str) -> object:
+        return await self._kernel.owner.receipt(_cid(cid))
+
+    # -- belonging -------------------------------------------------------------------------------------
+
+    async def _publish(self, args: Args) -> None:
+        await self._kernel.owner.publish(_cid(args["cid"]), args["name"], args.get("description", ""))
+
+    async def _published(self, _: None) -> object:
+        return await self._kernel.owner.published()
+
+    async def _verify(self, _: None) -> object:
+        checked, bad, after = 0, list[str](), b""
+        while True:
+            after, count, wrong = await self._kernel.owner.verify_store(after)
+            checked += count
+            bad.extend(str(cid) for cid in wrong)
+            if not after:
+                return {"checked": checked, "bad": bad}
+
+    # -- handles ---------------------------------------------------------------------------------------
+
+    def _keep(self, what: unixfs.FileImporter | AsyncIterator[bytes]) -> int:
+        handle, self._next_handle = self._next_handle, self._next_handle + 1
+        self._handles[handle] = what
+        if len(self._handles) > _HANDLES:
+            self._handles.popitem(last=False)
+        return handle
+
+    def _handle(self, handle: int) -> unixfs.FileImporter | AsyncIterator[bytes]:
+        if handle not in self._handles:
+            raise LocalError(f"Handle {handle} is not open (any more); open the content again.", "bad_args")
+        self._handles.move_to_end(handle)
+        return self._handles[handle]
+
+    def _importer(self, handle: int) -> unixfs.FileImporter:
+        importer = self._handle(handle)
+        if not isinstance(importer, unixfs.FileImporter):
+            raise LocalError(f"Handle {handle} is open for reading.", "bad_args")
+        return importer
+
+    _TABLE: Final[dict[str, Callable[[Verbs, Any], Coroutine[Any, Any, Any]]]] = {
+        "boot": _boot,
+        "info": _info,
+        "peers": _peers,
+        "put.open": _put_open,
+        "put.chunk": _put_chunk,
+        "put.close": _put_close,
+        "putTree": _put_tree,
+        "read.open": _read_open,
+        "read.next": _read_next,
+        "read.close": _read_close,
+        "ls": _ls,
+        "tree": _tree,
+        "fetch": _fetch,
+        "run": _run,
+        "serve": _serve,
+        "trust": _trust,
+        "running": _running,
+        "stop": _stop,
+        "history": _history,
+        "receipt": _receipt,
+        "publish": _publish,
+        "published": _published,
+        "verify": _verify,
+    }
+
+
+# -- plain data ------------------------------------------------------------------------------------------
+
+
+def _cid(text: object) -> Cid:
+    if not isinstance(text, str):
+        raise LocalError(f"A CID is meant here, as text, not {text!r:.80}.", "bad_cid")
+    try:
+        return Cid.parse(text)
+    except ValueError as error:
+        raise LocalError(f"{text[:80]!r} is not a CID ({error}); copy it whole.", "bad_cid") from error
+
+
+def _optional(text: object) -> Cid | None:
+    return None if text is None else _cid(text)
+
+
+def _text(cid: Cid | None) -> str | None:
+    return None if cid is None else str(cid)
+
+
+def _kind(kind: object) -> int:
+    if isinstance(kind, int) and 0 <= kind < len(KINDS):
+        return kind
+    if kind in KINDS:
+        return KINDS.index(str(kind))
+    raise LocalError(f"A node is a {', '.join(KINDS)}, not {kind!r:.80}.", "bad_args")
+
+
+def _bytes(node: Args) -> bytes:
+    data = node.get("data") or b""
+    return data.encode() if isinstance(data, str) else bytes(data)
+
+
+def _budget(args: Args) -> Budget:
+    """fuel, memory (bytes), timeout (seconds), output (bytes); absent or null leaves the choice to the node."""
+    timeout = args.get("timeout")
+    numbers = [args.get("fuel"), args.get("memory"), args.get("output")]
+    for value in (*numbers, timeout):
+        if value is not None and (
+            isinstance(value, bool) or not isinstance(value, int | float) or value <= 0
+        ):
+            raise LocalError(
+                f"fuel, memory, output and timeout are numbers above 0, not {value!r:.80}.", "bad_args"
+            )
+    fuel, memory, output = (None if value is None else int(value) for value in numbers)
+    return Budget(fuel, memory, None if timeout is None else max(1, int(timeout * 1000)), output)
+
+
+def _from_plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        if set(value) == {"/"}:
+            return _cid(value["/"])
+        return {key: _from_plain(item) for key, item in value.items()}
+    return [_from_plain(item) for item in value] if isinstance(value, list) else value
+
+
+def _to_plain(value: Any) -> Any:
+    if isinstance(value, Cid):
+        return {"/": str(value)}
+    if isinstance(value, dict):
+        return {key: _to_plain(item) for key, item in value.items()}
+    return [_to_plain(item) for item in value] if isinstance(value, list) else value
