@@ -204,7 +204,9 @@ class Kernel:
     async def piece(self, pieces: AsyncIterator[bytes]) -> bytes | None:
         """The next piece of a `read`; None at the end. RemoteError: bad_file, not_found, bad_block."""
         try:
-            return await anext(pieces, None)
+            return await pieces.__anext__()  # anext() with a default unpacks tuples sent to it (CPython 3.11)
+        except StopAsyncIteration:
+            return None
         except unixfs.UnixFsError as error:
             raise RemoteError("bad_file", f"Not a file that can be read: {error}.") from error
 
