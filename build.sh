@@ -162,6 +162,7 @@ case ${1:-help} in
   test)
     shift
     setup_node requirements-dev.txt
+    .venv/bin/python worker/bundle.py --test-site || exit 1
     setup_chromium
     check
     [[ $# -gt 0 ]] || set -- tests e2e

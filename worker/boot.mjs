@@ -25,6 +25,7 @@
 
 const WASM = "pyodide.asm.wasm";
 const STDLIB = "python.zip";
+const LENT = `lent://${STDLIB}`; // the name under which Pyodide gets the bytes already here, from any host
 
 /** Without a byte for so long, or a phase for so long, on a slow telephone, something is broken. @type {Patience} */
 const PATIENCE = { stall: 30_000, python: 60_000, kernel: 30_000 };
@@ -190,7 +191,7 @@ async function startPython(root, { bundle, module, stdlib, site, engine, create 
   const failure = new Promise((_, reject) => (broken = reject));
   const loading = engine.loadPyodide({
     indexURL: path,
-    stdLibURL: path + STDLIB,
+    stdLibURL: LENT,
     lockFileContents: { info: bundle.lock, packages: {} },
     packageBaseUrl: path,
     enableRunUntilComplete: false, // it needs stack switching, which not every browser has
@@ -212,13 +213,13 @@ async function startPython(root, { bundle, module, stdlib, site, engine, create 
   }
 }
 
-/** Pyodide fetches two files by itself, as soon as it is called: it gets what is already here. @param {Uint8Array} stdlib */
+/** Pyodide fetches two files by itself, as soon as it is called: it gets what is here already. @param {Uint8Array} stdlib */
 function lendFetch(stdlib) {
   const own = globalThis.fetch;
   globalThis.fetch = (input, init) => {
-    const url = String(input instanceof Request ? input.url : input);
+    const url = String(input instanceof Request ? input.url : input).replace(/\/$/, "");
     if (url.endsWith(`/${WASM}`)) return new Promise(() => {}); // instantiator() needs no second copy
-    return url.endsWith(`/${STDLIB}`) ? Promise.resolve(new Response(stdlib)) : own(input, init);
+    return url === LENT ? Promise.resolve(new Response(stdlib)) : own(input, init);
   };
   return { giveBack: () => void (globalThis.fetch = own) };
 }

@@ -2,9 +2,10 @@
 """Make ``build/web``: everything a node serves to a tab, and nothing fetched from anywhere else.
 
     python worker/bundle.py [--out build/web] [--force]
+    python worker/bundle.py --test-site     instead: what tests-in-pyodide.mjs needs
 
-Promises: the same inputs give the same bytes; an unchanged tree is recognised and left alone; a failure is one
-sentence and leaves the previous bundle in place. Does not know what the pages, the worker or the kernel do.
+Promises: the same inputs give the same bytes; an unchanged tree is recognised and left alone; a failure is
+one sentence and leaves the previous bundle in place. Does not know what pages, worker or kernel do.
 
 The result::
 
@@ -63,7 +64,8 @@ def say(text: str) -> None:
 def command(arguments: list[str], what: str, stdin: str | None = None) -> None:
     """Run a tool to its end, or raise BundleError with the last thing it said."""
     if shutil.which(arguments[0]) is None:
-        raise BundleError(f"{Path(arguments[0]).name} is not installed, and is needed for {what}: install Node.js 20 or newer.")
+        name = Path(arguments[0]).name
+        raise BundleError(f"{name} is not installed, and is needed for {what}: install Node.js 20 or newer.")
     done = subprocess.run(arguments, input=stdin, capture_output=True, text=True, cwd=WORKER, check=False)
     if done.returncode:
         said = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
@@ -76,13 +78,14 @@ def walk(folder: Path, suffix: str = "*") -> list[Path]:
     return sorted(
         path
         for path in found
-        if "__pycache__" not in path.parts and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if not any(part.startswith(".") or part == "__pycache__" for part in path.relative_to(folder).parts)
     )
 
 
 def inputs() -> list[Path]:
     """Every file of ours the bundle is made from."""
-    own = [*WORKER.glob("*.mjs"), *WORKER.glob("*.py"), WORKER / "requirements.txt", WORKER / "package-lock.json"]
+    pins = WORKER / "requirements.txt", WORKER / "package-lock.json"
+    own = [*WORKER.glob("*.mjs"), *WORKER.glob("*.py"), *pins]
     return sorted([*own, *walk(ROOT / "web"), *(path for package in PACKAGES for path in walk(package))])
 
 
@@ -100,19 +103,18 @@ def stamp() -> str:
 
 
 def fetch_wheels(requirements: Path, target: Path) -> list[Path]:
-    """Download the pinned wheels for Pyodide's platform, checked against their hashes; kept until the pins change."""
+    """The pinned wheels for Pyodide's platform, checked against their hashes; kept until the pins change."""
     mark = target / ".done"
     want = digest(requirements.read_bytes() + (WORKER / "requirements.txt").read_bytes())
     if not (mark.exists() and mark.read_text() == want):
         say(f"fetching the wheels of {requirements.relative_to(ROOT)}")
         shutil.rmtree(target, ignore_errors=True)
         platform, python, abi = PLATFORM
-        command(
-            [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input", "--no-deps"]
-            + ["--require-hashes", "--only-binary=:all:", "--platform", platform, "--python-version", python]
-            + ["--abi", abi, "--abi", "none", "--dest", str(target), "-r", str(requirements)],
-            "fetching wheels from the package index (is there a network?)",
-        )
+        pip = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-input"]
+        exactly = ["--no-deps", "--require-hashes", "--only-binary=:all:", "--platform", platform]
+        exactly += ["--python-version", python, "--abi", abi, "--abi", "none"]
+        where = ["--dest", str(target), "-r", str(requirements)]
+        command([*pip, *exactly, *where], "fetching wheels from the package index (is there a network?)")
         mark.write_text(want)
     return sorted(target.glob("*.whl"))
 
@@ -137,8 +139,8 @@ def package_files() -> Files:
 
 def module_names(files: Iterable[str]) -> list[str]:
     """The dotted names of the modules among ``files``, packages first."""
-    names = {name.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for name in files if name.endswith(".py")}
-    return sorted(name for name in names if not name.endswith("__main__"))
+    names = {name.removesuffix(".py").removesuffix("/__init__") for name in files if name.endswith(".py")}
+    return sorted(name.replace("/", ".") for name in names if not name.endswith("__main__"))
 
 
 def freeze(site: Path, scratch: Path) -> tuple[bytes, dict[str, object]]:
@@ -181,10 +183,12 @@ def static_files(scratch: Path) -> Files:
     files["bundle.json"] = to_json({**about, "site": sorted(placed), "sizes": sizes})
     ours = {path.name: path for path in WORKER.glob("*.mjs") if path.name not in BUILD_ONLY}
     web = ROOT / "web"
-    pages = {path.relative_to(web).as_posix(): path for path in walk(web) if not at_root(path.relative_to(web))}
+    found = [path.relative_to(web) for path in walk(web)]
+    pages = {path.as_posix(): web / path for path in found if not at_root(path)}
     for name, path in (*ours.items(), *pages.items()):
         if name in files:
-            raise BundleError(f"{path.relative_to(ROOT)} has the name of another file of the bundle, {name!r}: rename it.")
+            where = path.relative_to(ROOT)
+            raise BundleError(f"{where} has the name of another file of the bundle, {name!r}: rename it.")
         files[name] = path.read_bytes()
     return files
 
@@ -228,10 +232,11 @@ def gzipped(data: bytes) -> bytes:
 
 
 def twins(files: Files) -> Files:
-    """``.br`` and ``.gz`` for the files that gain by it; kept by content, since brotli is the slowest step here."""
+    """``.br`` and ``.gz`` for the files that gain by it; kept by content, since brotli is slow."""
     store = CACHE / f"compressed-{BROTLI}"
     store.mkdir(parents=True, exist_ok=True)
-    wanted = {name: digest(data) for name, data in files.items() if name.endswith(COMPRESSIBLE) and len(data) >= COMPRESS_MIN}
+    worth = {n: data for n, data in files.items() if n.endswith(COMPRESSIBLE) and len(data) >= COMPRESS_MIN}
+    wanted = {name: digest(data) for name, data in worth.items()}
     missing = {key: name for name, key in wanted.items() if not (store / f"{key}.br").exists()}
     if missing:
         say(f"compressing {len(missing)} files")
@@ -269,7 +274,7 @@ def replace(out: Path, files: Files) -> None:
 def bundle(out: Path, force: bool = False) -> bool:
     """Make ``out``; False if it already was what the inputs give."""
     if not (PYODIDE / "package.json").exists():
-        raise BundleError("Pyodide is not installed in worker/node_modules: run `npm ci` in worker/, or ./build.sh bundle.")
+        raise BundleError("Pyodide is missing from worker/node_modules: run ./build.sh bundle.")
     mark = out.with_name(out.name + ".stamp")
     now = stamp()
     if not force and (out / "manifest.json").exists() and mark.exists() and mark.read_text() == now:
@@ -280,9 +285,20 @@ def bundle(out: Path, force: bool = False) -> bool:
     files |= twins(files)
     replace(out, files)
     mark.write_text(now)
-    sent = sum(len(files.get(name + ".br", data)) for name, data in files.items() if not name.endswith((".br", ".gz")))
+    plain = {name: data for name, data in files.items() if not name.endswith((".br", ".gz"))}
+    sent = sum(len(files.get(name + ".br", data)) for name, data in plain.items())
     say(f"{len(files)} files, {sent / 1e6:.2f} MB to send with brotli, in {time.monotonic() - started:.0f} s")
     return True
+
+
+def make_test_site() -> None:
+    """pytest and Hypothesis for Pyodide, unpacked, unless they already are."""
+    site, pins = CACHE / "test-site", WORKER / "requirements-test.txt"
+    wheels = fetch_wheels(pins, CACHE / "test-wheels")
+    mark, now = CACHE / "test-site.stamp", digest(pins.read_bytes())
+    if not (site.exists() and mark.exists() and mark.read_text() == now):
+        unpack(wheels, site)
+        mark.write_text(now)
 
 
 def main() -> int:
@@ -290,9 +306,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Make everything a node serves to a tab.")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "web")
     parser.add_argument("--force", action="store_true", help="make it even if nothing changed")
+    parser.add_argument("--test-site", action="store_true", help="fetch what tests inside Pyodide need")
     options = parser.parse_args()
     try:
-        bundle(options.out.resolve(), options.force)
+        if options.test_site:
+            make_test_site()
+        else:
+            bundle(options.out.resolve(), options.force)
     except (BundleError, OSError) as error:
         print(f"bundle: {error}", file=sys.stderr)
         return 1

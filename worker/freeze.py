@@ -1,10 +1,11 @@
 """Make the archive a tab starts Python from: the standard library it needs, and our packages, compiled.
 
-Runs inside Pyodide (see freeze.mjs). Promises: nothing is imported here before the trace, so what the trace sees is
-what a tab loads; the same inputs give the same bytes. Does not know what the modules do: it imports every one.
+Runs inside Pyodide (see freeze.mjs). Promises: nothing is imported here before the trace, so what the trace
+sees is what a tab loads; the same inputs give the same bytes. Does not know what the modules do: it imports
+every one.
 
-Compiling is what makes a stock Pyodide slow to start (its archive holds only source text), hence ``.pyc``. The archive
-is stored, not deflated: it travels compressed as a whole, which is both smaller and quicker to open.
+Compiling is what makes a stock Pyodide slow to start (its archive holds only source text), hence ``.pyc``.
+The archive is stored, not deflated: it travels compressed as a whole, which is smaller and quicker to open.
 """
 
 import asyncio
@@ -35,7 +36,7 @@ def exercise(modules):
     for value in ([1, -1, 1.5, "é", b"", None, True, {"a": []}, cbor2.CBORTag(42, b"\0")], object(), 1 << 80):
         try:
             cbor2.loads(cbor2.dumps(value))
-        except Exception as error:
+        except (cbor2.CBORError, TypeError, ValueError) as error:
             importlib.import_module("traceback").format_exception(error)
     resources = sys.modules.get("importlib.resources")
     if resources is not None:
@@ -58,11 +59,12 @@ def traced():
 
 
 def pyc(source, name):
-    """Compiled ``source``, as an unchecked hash-based .pyc (PEP 552): no time stamp, so the same bytes every time."""
+    """Compiled ``source``, as an unchecked hash-based .pyc (PEP 552): without a time stamp, so repeatable."""
     code = compile(source, name, "exec", dont_inherit=True, optimize=0)
     magic = importlib.import_module("importlib.util").MAGIC_NUMBER
     flags = 0b01
-    body = marshal.dumps(marshal.loads(marshal.dumps(code)))  # the second writing no longer depends on who else holds a constant
+    # Writing depends on who else holds a constant; writing what was just read does not.
+    body = marshal.dumps(marshal.loads(marshal.dumps(code)))
     return magic + flags.to_bytes(4, "little") + bytes(8) + body
 
 
