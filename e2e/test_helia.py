@@ -1,4 +1,4 @@
-"""Files and folders have the CIDs that Helia gives them in the `unixfs-v1-2025` profile, and we read its others.
+"""Files and folders have the CIDs that Helia gives them (`unixfs-v1-2025`), and its other profiles are read.
 
 Needs `npm ci --prefix e2e`, and Node.js (the one installed there, else the one on the PATH).
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from promisegrid import Cid
 from promisegrid.unixfs import FileImporter, TreeNode, import_tree, read_tree
 
