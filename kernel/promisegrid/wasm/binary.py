@@ -16,6 +16,7 @@ from promisegrid.errors import RemoteError
 
 MAGIC: Final = b"\0asm"
 VERSION: Final = b"\x01\0\0\0"
+HEADER: Final = MAGIC + VERSION
 SECTION_NAMES: Final = {
     0: "custom", 1: "type", 2: "import", 3: "function", 4: "table", 5: "memory", 6: "global",
     7: "export", 8: "start", 9: "element", 10: "code", 11: "data", 12: "data count",

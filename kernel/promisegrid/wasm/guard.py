@@ -1,0 +1,187 @@
+"""Rewriting a module so that a growth of memory that is refused ends the program.
+
+A program that is told "no" by `memory.grow` adapts and gives another result: the same task would then mean
+different things on a large and a small machine. So every `memory.grow` becomes a call of an appended helper:
+past the module's own declared maximum it returns -1, as the specification says; when the engine refuses
+below that, it sets the exported global `promisegrid:grow` to 1 and traps. The host sets the engine's bound,
+by its own limiter or by `max_pages` here.
+
+Everything is appended and nothing renumbered. Custom sections are dropped. **The engine must have
+validated the original module first**: one that is invalid because it names the index after its last
+function or global would become valid here.
+
+`Additions` is where a later meter puts its global and helpers: one pass over the code, one place that writes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from promisegrid.errors import RemoteError
+from promisegrid.wasm import opcodes
+from promisegrid.wasm.binary import HEADER, SECTION_ORDER, Reader, sized, sleb, uleb
+from promisegrid.wasm.inspect import bodies, locals_of
+from promisegrid.wasm.layout import PAGES_MAX, Layout, parse
+from promisegrid.wasm.limits import ModuleLimits
+
+RESERVED: Final = "promisegrid:"
+GROW_FLAG: Final = "promisegrid:grow"
+"""The exported global that is 1 after a refused growth."""
+_I32: Final = b"\x7f"
+_TYPE, _IMPORT, _FUNCTION, _MEMORY, _GLOBAL, _EXPORT, _CODE = 1, 2, 3, 5, 6, 7, 10
+
+
+@dataclass(slots=True)
+class Additions:
+    """What is appended to a module: encoded entries, and the index each one gets."""
+
+    layout: Layout
+    types: list[bytes] = field(default_factory=list)
+    functions: list[bytes] = field(default_factory=list)
+    globals: list[bytes] = field(default_factory=list)
+    exports: list[bytes] = field(default_factory=list)
+    code: list[bytes] = field(default_factory=list)
+
+    def global_i32(self, export: str) -> int:
+        """A mutable i32, 0 at first, exported; its index."""
+        index = self.layout.globals + len(self.globals)
+        self.globals.append(_I32 + b"\x01\x41\x00\x0b")
+        self.exports.append(sized(export.encode()) + b"\x03" + uleb(index))
+        return index
+
+    def next_function(self) -> int:
+        """The index the next helper will get."""
+        return len(self.layout.functions) + len(self.functions)
+
+    def function(self, signature: bytes, body: bytes) -> int:
+        """A helper function; its index."""
+        index = self.next_function()
+        self.functions.append(uleb(len(self.layout.types) + len(self.types)))
+        self.types.append(signature)
+        self.code.append(sized(body))
+        return index
+
+
+def guard(data: bytes, max_pages: int | None = None, limits: ModuleLimits | None = None) -> bytes:
+    """The module with guarded growth, its memory clamped to `max_pages` pages of 64 KiB if given.
+
+    RemoteError: as `inspect`; out_of_memory when the module starts with more than `max_pages`; unsupported
+    when it uses a reserved export name.
+    """
+    layout = parse(data, limits or ModuleLimits())
+    taken = next((name for name in layout.exports if name.startswith(RESERVED)), None)
+    if taken is not None:
+        raise RemoteError("unsupported", f"the module exports {taken!r}, a name this grid keeps for itself")
+    added = Additions(layout)
+    code = _code(layout, added)
+    return _write(layout, added, code, max_pages)
+
+
+def _code(layout: Layout, added: Additions) -> bytes | None:
+    """The bodies rewritten, as the code section's entries; None when there is nothing to rewrite."""
+    places = bodies(layout)
+    helper = added.next_function()
+    call = b"\x10" + uleb(helper)
+    out, changed = [], False
+    for number, (start, end) in enumerate(places, layout.imported_functions):
+        body = _body(layout, number, start, end, call)
+        changed |= body is not None
+        out.append(sized(layout.data[start:end] if body is None else body))
+    if not changed:
+        return None
+    flag = added.global_i32(GROW_FLAG)
+    made = added.function(b"\x60\x01\x7f\x01\x7f", _grow_helper(layout, flag))
+    assert made == helper
+    return b"".join(out)
+
+
+def _body(layout: Layout, number: int, start: int, end: int, call: bytes) -> bytes | None:
+    """One body with its growths replaced; None when it has none."""
+    reader = Reader(layout.data, start, end, f"function {number}")
+    locals_of(reader, ModuleLimits())
+    pieces, copied = [], start
+    while reader.pos < end:
+        match = opcodes.NEXT_GROW.match(layout.data, reader.pos, end)
+        assert match is not None, "the expression matches the empty run"
+        reader.pos = match.end()
+        if match.start(1) >= 0:
+            pieces.extend((layout.data[copied : match.start(1)], call))
+            copied = match.end()
+        elif reader.pos < end:
+            _pass_branch_table(reader)
+    return b"".join((*pieces, layout.data[copied:end])) if pieces else None
+
+
+def _pass_branch_table(reader: Reader) -> None:
+    if reader.data[reader.pos] != opcodes.BR_TABLE:
+        code, text = opcodes.refusal(reader.data, reader.pos, reader.end)
+        raise RemoteError(code, f"{reader.where} at byte {reader.pos}: {text}")
+    reader.pos += 1
+    for _ in range(reader.count("branch targets", reader.end) + 1):
+        reader.u32()
+
+
+def _grow_helper(layout: Layout, flag: int) -> bytes:
+    """`$grow(delta) -> old pages`: -1 past the declared maximum, a trap when the engine refuses below it."""
+    declared = layout.memory.max_pages if layout.memory is not None else None
+    most = PAGES_MAX if declared is None else min(declared, PAGES_MAX)
+    get, tee = b"\x20\x00", b"\x22\x01"
+    too_many = b"".join(
+        (
+            # i64: memory.size + delta > most  →  return -1
+            b"\x3f\x00\xad" + get + b"\xad\x7c\x42" + sleb(most) + b"\x56",
+            b"\x04\x40\x41\x7f\x0f\x0b",
+        )
+    )
+    grow = get + b"\x40\x00" + tee + b"\x41\x7f\x46\x04\x40\x41\x01\x24" + uleb(flag) + b"\x00\x0b"
+    return b"\x01\x01\x7f" + too_many + grow + b"\x20\x01\x0b"
+
+
+def _write(layout: Layout, added: Additions, code: bytes | None, max_pages: int | None) -> bytes:
+    """The module again, section by section."""
+    out = [HEADER]
+    appended = {_TYPE: added.types, _FUNCTION: added.functions, _GLOBAL: added.globals, _EXPORT: added.exports}
+    for section_id in SECTION_ORDER:
+        payload = _payload(layout, section_id, max_pages)
+        extra = appended.get(section_id, [])
+        if section_id == _CODE and code is not None:
+            payload, extra = _count(layout, _CODE)[0] + code, added.code
+        if extra:
+            payload = _extended(layout, section_id, payload, extra)
+        if payload is not None:
+            out.append(bytes([section_id]) + sized(payload))
+    return b"".join(out)
+
+
+def _payload(layout: Layout, section_id: int, max_pages: int | None) -> bytes | None:
+    """A section's own payload, the memory's limits clamped."""
+    section = layout.sections.get(section_id)
+    if section is None:
+        return None
+    memory = layout.memory
+    if max_pages is not None and memory is not None and section_id == (_IMPORT if memory.imported else _MEMORY):
+        if memory.min_pages > max_pages:
+            text = f"the module starts with {memory.min_pages * 64} KiB of memory; its budget is {max_pages * 64} KiB"
+            raise RemoteError("out_of_memory", text)
+        start, end = layout.memory_limits_at
+        most = max_pages if memory.max_pages is None else min(memory.max_pages, max_pages)
+        clamped = b"\x01" + uleb(memory.min_pages) + uleb(most)
+        return layout.data[section.start : start] + clamped + layout.data[end : section.end]
+    return layout.data[section.start : section.end]
+
+
+def _count(layout: Layout, section_id: int) -> tuple[bytes, int, int]:
+    """A vector section's length as written, as a number, and where its entries begin."""
+    reader = layout.reader(section_id, "a section")
+    number = reader.u32()
+    start = layout.sections[section_id].start
+    return layout.data[start : reader.pos], number, reader.pos - start
+
+
+def _extended(layout: Layout, section_id: int, payload: bytes | None, extra: list[bytes]) -> bytes:
+    """A vector section with entries appended."""
+    if payload is None:
+        return uleb(len(extra)) + b"".join(extra)
+    _, number, at = _count(layout, section_id)
+    return uleb(number + len(extra)) + payload[at:] + b"".join(extra)
