@@ -1,0 +1,1 @@
+"""PromiseGrid on CPython: the host of the kernel, and the command line."""

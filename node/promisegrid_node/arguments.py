@@ -1,0 +1,239 @@
+"""The grammar of the command line, with examples that teach it."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from promisegrid_node.home import default_home
+
+LISTEN: Final = "127.0.0.1:8420"
+MEMORY: Final = 512 * 1024 * 1024
+_UNITS: Final = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
+
+
+class _Verb(Protocol):
+    def __call__(self, name: str, help_text: str, epilog: str = "") -> argparse.ArgumentParser: ...
+
+
+EXAMPLES: Final = """
+examples
+  promisegrid up                                     run a node; open the printed URL in a browser
+  promisegrid put photo.svg                          print its CID
+  promisegrid run tool.wasm --stdin in.txt           run a WebAssembly program
+  promisegrid run bafy… --files src -o out -- -v .   by CID, on a folder, with arguments
+  promisegrid call math.wasm add_one 42              call one function
+  promisegrid run --on zDnae… tool.wasm              have a peer run it
+  promisegrid get bafy… -o result.png                content out by CID
+
+A verb talks to the node that runs on the same home; with none running it opens the store itself.
+"""
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The command as options; exits with 2 and a sentence for wrong usage. `args` holds what follows `--`."""
+    before, after = list(arguments), list[str]()
+    if "--" in before:
+        at = before.index("--")
+        before, after = before[:at], before[at + 1 :]
+    parser = _parser()
+    options = parser.parse_args(before)
+    if options.verb == "app":
+        options.verb = f"app {options.app_verb}"
+    if after and options.verb not in ("run", "call"):
+        parser.error(f"`{options.verb}` takes no arguments after --.")
+    options.args = [*getattr(options, "args", []), *after]
+    return options
+
+
+def size(text: str) -> int:
+    """A number of bytes, such as 65536, 64K or 1.5G."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMG]?)i?B?", text.strip(), re.IGNORECASE)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size: write bytes, or 64K, 512M, 1G")
+    return int(float(found[1]) * _UNITS[found[2].upper()])
+
+
+def _positive(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e7:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return value
+
+
+def _common() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--home", default=str(default_home()), metavar="DIR", help="data directory (PROMISEGRID_HOME)"
+    )
+    common.add_argument("--json", action="store_true", help="print one JSON object")
+    common.add_argument("--log", default="WARNING", metavar="LEVEL", choices=["DEBUG", "INFO", "WARNING", "ERROR"],
+                        help="how much to say on stderr (default: WARNING)")  # fmt: skip
+    return common
+
+
+def _parser() -> argparse.ArgumentParser:
+    plain = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="promisegrid", formatter_class=plain, epilog=EXAMPLES, allow_abbrev=False,
+        description="A decentralised computer, owned and run by the people who use it.",
+    )  # fmt: skip
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    common = _common()
+
+    def verb(name: str, help_text: str, epilog: str = "") -> argparse.ArgumentParser:
+        return verbs.add_parser(
+            name, help=help_text, description=help_text, epilog=epilog, parents=[common],
+            formatter_class=plain, allow_abbrev=False,
+        )  # fmt: skip
+
+    _up(verb("up", "Run a node and serve the page."))
+    verb("id", "Print this node's did:key, its grid and its URL.")
+    _content(verb)
+    _programs(verb)
+    _apps(verb("app", "Publish apps, and list those published here."), common)
+    _grid(verb)
+    return parser
+
+
+def _up(up: argparse.ArgumentParser) -> None:
+    up.add_argument(
+        "--listen", default=LISTEN, metavar="HOST:PORT", help=f"where to listen (default: {LISTEN})"
+    )
+    up.add_argument(
+        "--peer",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="join URL or ws://HOST:PORT/grid; repeatable",
+    )
+    who = up.add_mutually_exclusive_group()
+    who.add_argument(
+        "--invite-only", action="store_true", help="only the invited may join (default beyond loopback)"
+    )
+    who.add_argument("--open", action="store_true", help="whoever can reach this node may join")
+    up.add_argument(
+        "--tls-cert", metavar="F", help="certificate chain, PEM (default beyond loopback: self-signed)"
+    )
+    up.add_argument("--tls-key", metavar="F", help="its key, PEM")
+    up.add_argument(
+        "--host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="another host name to answer to; repeatable",
+    )
+    up.add_argument("--name", metavar="TEXT", help="name of the grid, when this start founds it")
+    up.add_argument("--serve", action="store_true", help="run programs for other members")
+    up.add_argument("--cpu", type=_positive, metavar="N", help="… so many at once")
+    up.add_argument(
+        "--memory",
+        type=size,
+        default=MEMORY,
+        metavar="BYTES",
+        help="… with so much memory each (default: 512M)",
+    )
+    up.add_argument("--bundle", metavar="DIR", help="the page's files (default: build/web)")
+
+
+def _content(verb: _Verb) -> None:
+    put = verb(
+        "put",
+        "Store a file or folder and print its CID.",
+        "promisegrid put notes/\npromisegrid put - < data.bin",
+    )
+    put.add_argument("path", metavar="PATH|-", help="file, folder, or - for standard input")
+    put.add_argument("--hidden", action="store_true", help="take hidden files of a folder too")
+    get = verb(
+        "get",
+        "Write a file or folder out.",
+        "promisegrid get bafkrei… > photo.png\npromisegrid get bafybei…/docs -o docs",
+    )
+    get.add_argument("cid", metavar="CID[/PATH]")
+    get.add_argument("-o", "--output", metavar="PATH", help="where to (default: stdout)")
+    ls = verb("ls", "List a folder.")
+    ls.add_argument("cid", metavar="CID[/PATH]")
+
+
+def _budget(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--on", metavar="DID", help="have this peer run it; the beginning of a DID will do")
+    parser.add_argument("--fuel", type=_positive, metavar="N", help="end it after so many steps of its meter")
+    parser.add_argument("--memory", type=size, metavar="BYTES", help="linear memory at most")
+    parser.add_argument("--timeout", type=_seconds, metavar="S", help="seconds at most")
+    parser.add_argument("--fresh", action="store_true", help="run it even if the result is remembered")
+
+
+def _programs(verb: _Verb) -> None:
+    examples = (
+        "promisegrid run resvg.wasm --files . -o out -- in.svg out.png\n"
+        "echo hello | promisegrid run cat.wasm --stdin -\n\n"
+        "stdout and the exit code are the program's; 125 means that the grid failed."
+    )
+    run = verb("run", "Run a WebAssembly program.", examples)
+    run.add_argument("code", metavar="CODE", help="a wasm file or its CID")
+    run.add_argument("--func", metavar="NAME", help="exported function (default: _start, else handle)")
+    run.add_argument("--files", metavar="DIR|CID", help="the folder the program sees as /")
+    run.add_argument(
+        "--stdin", metavar="FILE", help="its standard input: a file, a CID, or - (default: empty)"
+    )
+    run.add_argument("-o", "--output", metavar="OUTDIR", help="write the folder as the program left it")
+    _budget(run)
+    call = verb("call", "Call a function of a WebAssembly module.", "promisegrid call math.wasm add_one 42")
+    call.add_argument("code", metavar="CODE", help="a wasm file or its CID")
+    call.add_argument("func", metavar="FUNC", help="an exported function")
+    call.add_argument(
+        "args", metavar="JSON", nargs="*", help='arguments: 42, 1.5, "text", [1, 2], {"/": "CID"}'
+    )
+    _budget(call)
+
+
+def _apps(app: argparse.ArgumentParser, common: argparse.ArgumentParser) -> None:
+    below = app.add_subparsers(dest="app_verb", required=True, metavar="publish|ls")
+    publish = below.add_parser(
+        "publish", help="store a folder as an app; print its CID and URL", parents=[common]
+    )
+    publish.add_argument("folder", metavar="DIR", help="has index.html and app.json")
+    below.add_parser("ls", help="list the apps published here", parents=[common])
+
+
+def _grid(verb: _Verb) -> None:
+    verb("peers", "List who is connected.")
+    invite = verb("invite", "Make a fresh join URL (on the founder's node).")
+    invite.add_argument(
+        "--uses", type=_positive, default=1, metavar="N", help="how many may join with it (default: 1)"
+    )
+    invite.add_argument(
+        "--days", type=_positive, default=7, metavar="N", help="how long it holds (default: 7)"
+    )
+    admit = verb("admit", "Admit a key in person (on the founder's node).")
+    admit.add_argument("did", metavar="DID", help="did:key:…")
+    verb("members", "List whom this founder's node has admitted.")
+    serve = verb("serve", "Promise to run programs for other members, stop, or tell.")
+    serve.add_argument("what", nargs="?", choices=["on", "off"])
+    serve.add_argument("--cpu", type=_positive, default=1, metavar="N", help="programs at once (default: 1)")
+    serve.add_argument(
+        "--memory", type=size, default=MEMORY, metavar="BYTES", help="memory each (default: 512M)"
+    )
+    trust = verb(
+        "trust",
+        "Say whose receipts answer from the cache, or tell.",
+        "promisegrid trust own\npromisegrid trust did:key:…",
+    )
+    trust.add_argument("whom", nargs="*", metavar="own|DID")
+    history = verb("history", "List what ran here lately, and for whom.")
+    history.add_argument("--limit", type=_positive, default=50, metavar="N")
+    receipt = verb("receipt", "Read and check a receipt.")
+    receipt.add_argument("cid", metavar="CID")
+    verb("stat", "Say what this node holds.")
+    verb("verify", "Re-hash everything stored; exit 1 if anything is wrong.")

@@ -1,0 +1,58 @@
+"""Puts a node together: a kernel with the store, the key and the engine of one home."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+from promisegrid.kernel import Kernel
+from promisegrid.limits import Limits
+from promisegrid.state import Identity
+from promisegrid_node.api import About, Api
+from promisegrid_node.door import RemoteNode
+from promisegrid_node.home import Home
+from promisegrid_node.host import Host
+from promisegrid_node.keys import Keys
+from promisegrid_node.runtime import Runtime
+from promisegrid_node.session import InProcess, Node
+from promisegrid_node.store import Store
+
+
+def node_limits() -> Limits:
+    """The bounds of a node on this machine: as many programs at once as it has processors."""
+    return replace(Limits(), runs=max(2, os.cpu_count() or 2))
+
+
+@contextlib.asynccontextmanager
+async def open_host(home: Home, limits: Limits) -> AsyncIterator[Host]:
+    """The node of a home, booted. The caller holds or shares the home. Raises LocalError."""
+    keys = Keys.open(home.path)
+    store = Store.open(home.path)
+    runtime = Runtime(home.path, limits)
+    kernel = Kernel(
+        Identity(keys.did, keys.public_key),
+        entropy=os.urandom(32),
+        limits=limits,
+        engine=runtime.engine,
+        wasi=runtime.wasi,
+    )
+    host = Host(kernel, store, keys, runtime)
+    try:
+        await host.start()
+        yield host
+    finally:
+        await host.close()
+
+
+@contextlib.asynccontextmanager
+async def reach(home: Home) -> AsyncIterator[Node]:
+    """The node of a home: the one that runs, through its door, else one opened in this process."""
+    home.create()
+    if home.is_held:
+        yield RemoteNode(home.door)
+        return
+    with home.share():
+        async with open_host(home, node_limits()) as host:
+            yield InProcess(Api(host, About(None)).verbs)

@@ -1,0 +1,88 @@
+"""The command `promisegrid`: reads its arguments, runs one verb, ends with its exit code.
+
+Exit codes: 0 done; 1 refused or failed; 2 wrong usage; for `run` the program's own, and 125 when the grid
+failed; 130 after Ctrl-C. Every failure is one sentence on stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+from promisegrid.errors import LocalError, RemoteError
+from promisegrid_node import verbs_app, verbs_content, verbs_grid, verbs_run
+from promisegrid_node.arguments import parse
+from promisegrid_node.assemble import reach
+from promisegrid_node.home import Home
+from promisegrid_node.output import Output, complain
+from promisegrid_node.session import Node
+from promisegrid_node.up import up
+
+Act = Callable[[argparse.Namespace, Node, Output], Awaitable[int]]
+VERBS: dict[str, Act] = {
+    "id": verbs_grid.identity,
+    "put": verbs_content.put,
+    "get": verbs_content.get,
+    "ls": verbs_content.ls,
+    "run": verbs_run.run,
+    "call": verbs_run.call,
+    "app publish": verbs_app.publish,
+    "app ls": verbs_app.listing,
+    "peers": verbs_grid.peers,
+    "invite": verbs_grid.invite,
+    "admit": verbs_grid.admit,
+    "members": verbs_grid.members,
+    "serve": verbs_grid.serve,
+    "trust": verbs_grid.trust,
+    "history": verbs_grid.history,
+    "receipt": verbs_grid.receipt,
+    "stat": verbs_grid.stat,
+    "verify": verbs_grid.verify,
+}
+CANCELLED = 130
+
+
+async def act(options: argparse.Namespace) -> int:
+    """Carry out the parsed command."""
+    if options.verb == "up":
+        return await up(options)
+    async with reach(Home(Path(options.home))) as node:
+        return await VERBS[options.verb](options, node, Output(options.json))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The whole command; never raises for what a user or a peer can do."""
+    options = parse(sys.argv[1:] if arguments is None else arguments)
+    logging.basicConfig(level=options.log, format="promisegrid: %(message)s", stream=sys.stderr)
+    failed = verbs_run.GRID_FAILED if options.verb == "run" else 1
+    try:
+        return asyncio.run(act(options))
+    except (LocalError, RemoteError) as error:
+        complain(error.text)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        complain("stopped.")
+        return CANCELLED
+    except BrokenPipeError:
+        _forget_stdout()
+    except OSError as error:
+        complain(f"{error.filename or 'the system'}: {error.strerror or error}.")
+    except Exception as fault:
+        logging.getLogger("promisegrid").debug("fault", exc_info=True)
+        complain(f"a fault in promisegrid itself ({type(fault).__name__}: {fault}); --log DEBUG shows where.")
+    return failed
+
+
+def _forget_stdout() -> None:
+    """The reader of our output is gone; keep the interpreter from complaining about it at exit."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,181 @@
+"""What every HTTP response of a node says to the browser that reads it.
+
+Promises: the page's own policy is strict; content named by CID never runs in the page's origin; only the
+names this node serves are taken as `Host` and `Origin`. Knows no sockets and no files.
+(Source: DESIGN.md section 6; CSP Level 3; Fetch Metadata.)
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from dataclasses import dataclass
+from typing import Final
+
+_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9.-]{0,252}[a-z0-9])?\.?")
+_DEFAULT_PORT: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+IMMUTABLE: Final = "public, max-age=31536000, immutable"
+REVALIDATE: Final = "no-cache"
+NO_POWERS: Final = (
+    "accelerometer=(), autoplay=(), camera=(), display-capture=(), geolocation=(), gyroscope=(), hid=(),"
+    " magnetometer=(), microphone=(), midi=(), payment=(), serial=(), usb=()"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class HostName:
+    """A `Host` header taken apart: a lower-case name (IPv6 in brackets) and a port, or None for the default."""
+
+    name: str
+    port: int | None
+
+    def __str__(self) -> str:
+        return self.name if self.port is None else f"{self.name}:{self.port}"
+
+
+def read_host(text: str, scheme: str = "http") -> HostName | None:
+    """A `Host` header, or the authority of a URL of `scheme`; None when it is not one.
+
+    The scheme's default port is left out, as a browser's `URL.host` does.
+    """
+    name, port = text.strip().lower(), ""
+    if name.startswith("["):
+        name, bracket, rest = name.partition("]")
+        name += bracket
+        if not bracket or (rest and not rest.startswith(":")):
+            return None
+        port = rest[1:]
+    elif ":" in name:
+        name, _, port = name.rpartition(":")
+    if port and not (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536):
+        return None
+    if not _is_name(name):
+        return None
+    number = int(port) if port else None
+    return HostName(name.rstrip("."), None if number == _DEFAULT_PORT.get(scheme) else number)
+
+
+def _is_name(name: str) -> bool:
+    if name.startswith("["):
+        try:
+            ipaddress.IPv6Address(name[1:-1])
+        except ValueError:
+            return False
+        return True
+    return _NAME.fullmatch(name) is not None
+
+
+def same_origin(origin: str, host: HostName) -> bool:
+    """Whether an `Origin` header names a page served under `host`; "null" (a sandboxed frame) never does.
+
+    The scheme may be http or https: a proxy in front may have ended TLS.
+    """
+    scheme, mark, authority = origin.strip().partition("://")
+    if not mark or scheme not in ("http", "https"):
+        return False
+    return read_host(authority, scheme) == host
+
+
+def served_names(listen: str, extra: tuple[str, ...] = ()) -> frozenset[str]:
+    """The host names that requests to a node listening on the address `listen` may carry.
+
+    Loopback names always; beyond loopback the machine's own names and addresses too; and `extra`.
+    """
+    names = set(LOOPBACK_NAMES) | {name.lower().rstrip(".") for name in extra}
+    if is_loopback(listen):
+        return frozenset(names)
+    own = {listen.lower(), socket.gethostname().lower(), socket.getfqdn().lower()}
+    own |= {f"{name}.local" for name in own if "." not in name}
+    names |= own | set(lan_addresses())
+    return frozenset(f"[{name}]" if ":" in name and not name.startswith("[") else name for name in names)
+
+
+def lan_addresses() -> list[str]:
+    """This machine's addresses as its network sees them, the likeliest first; no packet is sent."""
+    found: list[str] = []
+    for family, target in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                probe.connect((target, 9))
+                found.append(str(probe.getsockname()[0]))
+        except OSError:
+            continue
+    try:
+        infos = socket.getaddrinfo(socket.gethostname(), None)
+    except OSError:
+        infos = []
+    found += [str(info[4][0]).partition("%")[0] for info in infos]
+    return list(dict.fromkeys(found))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address or name to listen on is reached from this machine only."""
+    name = host.strip("[]").lower()
+    if name == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def always() -> dict[str, str]:
+    """On every response."""
+    return {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+
+
+def for_page(host: HostName) -> dict[str, str]:
+    """For `/` and everything of the bundle: its own scripts and WebAssembly, its own node, nothing else."""
+    sockets = f"ws://{host} wss://{host}"
+    policy = (
+        "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; font-src 'self';"
+        f" img-src 'self' blob: data:; connect-src 'self' {sockets}; worker-src 'self'; manifest-src 'self';"
+        " frame-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+    )
+    return always() | {
+        "Content-Security-Policy": policy,
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Permissions-Policy": NO_POWERS,
+    }
+
+
+def for_app(scheme: str, host: HostName, cid: str) -> dict[str, str]:
+    """For a file of an app: an opaque origin, its own folder, and no network.
+
+    In an opaque origin `'self'` matches nothing, so the folder is named by its URL; it answers with CORS `*`
+    because module scripts of an opaque origin are fetched with `Origin: null`.
+    """
+    folder = f"{scheme}://{host}/app/{cid}/"
+    policy = (
+        "sandbox allow-scripts allow-downloads; default-src 'none';"
+        f" script-src {folder} 'wasm-unsafe-eval' blob:; worker-src blob:; connect-src 'none';"
+        f" style-src {folder} 'unsafe-inline'; img-src {folder} blob: data:; media-src {folder} blob: data:;"
+        f" font-src {folder} data:; frame-src 'none'; object-src 'none';"
+        f" frame-ancestors {scheme}://{host}; base-uri 'none'; form-action 'none'; webrtc 'block'"
+    )
+    return always() | {
+        "Content-Security-Policy": policy,
+        "Access-Control-Allow-Origin": "*",
+        "Cross-Origin-Resource-Policy": "cross-origin",
+        "Permissions-Policy": NO_POWERS,
+        "Connection-Allowlist": "()",
+        "X-DNS-Prefetch-Control": "off",
+        "Vary": "Sec-Fetch-Dest, Accept-Encoding",
+    }
+
+
+def for_gateway(name: str) -> dict[str, str]:
+    """For `/ipfs`: bytes to save, never a page to show, and not for other sites' scripts to read.
+
+    No CORS: until each block knows whether its owner published it, a web page elsewhere must not be able to
+    find out what this machine holds.
+    """
+    return always() | {
+        "Content-Security-Policy": "sandbox; default-src 'none'; frame-ancestors 'none'",
+        "Content-Disposition": f'attachment; filename="{name}"',
+        "Cross-Origin-Resource-Policy": "same-origin",
+    }

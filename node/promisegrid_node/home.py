@@ -1,0 +1,114 @@
+"""The data directory of a node: where things lie, and who may use it.
+
+One node at a time holds a home (`hold`); verbs that open the store themselves share it (`share`). A home is
+0700, and its door a Unix socket of 0600.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from promisegrid.errors import LocalError
+
+SOCKET_PATH_MAX: Final = 100
+"""Unix socket paths are limited to 104 or 108 bytes, depending on the system."""
+SHARE_WAIT_S: Final = 3.0
+
+
+def default_home() -> Path:
+    """`PROMISEGRID_HOME`, or `~/.promisegrid`."""
+    named = os.environ.get("PROMISEGRID_HOME")
+    return Path(named) if named else Path.home() / ".promisegrid"
+
+
+class Home:
+    """One data directory. Making the object touches nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.expanduser().absolute()
+        self.door = self.path / "door.sock"
+        self.pins = self.path / "pins.json"
+        self.log = self.path / "node.log"
+
+    def create(self) -> None:
+        """Make the directory. LocalError says what is in the way."""
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise LocalError(
+                f"{self.path} cannot be the home of a node: {error.strerror}; use --home DIR."
+            ) from error
+        if not os.access(self.path, os.W_OK | os.X_OK):
+            raise LocalError(f"{self.path} cannot be written to; use --home DIR.")
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[None]:
+        """Have the home alone. LocalError when another process uses it."""
+        with self._locked(fcntl.LOCK_EX, SHARE_WAIT_S):
+            yield
+
+    @contextlib.contextmanager
+    def share(self) -> Iterator[None]:
+        """Have the home together with other short-lived verbs, while no node runs on it."""
+        with self._locked(fcntl.LOCK_SH, SHARE_WAIT_S):
+            yield
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a node runs on this home just now."""
+        try:
+            with self._locked(fcntl.LOCK_SH, 0):
+                return False
+        except LocalError:
+            return True
+
+    @contextlib.contextmanager
+    def _locked(self, how: int, wait_s: float) -> Iterator[None]:
+        try:
+            descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise LocalError(f"{self.path} cannot be used as a home: {error.strerror}.") from error
+        try:
+            self._wait_for(descriptor, how, wait_s)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _wait_for(self, descriptor: int, how: int, wait_s: float) -> None:
+        until = time.monotonic() + wait_s
+        while True:
+            try:
+                fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+                return
+            except OSError as error:
+                if time.monotonic() >= until:
+                    raise LocalError(
+                        f"The home {self.path} is used by another process: stop that node, or use --home DIR."
+                    ) from error
+            time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def short_path(path: Path) -> Iterator[str]:
+    """A path of a Unix socket short enough for the system: through an open directory where it is too long."""
+    if len(os.fsencode(path)) <= SOCKET_PATH_MAX:
+        yield str(path)
+        return
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        through = f"/proc/self/fd/{folder}"
+        if os.path.isdir(through):
+            yield f"{through}/{path.name}"
+            return
+        with tempfile.TemporaryDirectory(prefix="promisegrid-") as short:
+            os.symlink(path.parent, f"{short}/home")
+            yield f"{short}/home/{path.name}"
+    finally:
+        os.close(folder)

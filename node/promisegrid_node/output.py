@@ -1,0 +1,145 @@
+"""What the command line prints: answers on stdout, everything else on stderr.
+
+One JSON object a verb with `--json`; else a few plain lines. Progress is for people: only on a terminal, only on
+stderr, and only for what takes longer than half a second.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+from promisegrid.cid import Cid
+
+Watcher = Callable[[Mapping[str, Any]], None]
+PATIENCE_S: Final = 0.5
+_WORDS: Final = {
+    "fetch": "Fetching from peers",
+    "compile": "Compiling (once for each module)",
+    "run": "Running",
+    "store": "Storing",
+    "verify": "Checking blocks",
+    "put": "Storing",
+    "get": "Reading",
+}
+_BYTES: Final = frozenset({"fetch", "put", "get"})
+
+
+def complain(text: str) -> None:
+    """One sentence on stderr."""
+    print(f"promisegrid: {text}", file=sys.stderr, flush=True)
+
+
+def to_json(value: object) -> Any:
+    """A dag-cbor value as JSON, bytes and links in DAG-JSON's form."""
+    if isinstance(value, bytes):
+        return {"/": {"bytes": base64.b64encode(value).decode().rstrip("=")}}
+    if isinstance(value, Cid):
+        return {"/": str(value)}
+    if isinstance(value, Mapping):
+        return {str(name): to_json(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(inner) for inner in value]
+    return value
+
+
+def from_json(value: Any) -> Any:
+    """The dag-cbor value that JSON in DAG-JSON's form spells. ValueError for a broken link or base64."""
+    if isinstance(value, list):
+        return [from_json(inner) for inner in value]
+    if isinstance(value, dict):
+        if set(value) == {"/"}:
+            inner = value["/"]
+            if isinstance(inner, str):
+                return Cid.parse(inner)
+            if isinstance(inner, dict) and set(inner) == {"bytes"} and isinstance(inner["bytes"], str):
+                return base64.b64decode(inner["bytes"] + "=" * (-len(inner["bytes"]) % 4), validate=True)
+        return {name: from_json(inner) for name, inner in value.items()}
+    return value
+
+
+def human(size: int) -> str:
+    """A size in bytes as people say it."""
+    if size < 1000:
+        return f"{size} B"
+    amount = float(size)
+    for unit in ("kB", "MB", "GB"):
+        amount /= 1000
+        if amount < 1000:
+            return f"{amount:.1f} {unit}"
+    return f"{amount / 1000:.1f} TB"
+
+
+class Output:
+    """Where one verb's answer goes."""
+
+    def __init__(self, as_json: bool) -> None:
+        self.as_json = as_json
+        self.is_watched = sys.stderr.isatty() and not as_json
+
+    def answer(self, value: Mapping[str, Any], lines: Sequence[str] = ()) -> None:
+        """The answer: one JSON object, or these lines."""
+        if self.as_json:
+            print(json.dumps(to_json(value), ensure_ascii=False), flush=True)
+        elif lines:
+            print("\n".join(lines), flush=True)
+
+    def raw(self, data: bytes) -> None:
+        """Bytes of a file or a program, unchanged."""
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+
+    def note(self, text: str) -> None:
+        """Something a person at a terminal may like to know."""
+        if self.is_watched:
+            print(text, file=sys.stderr, flush=True)
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[Watcher]:
+        """A function to call with progress details while the verb runs."""
+        if not self.is_watched:
+            yield lambda detail: None
+            return
+        bar = _Bar()
+        try:
+            yield bar.show
+        finally:
+            bar.stop()
+
+
+class _Bar:
+    """A progress line that appears only when the wait is long."""
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+
+    def show(self, detail: Mapping[str, Any]) -> None:
+        if self._bar is None:
+            if time.monotonic() - self._since < PATIENCE_S and detail.get("phase") != "compile":
+                return
+            columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+            self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+            self._bar.start()
+            self._task = self._bar.add_task("")
+        assert self._task is not None
+        phase, done, total = str(detail.get("phase")), detail.get("done") or 0, detail.get("total")
+        text = _WORDS.get(phase, phase)
+        if phase in _BYTES and done:
+            text += f" {human(done)}" + (f" of {human(total)}" if total else "")
+        elif phase == "verify":
+            text += f" {done}"
+        self._bar.update(self._task, description=text, completed=done if total else 0, total=total)
+
+    def stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()

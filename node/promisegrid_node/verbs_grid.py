@@ -1,0 +1,137 @@
+"""id, peers, invite, admit, members, serve, trust, receipt, stat, verify, history: the grid and this node's part in it."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+from promisegrid.errors import LocalError
+from promisegrid_node.output import Output, human
+from promisegrid_node.qr import terminal_qr
+from promisegrid_node.session import Node
+
+GIB = 1024 * 1024 * 1024
+
+
+async def identity(options: argparse.Namespace, node: Node, out: Output) -> int:
+    """Who this node is."""
+    value = await node.call("id", {})
+    out.answer(value, [f"{name:5}{value[name] or '(none)'}" for name in ("did", "grid", "url")])
+    return 0
+
+
+async def peers(options: argparse.Namespace, node: Node, out: Output) -> int:
+    """Who is connected."""
+    value = await node.call("peers", {})
+    lines = [
+        f"{peer['did']}  {peer['via']}  {_ms(peer['rtt_ms'])}{'  serves' if peer.get('serves') else ''}"
+        for peer in value["peers"]
+    ]
+    out.answer(value, lines)
+    if not lines:
+        out.note("promisegrid: no peers are connected.")
+    return 0
+
+
+def _ms(rtt_ms: int | None) -> str:
+    return "   – ms" if rtt_ms is None else f"{rtt_ms:4} ms"
+
+
+async def invite(options: argparse.Namespace, node: Node, out: Output) -> int:
+    """A fresh join URL."""
+    value = await node.call("invite", {"uses": options.uses, "days": options.days})
+    if value["url"] is None and not out.as_json:
+        raise LocalError(
+            "No node is listening, so there is no URL to join at: start it with `promisegrid up` first."
+        )
+    out.answer(value, [value["url"] or ""])
+    if out.is_watched:
+        out.note(terminal_qr(value["url"]))
+    return 0
+
+
+async def admit(options: argparse.Namespace, node: Node, out: Output) -> int:
+    """Admit a key in person."""
+    value = await node.call("admit", {"did": options.did})
+    out.answer(value, [f"admitted {value['did']}"])
+    return 0
+
+
+async def members(options: argparse.Namespace, node: Node, out: Output) -> int:
+    """Whom this founder's node has admitted."""
+    value = await node.call("members", {})
+    out.answer(value, value["members"])
+    return 0
+
+
+async def serve(options: argparse.Namespace, node: Node, out: Output) -> int:
+    """The owner's promise to run programs for other members."""
+    asked: dict[str, Any] = {}
+    if options.what == "on":
+        asked = {"cpu": options.cpu, "memory": options.memory}
+    elif options.what == "off":
+        asked = {"cpu": 0, "memory": 0}
+    value = await node.call("serve", asked)
+    kept = value["serving"]
+    told = "runs nothing for others"
+    if kept is not None:
+        told = (
+            f"runs up to {kept['cpu']} programs at once for members, {human(kept['memory'])} of memory each"
+        )
+    out.answer(value, [f"This node {told}."])
+    return 0
+
+
+async def trust(options: argparse.Namespace, node: Node, out: Output) -> int:
+    """Whose receipts answer from the cache."""
+    asked: dict[str, Any] = {}
+    if options.whom == ["own"]:
+        asked = {"mode": "own", "dids": []}
+    elif options.whom:
+        asked = {"mode": "peers", "dids": options.whom}
+    value = await node.call("trust", asked)
+    out.answer(
+        value,
+        ["own receipts only"] if value["mode"] == "own" else ["own receipts, and those of:", *value["dids"]],
+    )
+    return 0
+
+
+async def receipt(options: argparse.Namespace, node: Node, out: Output) -> int:
+    """What a receipt says; exit code 1 when its signature does not hold."""
+    value = await node.call("receipt", {"cid": options.cid})
+    lines = [f"{name:10}{'–' if value[name] is None else value[name]}" for name in value]
+    out.answer(value, lines)
+    return 0 if value["valid"] else 1
+
+
+async def history(options: argparse.Namespace, node: Node, out: Output) -> int:
+    """What ran, for whom, newest first, since the node started."""
+    value = await node.call("history", {"limit": options.limit})
+    lines = [_line(run) for run in value["runs"]]
+    out.answer(value, lines)
+    return 0
+
+
+def _line(run: dict[str, Any]) -> str:
+    when = time.strftime("%H:%M:%S", time.localtime(run["at_ms"] / 1000))
+    end = run["refused"] or ("remembered" if run["cached"] else f"ran in {run['ms']} ms")
+    return f"{when}  {run['code']}  {run['func']}  {end}  for {run['for']}"
+
+
+async def stat(options: argparse.Namespace, node: Node, out: Output) -> int:
+    """What this node holds."""
+    value = await node.call("stat", {})
+    lines = [f"{value['blocks']} blocks, {human(value['bytes'])}", f"{value['peers']} peers connected"]
+    out.answer(value, lines)
+    return 0
+
+
+async def verify(options: argparse.Namespace, node: Node, out: Output) -> int:
+    """Re-hash everything stored; exit code 1 if anything is wrong."""
+    with out.watching() as watch:
+        value = await node.call("verify", {}, progress=watch)
+    wrong = [f"{cid} does not hash to its name; it will be fetched again" for cid in value["bad"]]
+    out.answer(value, [*wrong, f"{value['checked']} blocks checked, {len(value['bad'])} wrong"])
+    return 1 if wrong else 0

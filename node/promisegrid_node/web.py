@@ -1,0 +1,152 @@
+"""What a node answers over HTTP: the page, apps by CID, the gateway, the grid's WebSocket, and its health.
+
+Promises: every request carries a Host this node serves, or gets 421 and one sentence; responses are streamed,
+never gathered; nothing a stranger made is ever rendered in the page's origin.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+
+from promisegrid.errors import LocalError, RemoteError
+from promisegrid.limits import Limits
+from promisegrid_node import headers, wire
+from promisegrid_node.bundle import Asset, Bundle, content_type
+from promisegrid_node.content import Content
+from promisegrid_node.host import Host
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+STATUS = {
+    "not_found": 404,
+    "bad_cid": 400,
+    "bad_file": 400,
+    "bad_args": 400,
+    "busy": 503,
+    "too_large": 413,
+    "out_of_time": 504,
+}
+log = logging.getLogger("promisegrid")
+
+
+class Site:
+    """The HTTP side of one node. `names` are the host names it answers to."""
+
+    def __init__(self, host: Host, bundle: Bundle, names: frozenset[str], limits: Limits) -> None:
+        self._host, self._bundle, self._names, self._limits = host, bundle, names, limits
+        self._content = Content(host, bundle)
+
+    def application(self) -> web.Application:
+        """The aiohttp application, for a runner or a test."""
+        made = web.Application(middlewares=[self._guard], client_max_size=65_536)
+        made.add_routes(
+            [
+                web.get("/", self._page),
+                web.get("/grid", self._grid, allow_head=False),
+                web.get("/healthz", self._health),
+                web.get("/metrics", self._metrics),
+                web.get("/app/{cid}", self._content.app_root),
+                web.get("/app/{cid}/{path:.*}", self._content.app),
+                web.get("/ipfs/{cid}", self._content.gateway),
+                web.get("/ipfs/{cid}/{path:.*}", self._content.gateway),
+                web.get("/{path:.+}", self._asset),
+            ]
+        )
+        return made
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """First the Host, then the answer; whatever goes wrong ends in one plain sentence."""
+        name = headers.read_host(request.headers.get("Host", ""), request.scheme)
+        if name is None or name.name not in self._names:
+            text = f"This node does not serve {request.headers.get('Host', '')!r}; --host NAME adds a name.\n"
+            return web.Response(status=421, text=text, headers=headers.always())
+        try:
+            return await handler(request)
+        except (RemoteError, LocalError) as error:
+            status = STATUS.get(error.code, 400 if isinstance(error, LocalError) else 502)
+            return plain(status, error.text)
+        except web.HTTPException as answer:
+            answer.headers.update(headers.always())
+            raise
+
+    async def _grid(self, request: web.Request) -> web.StreamResponse:
+        return await wire.serve(self._host, request, self._limits)
+
+    async def _page(self, request: web.Request) -> web.StreamResponse:
+        return send_asset(request, self._bundle.assets["index.html"], "index.html", False)
+
+    async def _asset(self, request: web.Request) -> web.StreamResponse:
+        name = request.match_info["path"]
+        asset = self._bundle.assets.get(name)
+        if asset is None:
+            return plain(404, f"There is nothing at /{name[:200]}.")
+        return send_asset(request, asset, name, name.startswith("static/"))
+
+    async def _health(self, request: web.Request) -> web.Response:
+        grid = self._host.kernel.grid
+        body = {"ok": True, "grid": None if grid is None else str(grid)}
+        return web.json_response(body, headers=headers.always() | {"Cache-Control": "no-store"})
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        stat = await self._host.stat()
+        gauges = {
+            "promisegrid_peers": ("Peers that proved who they are.", len(self._host.kernel.peers())),
+            "promisegrid_links": ("Open connections, proved or not.", self._host.link_count),
+            "promisegrid_store_blocks": ("Blocks kept.", stat["blocks"]),
+            "promisegrid_store_bytes": ("Bytes of the blocks kept.", stat["bytes"]),
+        }
+        lines = [_metric(name, "gauge", help_text, value) for name, (help_text, value) in gauges.items()]
+        lines += [
+            _metric(f"promisegrid_{name}_total", "counter", help_text, self._host.counters[name])
+            for name, help_text in (
+                ("frames_in", "Frames received."),
+                ("frames_out", "Frames sent."),
+                ("runs", "Programs run here."),
+                ("results", "Calls answered with a result, from the cache or by a run."),
+                ("refusals", "Calls refused."),
+            )
+        ]
+        return web.Response(
+            text="".join(lines),
+            headers=headers.always() | {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
+        )
+
+
+def _metric(name: str, kind: str, help_text: str, value: int) -> str:
+    return f"# HELP {name} {help_text}\n# TYPE {name} {kind}\n{name} {value}\n"
+
+
+def plain(status: int, text: str, **more: str) -> web.Response:
+    """One sentence as the whole answer."""
+    answer = headers.always() | {
+        "Content-Security-Policy": "sandbox; default-src 'none'",
+        "Cache-Control": "no-store",
+    }
+    return web.Response(status=status, text=f"{text}\n", headers=answer | more)
+
+
+def send_asset(
+    request: web.Request, asset: Asset, name: str, immutable: bool, own: dict[str, str] | None = None
+) -> web.StreamResponse:
+    """A file of the bundle, compressed as the browser likes, with the page's policy or `own` headers."""
+    host = headers.read_host(request.headers.get("Host", ""), request.scheme)
+    assert host is not None, "the guard let a request without Host through"
+    path, encoding = asset.pick(request.headers.get("Accept-Encoding", ""))
+    answer: dict[str, Any] = (own or headers.for_page(host)) | {
+        "Cache-Control": headers.IMMUTABLE if immutable else headers.REVALIDATE,
+        "Content-Type": content_type(name),
+        "Vary": "Accept-Encoding",
+    }
+    etag = asset.etag if encoding is None else f'{asset.etag[:-1]}-{encoding}"'
+    if etag in request.headers.get("If-None-Match", ""):
+        return web.Response(status=304, headers=answer | {"ETag": etag})
+    if not path.is_file():
+        return plain(503, "The page is being rebuilt; reload in a moment.")
+    data = path.read_bytes()
+    if encoding is not None:
+        answer["Content-Encoding"] = encoding
+    return web.Response(body=data, headers=answer | {"ETag": etag})
