@@ -106,7 +106,7 @@ typedef struct {
   u64 userdata;
   u8 tag, pad[7];
   union {
-    struct { u32 id, pad; u64 timeout, precision; u32 flags, pad_too; } clock;
+    struct { u32 id, pad; u64 timeout, precision; u16 flags, pad_too[3]; } clock;
     u32 fd;
   };
 } Subscription;

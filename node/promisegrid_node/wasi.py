@@ -65,7 +65,7 @@ class Linked:
     """None if the program asks for nothing of WASI."""
 
     def result(self) -> bytes:
-        """The result blob, also after a trap. Not after a deadline: then the store may refuse to run anything.
+        """The result blob, also after a trap; not after a deadline, when the store may refuse.
 
         Raises wasmtime.Trap or WasmtimeError if the store no longer runs.
         """
