@@ -29,6 +29,8 @@ LINKS: Final = 1024
 """Links of a node of a file."""
 DIRECTORY_MAX: Final = 256 * 1024
 """Bytes of a folder's block; a larger one is sharded."""
+DEPTH: Final = 256
+"""Folders within folders."""
 
 FOLDER, FILE, SYMLINK = 0, 1, 2
 TreeNode = tuple[str, int, bytes]
@@ -149,8 +151,8 @@ def import_tree(nodes: Sequence[TreeNode]) -> tuple[Cid, list[Block]]:
         if kind == FOLDER:
             _folder(path, folders)
             continue
-        parent, _, name = path.rpartition("/")
-        entries = _folder(parent, folders)
+        parent, slash, name = path.rpartition("/")
+        entries = _folder(parent, folders) if slash else folders[""]
         if path in leaves:
             raise UnixFsError(f"{path!r} is there twice")
         leaves.add(path)
@@ -164,7 +166,7 @@ def import_tree(nodes: Sequence[TreeNode]) -> tuple[Cid, list[Block]]:
 
 def _folder(path: str, folders: dict[str, dict[str, Entry]]) -> dict[str, Entry]:
     """The entries of the folder at a path, made with those above it when it is new."""
-    found = folders.get(path)
+    found = folders.get(path) if path else None
     if found is None:
         if path.count("/") >= DEPTH:
             raise UnixFsError(f"{path[:40]!r}… is nested deeper than {DEPTH} folders")
@@ -174,10 +176,6 @@ def _folder(path: str, folders: dict[str, dict[str, Entry]]) -> dict[str, Entry]
             found = folders.setdefault(at, {})
     assert found is not None
     return found
-
-
-DEPTH: Final = 256
-"""Folders within folders."""
 
 
 def _import_leaf(name: str, kind: int, data: bytes, blocks: dict[Cid, Block]) -> Entry:

@@ -32,7 +32,7 @@ Load = Callable[[Cid], Awaitable[bytes]]
 
 FILE_DEPTH: Final = 32
 """Levels of one file's tree: with two links a node that is 4 billion leaves."""
-ENTRIES_MAX: Final = 1 << 20
+ENTRIES_MAX: Final = 1 << 18
 """Names in one folder, and shards it may be spread over."""
 
 
@@ -114,9 +114,11 @@ async def _list(load: Load, cid: Cid, item: Item, entries_max: int) -> list[Entr
 
 async def _list_shards(load: Load, cid: Cid, root: HamtShard, entries_max: int) -> list[Entry]:
     entries: dict[str, Entry] = {}
-    waiting, seen = [(root, 0)], 1
+    waiting: list[tuple[HamtShard | Cid, int]] = [(root, 0)]
+    seen = 0
     while waiting:
-        shard, level = waiting.pop()
+        what, level = waiting.pop()
+        shard = what if isinstance(what, HamtShard) else await _shard(load, what, root.bits, level)
         seen += len(shard.shards)
         for _, entry in shard.entries:
             if entry.name in entries:
@@ -124,8 +126,7 @@ async def _list_shards(load: Load, cid: Cid, root: HamtShard, entries_max: int) 
             entries[entry.name] = entry
         if max(seen, len(entries)) > entries_max:
             raise UnixFsError(f"{cid} has more than {entries_max} names or shards")
-        for _, below in shard.shards:
-            waiting.append((await _shard(load, below, root.bits, level + 1), level + 1))
+        waiting.extend((below, level + 1) for _, below in shard.shards)
     return sorted(entries.values(), key=lambda entry: entry.name.encode())
 
 
