@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -118,3 +119,12 @@ def test_a_kernel_that_does_not_import_is_named() -> None:
     told = start(modules=["nowhere"])
     message = "importing nowhere failed with ModuleNotFoundError: No module named 'nowhere'"
     assert message in str(told.get("message"))
+
+
+def test_the_same_inputs_give_the_same_bundle(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "worker" / "bundle.py"), "--force", "--out"]
+    made = []
+    for name in ("one", "two"):
+        subprocess.run([*command, str(tmp_path / name)], check=True, capture_output=True, timeout=SECONDS)
+        made.append((tmp_path / name / "manifest.json").read_bytes())
+    assert made[0] == made[1]

@@ -249,7 +249,7 @@ function place(FS, folder, files) {
 
 /** @param {any} pyodide @param {string[]} [modules] */
 function importAll(pyodide, modules = ["promisegrid", "promisegrid_worker"]) {
-  for (const name of modules) {
+  for (const name of ["prepared", ...modules]) {
     try {
       pyodide.pyimport(name).destroy();
     } catch (error) {
