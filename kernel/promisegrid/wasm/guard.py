@@ -2,9 +2,11 @@
 
 A program that is told "no" by `memory.grow` adapts and gives another result: the same task would then mean
 different things on a large and a small machine. So every `memory.grow` becomes a call of an appended helper:
-past the module's own declared maximum it returns -1, as the specification says; when the engine refuses
-below that, it sets the exported global `promisegrid:grow` to 1 and traps. The host sets the engine's bound,
-by its own limiter or by `max_pages` here.
+past the module's own declared maximum it returns -1, as the specification says; past the exported global
+`promisegrid:pages`, or when the engine refuses, it sets the exported global `promisegrid:grow` to 1 and
+traps. The host sets `promisegrid:pages` to the budget of each run before it calls anything, so one compiled
+module serves every budget; until then, for a start function, 16 MiB more than the minimum are allowed.
+`max_pages` also lowers the memory's declared maximum, so that the engine itself holds the line.
 
 Everything is appended and nothing renumbered. Custom sections are dropped. **The engine must have
 validated the original module first**: one that is invalid because it names the index after its last
@@ -28,6 +30,9 @@ from promisegrid.wasm.limits import ModuleLimits
 RESERVED: Final = "promisegrid:"
 GROW_FLAG: Final = "promisegrid:grow"
 """The exported global that is 1 after a refused growth."""
+GROW_PAGES: Final = "promisegrid:pages"
+"""The exported global that holds the budget in pages of 64 KiB; the host sets it before each run."""
+_START_PAGES: Final = 256
 _I32: Final = b"\x7f"
 _TYPE, _IMPORT, _FUNCTION, _MEMORY, _GLOBAL, _EXPORT, _CODE = 1, 2, 3, 5, 6, 7, 10
 
@@ -43,10 +48,10 @@ class Additions:
     exports: list[bytes] = field(default_factory=list)
     code: list[bytes] = field(default_factory=list)
 
-    def global_i32(self, export: str) -> int:
-        """A mutable i32, 0 at first, exported; its index."""
+    def global_i32(self, export: str, value: int) -> int:
+        """A mutable i32, exported; its index."""
         index = self.layout.globals + len(self.globals)
-        self.globals.append(_I32 + b"\x01\x41\x00\x0b")
+        self.globals.append(_I32 + b"\x01\x41" + sleb(value) + b"\x0b")
         self.exports.append(sized(export.encode()) + b"\x03" + uleb(index))
         return index
 
@@ -90,8 +95,10 @@ def _code(layout: Layout, added: Additions) -> bytes | None:
         out.append(sized(layout.data[start:end] if body is None else body))
     if not changed:
         return None
-    flag = added.global_i32(GROW_FLAG)
-    made = added.function(b"\x60\x01\x7f\x01\x7f", _grow_helper(layout, flag))
+    smallest = layout.memory.min_pages if layout.memory is not None else 0
+    flag = added.global_i32(GROW_FLAG, 0)
+    pages = added.global_i32(GROW_PAGES, min(smallest + _START_PAGES, PAGES_MAX))
+    made = added.function(b"\x60\x01\x7f\x01\x7f", _grow_helper(layout, flag, pages))
     assert made == helper
     return b"".join(out)
 
@@ -100,7 +107,8 @@ def _body(layout: Layout, number: int, start: int, end: int, call: bytes) -> byt
     """One body with its growths replaced; None when it has none."""
     reader = Reader(layout.data, start, end, f"function {number}")
     locals_of(reader, ModuleLimits())
-    pieces, copied = [], start
+    pieces: list[bytes] = []
+    copied = start
     while reader.pos < end:
         match = opcodes.NEXT_GROW.match(layout.data, reader.pos, end)
         assert match is not None, "the expression matches the empty run"
@@ -122,26 +130,32 @@ def _pass_branch_table(reader: Reader) -> None:
         reader.u32()
 
 
-def _grow_helper(layout: Layout, flag: int) -> bytes:
-    """`$grow(delta) -> old pages`: -1 past the declared maximum, a trap when the engine refuses below it."""
+def _grow_helper(layout: Layout, flag: int, pages: int) -> bytes:
+    """`$grow(delta) -> old`: -1 past the declared maximum; a trap past the budget or when the engine refuses."""
     declared = layout.memory.max_pages if layout.memory is not None else None
     most = PAGES_MAX if declared is None else min(declared, PAGES_MAX)
-    get, tee = b"\x20\x00", b"\x22\x01"
-    too_many = b"".join(
+    refuse = b"\x04\x40\x41\x01\x24" + uleb(flag) + b"\x00\x0b"
+    return b"".join(
         (
-            # i64: memory.size + delta > most  →  return -1
-            b"\x3f\x00\xad" + get + b"\xad\x7c\x42" + sleb(most) + b"\x56",
-            b"\x04\x40\x41\x7f\x0f\x0b",
+            b"\x02\x01\x7f\x01\x7e",  # local 1: old pages (i32), local 2: wanted pages (i64)
+            b"\x3f\x00\xad\x20\x00\xad\x7c\x22\x02",  # wanted = memory.size + delta, unsigned
+            b"\x42" + sleb(most) + b"\x56\x04\x40\x41\x7f\x0f\x0b",  # wanted > declared: return -1
+            b"\x20\x02\x23" + uleb(pages) + b"\xad\x56" + refuse,  # wanted > budget: refuse
+            b"\x20\x00\x40\x00\x22\x01\x41\x7f\x46" + refuse,  # memory.grow gave -1: refuse
+            b"\x20\x01\x0b",
         )
     )
-    grow = get + b"\x40\x00" + tee + b"\x41\x7f\x46\x04\x40\x41\x01\x24" + uleb(flag) + b"\x00\x0b"
-    return b"\x01\x01\x7f" + too_many + grow + b"\x20\x01\x0b"
 
 
 def _write(layout: Layout, added: Additions, code: bytes | None, max_pages: int | None) -> bytes:
     """The module again, section by section."""
     out = [HEADER]
-    appended = {_TYPE: added.types, _FUNCTION: added.functions, _GLOBAL: added.globals, _EXPORT: added.exports}
+    appended = {
+        _TYPE: added.types,
+        _FUNCTION: added.functions,
+        _GLOBAL: added.globals,
+        _EXPORT: added.exports,
+    }
     for section_id in SECTION_ORDER:
         payload = _payload(layout, section_id, max_pages)
         extra = appended.get(section_id, [])
@@ -160,9 +174,10 @@ def _payload(layout: Layout, section_id: int, max_pages: int | None) -> bytes | 
     if section is None:
         return None
     memory = layout.memory
-    if max_pages is not None and memory is not None and section_id == (_IMPORT if memory.imported else _MEMORY):
+    holds_memory = memory is not None and section_id == (_IMPORT if memory.imported else _MEMORY)
+    if max_pages is not None and memory is not None and holds_memory:
         if memory.min_pages > max_pages:
-            text = f"the module starts with {memory.min_pages * 64} KiB of memory; its budget is {max_pages * 64} KiB"
+            text = f"the module starts with {memory.min_pages * 64} KiB of memory, above {max_pages * 64} KiB"
             raise RemoteError("out_of_memory", text)
         start, end = layout.memory_limits_at
         most = max_pages if memory.max_pages is None else min(memory.max_pages, max_pages)

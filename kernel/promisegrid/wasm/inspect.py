@@ -82,7 +82,7 @@ class _Body:
         """Walk to the last `end`, then add this body's figures."""
         reader, limits = self.reader, self.limits
         if self.size > limits.body_bytes:
-            reader.fail(f"{self.size} bytes of code, above this node's limit of {limits.body_bytes}", "too_complex")
+            reader.fail(f"{self.size} bytes of code, above the limit of {limits.body_bytes}", "too_complex")
         count = locals_of(reader, limits) + self.params
         depth, loop_depth, blocks, targets = self._walk(count)
         if reader.pos != reader.end:

@@ -19,7 +19,7 @@ _WASI: Final = "wasi_snapshot_preview1"
 
 
 def _calls() -> dict[str, FuncType]:
-    """The 46 calls of WASI preview 1: i for i32, I for i64, in order; every one but proc_exit gives an errno."""
+    """The calls of WASI preview 1: i for i32, I for i64; every one but proc_exit gives an errno."""
     table = (
         "args_get ii|args_sizes_get ii|environ_get ii|environ_sizes_get ii|clock_res_get ii|"
         "clock_time_get iIi|fd_advise iIIi|fd_allocate iII|fd_close i|fd_datasync i|fd_fdstat_get ii|"
@@ -95,7 +95,7 @@ class ModuleInfo:
         """The inverse of `to_value`, for data this node wrote itself."""
         memory = value["memory"]
         return cls(
-            tuple(Import(module, name, kind, _func_type(kind_of)) for module, name, kind, kind_of in value["imports"]),
+            tuple(Import(where, name, kind, _func_type(of)) for where, name, kind, of in value["imports"]),
             {name: FuncType(tuple(s[0]), tuple(s[1])) for name, s in value["functions"].items()},
             None if memory is None else Memory(memory[0], memory[1], memory[2]),
             value["exports_memory"],
@@ -104,10 +104,12 @@ class ModuleInfo:
 
 
 def describe(data: bytes, limits: ModuleLimits | None = None) -> ModuleInfo:
-    """Read a module's declarations. RemoteError: not_wasm, invalid_wasm, unsupported, too_complex, too_large."""
+    """Read a module's declarations. RemoteError as `layout.parse`."""
     layout = parse(data, limits or ModuleLimits())
     functions = {
-        name: layout.type_of(export.index) for name, export in layout.exports.items() if export.kind == "func"
+        name: layout.type_of(export.index)
+        for name, export in layout.exports.items()
+        if export.kind == "func"
     }
     exports_memory = any(export.kind == "memory" for export in layout.exports.values())
     return ModuleInfo(layout.imports, functions, layout.memory, exports_memory, layout.start is not None)
@@ -118,7 +120,7 @@ def check_imports(info: ModuleInfo) -> None:
     missing = [f"{item.module}.{item.name}" for item in info.imports if not _offered(item)]
     if missing:
         names = ", ".join(missing[:8]) + (f" and {len(missing) - 8} more" if len(missing) > 8 else "")
-        offer = "WASI preview 1, env.abort and env.memory are offered"
+        offer = "WASI preview 1, env.abort and a memory are"
         raise RemoteError("bad_import", f"The module asks for {names}, which is not offered ({offer}).")
 
 
@@ -127,7 +129,7 @@ def _offered(item: Import) -> bool:
         return item.kind == "func" and WASI_CALLS.get(item.name) == item.type
     if item.module == "env" and item.name == "abort":
         return item.kind == "func" and item.type == _ABORT
-    return item.kind == "memory" and item.module == "env" and item.name == "memory"
+    return item.kind == "memory"
 
 
 def _signature(kind: FuncType | None) -> list[list[str]] | None:
