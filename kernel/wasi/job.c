@@ -4,7 +4,8 @@
  *   k_result() → address      after the program ended   k_result_len() → its size
  *
  * Promises: any bytes are a job or are refused; nothing outside them is read. After a trap k_result still answers;
- * should memory run out while it does, it traps once with ENDED_MEMORY set and then answers without content.
+ * should memory run out while it does, it traps once with ENDED_MEMORY set and then answers without content. A tree
+ * larger than the job and its output limit together is left out, with ENDED_OUTPUT set.
  * Source of the format: promisegrid/job.py, whose text it shares.
  */
 #include "wasi.h"
@@ -113,6 +114,7 @@ EXPORT(k_load) u32 k_load(const u8 *blob, u32 size) {
   if (take_number(&cursor, 4) != JOB_MAGIC) return 1;
   seed_random(&cursor);
   job.output_left = take_number(&cursor, 8);
+  job.result_max = job.output_left + size < size ? ~0ull : job.output_left + size;
   job.args = take_texts(&cursor, &job.arg_count);
   job.environ = take_texts(&cursor, &job.environ_count);
   u32 stdin_size = (u32)take_number(&cursor, 4);
@@ -216,8 +218,13 @@ EXPORT(k_result) u8 *k_result(void) {
   int with_tree = (job.flags & TREE_CHANGED) && !(job.flags & (ENDED_MEMORY | ENDED_OUTPUT));
   List list = with_tree ? list_all() : (List){0};
   sort(list);
-  u64 size = 24 + texts[0]->size + texts[1]->size;
+  u64 streams = 24 + texts[0]->size + texts[1]->size, size = streams;
   for (u32 i = 0; i < list.count; i++) size += 9 + (u64)list.items[i].size + list.items[i].node->bytes.size;
+  if (whole && size > job.result_max) {
+    job.flags |= ENDED_OUTPUT;
+    list.count = 0;
+    size = streams;
+  }
   static u8 bare[24];
   result = whole ? allocate_once(size) : bare;
   result_size = (u32)size;

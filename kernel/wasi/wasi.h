@@ -146,6 +146,7 @@ Errno descriptor_room(void);                              /* MFILE when every nu
 typedef struct {
   u32 flags, exit_code;
   u64 output_left;
+  u64 result_max;                 /* what came in and what may go out: hard links cannot multiply it */
   u64 clock_ns;                   /* since the start */
   u32 random[4];
   u64 inodes;                     /* numbers given out so far */

@@ -192,9 +192,13 @@ def test_the_result_is_in_byte_order_of_path() -> None:
 
 
 def test_hard_links_do_not_multiply_what_may_be_output() -> None:
-    target = WasmtimeTarget(job(nodes=[(1, b"a", bytes(1 << 20))], output_max=1 << 20), memory_max=16 << 20)
-    target.poke(100, b"a")
-    for i in range(40):
-        target.poke(200, b"n%02d" % i)
-        assert target.call("path_link", 3, 0, 100, 1, 3, 200, 3) == 0
-    assert flags(target.result()) & NO_MEMORY
+    blob = job(nodes=[(1, b"a", bytes(1000))], output_max=2000)
+    for links, flag in ((2, CHANGED), (3, CHANGED | OUTPUT)):
+        target, twin = WasmtimeTarget(blob), TwinTarget(blob)
+        for host in (target, twin):
+            host.poke(100, b"a")
+            for i in range(links):
+                host.poke(200, b"%d" % i)
+                assert host.call("path_link", 3, 0, 100, 1, 3, 200, 1) == 0
+        assert target.result() == twin.result()
+        assert flags(target.result()) == flag

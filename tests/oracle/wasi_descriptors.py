@@ -79,6 +79,7 @@ class Descriptors:
         for _ in range(12):
             self.next_word()
         self.output_left = reader.number(8)
+        self.result_max = len(job) + self.output_left
         self.args = [reader.text() for _ in range(reader.number())]
         self.environ = [reader.text() for _ in range(reader.number())]
         stdin = Node(FILE, 0, [0] * 3, bytearray(reader.text()))
@@ -103,9 +104,13 @@ class Descriptors:
         return 0
 
     def result(self) -> bytes:
-        """What is handed back: flags, exit code, streams, and every node if any changed."""
+        """What is handed back: flags, exit code, streams; every node if any changed and they fit."""
         with_tree = self.flags & CHANGED and not self.flags & OUTPUT
         nodes = sorted(self.root.walk()) if with_tree else []
+        streams = 24 + len(self.out.data) + len(self.err.data)
+        if streams + sum(9 + len(path) + len(node.data) for path, node in nodes) > self.result_max:
+            self.flags |= OUTPUT
+            nodes = []
         out = [b"PGR1", struct.pack("<II", self.flags, self.code), run(self.out.data), run(self.err.data)]
         out.append(struct.pack("<I", len(nodes)))
         out += [bytes([TYPES.index(node.type)]) + run(path) + run(node.data) for path, node in nodes]

@@ -14,7 +14,7 @@ from importlib import resources
 from typing import Final
 
 MODULES: Final[dict[str, str]] = {
-    "wasi": "64a403482156e3a4ca91035a8c97e5097945efe8d57ae51359182c6b00588703",
+    "wasi": "58aa62c02793e573e26303089fc6493a4dad554bcdf6fc7d04c2445539874093",
     "gate": "01cf5778258927ad6ab7631ae03200c62ca667973dedf0c42aff4eb142cb5421",
     "peek": "838df931919ae70f4f80bb207e6325cfaaa0ca2c2c4eff92be292ddd7fdcd793",
     "bridge": "3dc7819e003f68af0ca5a23d775bf487877c61bea8d45cb595a1becaf614e3da",
