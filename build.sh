@@ -181,8 +181,9 @@ case ${1:-help} in
     setup_chromium
     for bench in bench/*.py; do
       say "$bench"
-      .venv/bin/python "$bench"
+      .venv/bin/python "$bench" || missed="${missed:-} $bench"
     done
+    [[ -z ${missed:-} ]] || die "short of its goal:$missed."
     ;;
   help | -h | --help) help ;;
   *)
