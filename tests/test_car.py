@@ -82,6 +82,13 @@ def test_what_is_not_a_car(data: bytes) -> None:
         read(data, len(data))
 
 
+def test_a_piece_too_long_is_refused_before_it_is_here() -> None:
+    for start in (b"", car.header([])):
+        reader = CarReader()
+        with pytest.raises(CarError, match="are possible"):
+            reader.feed(start + varint.encode(1 << 40))
+
+
 def test_a_block_may_not_be_larger_than_said() -> None:
     reader = CarReader(block_max=299)
     with pytest.raises(CarError, match="too large"):

@@ -14,6 +14,7 @@ from promisegrid.block import Block
 from promisegrid.cid import DAG_PB, Cid
 from promisegrid.dagpb import Link, Node
 from promisegrid.unixfs import FILE, FOLDER, SYMLINK, Entry, FileImporter, TreeLimits, TreeNode, UnixFsError
+from promisegrid.unixfs.node import write_directory
 
 MIB = 1024 * 1024
 
@@ -85,6 +86,11 @@ def test_names_that_must_never_change() -> None:
     pattern = bytes((place * 7 + 9) & 255 for place in range(251))
     data = (pattern * (5 * MIB // 251 + 1))[: 5 * MIB - 7]
     assert str(unixfs.import_bytes(data)[0]) == "bafybeiepx3dtaowx6mim4jxppyl276nh65wbryvvwkln4lgqzjagyb7q7a"
+    data = (bytes((place * 7) & 255 for place in range(251)) * 300)[:70_001]
+    tall = "bafybeihxjbviuzqxzhbsv6didpt6twbfxecwtbe6oleat25fxgm557dk3y"
+    assert str(imported(data, 64, 3, 999)[0]) == tall
+    full = "bafybeigf7qb5pyhnqkpkvfwj7qzpgyg2p2arzt4abk5k3eifr52ccjo72y"
+    assert str(imported(data[:1024], 256, 4, 1024)[0]) == full
     nodes: list[TreeNode] = [(f"file number {n}", FILE, bytes([n & 255])) for n in range(6000)]
     assert str(unixfs.import_tree(nodes)[0]) == "bafybeiastgmt7oqtdxl4ut2dgttthp2vse5naveuw5ykh57c2sws5zi5hq"
 
@@ -185,9 +191,9 @@ def test_a_large_folder_is_sharded_and_read() -> None:
 def test_a_folder_is_sharded_above_256_kib_of_block() -> None:
     cid = Cid.of(b"")
     entries = [Entry(f"{n:0200}", cid) for n in range(1060)]
-    size = len(unixfs.build.write_directory(entries).data)
+    size = len(write_directory(entries).data)
     room = unixfs.build.DIRECTORY_MAX - size
-    over = len(unixfs.build.write_directory([*entries, Entry("z" * 200, cid)]).data) - size - 200
+    over = len(write_directory([*entries, Entry("z" * 200, cid)]).data) - size - 200
     last = Entry("z" * (room - over), cid)
     fits = unixfs.build_directory([*entries, last])
     assert len(fits[2][-1].data) == unixfs.build.DIRECTORY_MAX
@@ -207,6 +213,29 @@ def test_names_that_no_folder_has(name: str) -> None:
         root = store.add(b"\x08\x01", Link(cid, name))
         with pytest.raises(UnixFsError, match=f"{root} is not a file or folder"):
             run(unixfs.list_directory(store.load, root))
+
+
+def test_one_name_once() -> None:
+    twice = [Entry("a", Cid.of(b"")), Entry("b", Cid.of(b"")), Entry("a", Cid.of(b"x"))]
+    with pytest.raises(UnixFsError, match="'a' is there twice"):
+        unixfs.build_directory(twice)
+    store = Store()
+    root = store.add(b"\x08\x01", *(Link(entry.cid, entry.name) for entry in twice))
+    with pytest.raises(UnixFsError, match="'a' is there twice"):
+        run(unixfs.list_directory(store.load, root))
+
+
+def test_a_tree_may_not_be_larger_than_its_limits() -> None:
+    root, blocks = unixfs.import_tree([("ab", FILE, b"12345"), ("cd", SYMLINK, b"123")])
+    store = Store(blocks)
+    assert len(run(unixfs.read_tree(store.load, root, TreeLimits(bytes=12)))) == 2
+    for most in (11, 4):
+        with pytest.raises(UnixFsError, match="bytes"):
+            run(unixfs.read_tree(store.load, root, TreeLimits(bytes=most)))
+    big = store.add(a_file([MIB] * 1000, MIB * 1000), *[Link(Cid.of(b"not here"), "")] * 1000)
+    root = store.add(b"\x08\x01", Link(big, "big"))
+    with pytest.raises(UnixFsError, match=f"{MIB * 1000} bytes where 1000 are left"):
+        run(unixfs.read_tree(store.load, root, TreeLimits(bytes=1000)))
 
 
 @pytest.mark.parametrize(
