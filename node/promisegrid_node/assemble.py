@@ -14,6 +14,7 @@ from promisegrid_node.api import About, Api
 from promisegrid_node.door import RemoteNode
 from promisegrid_node.home import Home
 from promisegrid_node.host import Host
+from promisegrid_node.keys import FILE as KEY_FILE
 from promisegrid_node.keys import Keys
 from promisegrid_node.runtime import Runtime
 from promisegrid_node.session import InProcess, Node
@@ -53,6 +54,9 @@ async def reach(home: Home) -> AsyncIterator[Node]:
     if home.is_held:
         yield RemoteNode(home.door)
         return
+    if not (home.path / KEY_FILE).exists():
+        with home.hold():  # two first verbs at once must not make two keys
+            Keys.open(home.path)
     with home.share():
         async with open_host(home, node_limits()) as host:
             yield InProcess(Api(host, About(None)).verbs)

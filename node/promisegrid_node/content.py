@@ -14,12 +14,12 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
-from promisegrid import unixfs
+from promisegrid import car, unixfs
 from promisegrid.block import Block
 from promisegrid.cid import IDENTITY, Cid, CidError
 from promisegrid.errors import RemoteError
 from promisegrid.exchange import links_of
-from promisegrid_node import car, headers
+from promisegrid_node import headers
 from promisegrid_node.bundle import Bundle, content_type
 from promisegrid_node.host import Host
 
@@ -184,7 +184,7 @@ class Content:
         yield car.header([last.cid])
         seen = {block.cid for block in chain}
         for block in chain:
-            yield car.section(block)
+            yield car.frame(block)
         if scope == "block" or (scope == "entity" and not _is_file(last)):
             return
         waiting = list(reversed(links_of(last.cid, last.data)))
@@ -194,7 +194,7 @@ class Content:
                 continue
             seen.add(cid)
             block = Block(cid, await self.local(cid))
-            yield car.section(block)
+            yield car.frame(block)
             waiting.extend(reversed(links_of(cid, block.data)))
 
 

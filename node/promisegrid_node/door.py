@@ -30,6 +30,7 @@ from promisegrid_node.session import Args, Emit, Progress, Verb
 FRAME_MAX: Final = 8 * 1024 * 1024
 CALL_S: Final = 10.0
 """How long a caller may take to say what it wants."""
+LINGER_S: Final = 5.0
 CALLERS_MAX: Final = 64
 
 log = logging.getLogger("promisegrid")
@@ -131,6 +132,15 @@ class Door:
             last = frame("failed", "remote", "internal", f"The node failed: {type(fault).__name__}: {fault}")
         writer.write(last)
         await writer.drain()
+        await _linger(reader)
+
+
+async def _linger(reader: asyncio.StreamReader) -> None:
+    """Let the caller hang up first: its input still under way would otherwise break the answer off."""
+    with contextlib.suppress(TimeoutError, ConnectionError):
+        async with asyncio.timeout(LINGER_S):
+            while await reader.read(65_536):
+                pass
 
 
 class _Caller:

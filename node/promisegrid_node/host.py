@@ -38,14 +38,12 @@ from promisegrid.effects import (
     Sign,
     Verify,
 )
+from promisegrid.errors import RemoteError
 from promisegrid.kernel import Kernel
-from promisegrid_node.keys import Keys
-from promisegrid_node.runtime import Runtime
-from promisegrid_node.store import Store
+from promisegrid_node.ports import Keys, Runtime, Store, StoreEffect
 
 T = TypeVar("T")
 Issued = list[tuple[int, Effect]]
-StoreEffect = Load | Scan | Save | Commit
 Progress = Callable[[Mapping[str, Any]], None]
 Listener = Callable[[str, Mapping[str, Any]], None]
 
@@ -159,7 +157,9 @@ class Host:
             await asyncio.sleep(HANG_UP_S / HANG_UP_STEPS)
 
     async def close(self) -> None:
-        """Stop programs, finish what waits for the disk. Never raises."""
+        """Stop programs, finish what waits for the disk. Closing twice is closing once."""
+        if self._closed:
+            return
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
@@ -215,16 +215,27 @@ class Host:
 
     def _enter(self, step: Callable[[int], Issued]) -> None:
         """One entry into the kernel, and everything that can be done at once for it."""
-        todo = deque(step(self._clock()))
-        while todo:
-            ticket, effect = todo.popleft()
-            if isinstance(effect, Verify | Sign):
-                todo.extend(self.kernel.answer(ticket, self._crypto(effect), self._clock()))
-            elif ticket:
-                self._begin(ticket, effect)
-            else:
-                self._tell(effect)
+        try:
+            todo = deque(step(self._clock()))
+            while todo:
+                ticket, effect = todo.popleft()
+                if isinstance(effect, Verify | Sign):
+                    todo.extend(self.kernel.answer(ticket, self._crypto(effect), self._clock()))
+                elif ticket:
+                    self._begin(ticket, effect)
+                else:
+                    self._tell(effect)
+        except Exception as fault:  # noqa: BLE001  a bug of ours: nobody may be left waiting for what it lost
+            self._give_up(fault)
         self._arm()
+
+    def _give_up(self, fault: Exception) -> None:
+        """The kernel failed where it must not: whoever waits is told, loudly, rather than left hanging."""
+        log.error("a fault in the kernel: %s: %s", type(fault).__name__, fault, exc_info=fault)
+        for asked in list(self._asks.values()):
+            if not asked.future.done():
+                text = f"This node failed ({type(fault).__name__}: {fault}); its log says where."
+                asked.future.set_exception(RemoteError("internal", text))
 
     def _tell(self, effect: Effect) -> None:
         """Effects that nobody waits for."""

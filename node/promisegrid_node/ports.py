@@ -1,0 +1,47 @@
+"""What the host's loop needs of a disk, a key and an engine. The built-in ones are just one choice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from promisegrid.effects import Commit, Failure, Job, Load, Outcome, Prepare, Save, Scan
+from promisegrid.wasm.module import ModuleInfo
+
+StoreEffect = Load | Scan | Save | Commit
+
+
+class Store(Protocol):
+    """A disk. Every call comes from one thread, never the loop's."""
+
+    def perform(self, effects: Sequence[StoreEffect]) -> list[object]:
+        """Perform effects in order, together; one answer each, as `effects.py` says, or a Failure."""
+
+    def stat(self) -> dict[str, int]:
+        """{"blocks", "bytes"}."""
+
+    def close(self) -> None:
+        """Finish what was written behind."""
+
+
+class Keys(Protocol):
+    """This node's key. Quick enough for the loop's own thread."""
+
+    def sign(self, message: bytes) -> bytes:
+        """64 bytes, ES256's raw r‖s."""
+
+    def verify(self, alg: int, key: bytes, message: bytes, signature: bytes) -> bool:
+        """Whether it holds; never raises."""
+
+
+class Runtime(Protocol):
+    """A WebAssembly engine. Cancelling the awaiting task stops the program."""
+
+    async def prepare(self, effect: Prepare) -> ModuleInfo | Failure | None:
+        """See `effects.Prepare`."""
+
+    async def run(self, job: Job) -> Outcome | Failure:
+        """See `effects.Run`."""
+
+    async def close(self) -> None:
+        """Stop whatever still runs."""
