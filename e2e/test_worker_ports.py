@@ -210,15 +210,14 @@ def job(code: int, **changes: Any) -> dict[str, Any]:
     seed = bytes(32)
     return {
         "code": [code],
-        "pages": 16,
         "time": 5000,
         "abi": "command",
         "func": "_start",
         "params": [],
         "wasi": list(encode_job(seed, 1000, [], b"", ())),
         "output": 1000,
+        "budget": 16,
         "signature": {"params": [], "results": []},
-        "refused": "",
         **changes,
     }
 
@@ -230,7 +229,7 @@ def pool(ask: Ask) -> Ask:
 
 
 def keep(ask: Ask, code: int, module: bytes) -> None:
-    ask("keep", [code], 16, list(module))
+    ask("keep", [code], list(module))
 
 
 WASI = "wasi_snapshot_preview1"
@@ -336,6 +335,6 @@ def test_a_kept_module_is_found_again_after_a_reload(page: Page, pool: Ask) -> N
     again = begin(page, "again")
     again("open")
     again("pool", 1, {name: list(wasi.load(name)) for name in wasi.MODULES})
-    assert again("find", [1], 17) is None
-    assert again("find", [1], 16) == [1]
+    assert again("find", [2]) is None
+    assert again("find", [1]) == [1]
     assert decode_result(bytes(again("run", job(1))["wasi"]), 9).stdout == b"hello"

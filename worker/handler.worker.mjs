@@ -12,15 +12,19 @@ import { LinkError, importedMemory, link } from "./wasi.mjs";
 
 /** Beyond this the memory is better given back at once, by ending the worker, than at some collection. */
 const SPENT_BYTES = 32 * 1024 * 1024;
+/** Exports the guard adds (promisegrid/wasm/guard.py): how many pages a run may have, and whether more were refused. */
+const BUDGET = "promisegrid:pages";
+const REFUSED = "promisegrid:grow";
+const PAGE = 65_536;
 const EXITED = 1;
 const OUTPUT_LIMIT = 2;
 const NO_MEMORY = 4;
 
 /**
  * @typedef {{module: WebAssembly.Module, pages: import("./wasi.mjs").Pages | null}} Prepared
- * @typedef {{abi: "command" | "handle" | "plain", func: string, params: Uint8Array, wasi: Uint8Array, output: number,
- *   signature: {params: string[], results: string[]}, refused: string}} Job
- *   signature: of `func`, for "plain"; refused: the exported global that says a growth of memory was refused
+ * @typedef {{abi: "command" | "handle" | "plain", func: string, params: Uint8Array, wasi: Uint8Array, output: number, budget: number,
+ *   signature: {params: string[], results: string[]}}} Job
+ *   budget: pages of memory; signature: of `func`, for "plain"
  */
 
 /** @type {import("./wasi.mjs").Wasi | undefined} */
@@ -82,6 +86,7 @@ function run({ module, pages, job }) {
   let wrong = null;
   try {
     linked = link(/** @type {any} */ (wasi), module, job.wasi, { memory: pages });
+    limit(linked, job.budget);
     values = call(linked, job);
   } catch (error) {
     wrong = error;
@@ -94,10 +99,18 @@ function run({ module, pages, job }) {
   return { value: { values, wasi: blob, memory }, transfer: [blob.buffer], spent: memory > SPENT_BYTES };
 }
 
+/** Hold the instance to its budget of memory. @param {import("./wasi.mjs").Linked} linked @param {number} budget pages */
+function limit({ instance, memory }, budget) {
+  const bytes = memory?.buffer.byteLength ?? 0;
+  if (bytes > budget * PAGE) throw new Failed("out_of_memory", `The program begins with ${bytes} bytes of memory; its budget is ${budget * PAGE}.`);
+  const pages = instance.exports[BUDGET];
+  if (pages instanceof WebAssembly.Global) pages.value = budget;
+}
+
 /** Turn what was thrown, and what the blob says, into a failure; return if the call ended well. @param {import("./wasi.mjs").Linked} linked @param {Job} job @param {Uint8Array} blob @param {unknown} wrong */
 function settle(linked, job, blob, wrong) {
   const flags = new DataView(blob.buffer, blob.byteOffset).getUint32(4, true);
-  const refused = /** @type {any} */ (linked.instance.exports[job.refused]);
+  const refused = /** @type {any} */ (linked.instance.exports[REFUSED]);
   if (flags & OUTPUT_LIMIT) throw new Failed("output_too_large", `The program wrote more than its budget of ${job.output} bytes.`);
   if (flags & NO_MEMORY) throw new Failed("out_of_memory", "The program's files outgrew the memory of its file system.");
   if (wrong && refused instanceof WebAssembly.Global && refused.value) {

@@ -43,6 +43,7 @@ export class Node {
     /** @type {Shell | null} */
     this.shell = null;
     this.kept = true;
+    this.heap = () => 0;
     this.engine = config.engine || engineName(navigator.userAgent);
   }
 
@@ -85,7 +86,8 @@ export class Node {
   // -- coming up ---------------------------------------------------------------------------------------
 
   async #python() {
-    const { pyodide } = await boot({ base: this.config.static, modules: ["promisegrid_worker.entry"], onPhase: this.#phase });
+    const { pyodide } = await boot({ modules: ["promisegrid_worker.entry"], onPhase: this.#phase });
+    this.heap = () => pyodide._module.HEAPU8.length;
     const entry = pyodide.pyimport("promisegrid_worker.entry");
     return { entry, wasi: await compile(decode(entry.wasi_modules())) };
   }
@@ -250,8 +252,10 @@ const VERBS = {
     return serving;
   },
 
-  stat: async (_, context) => {
+  /** blocks and what the origin takes up on the disk; quota: what the browser would give; heap: Python's memory. */
+  stat: async (node) => {
     const { usage = null, quota = null } = (await navigator.storage?.estimate?.().catch(() => null)) ?? {};
-    return { ...(await context.ask("stat")), usage, quota };
+    const shell = /** @type {Shell} */ (node.shell);
+    return { blocks: await shell.host.store.count("blocks"), bytes: usage, quota, heap: node.heap(), turns: shell.turns };
   },
 };

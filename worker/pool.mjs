@@ -45,6 +45,7 @@ export class Pool {
   /** @type {Task[]} */
   #waiting = [];
   #broken = 0;
+  #closed = false;
 
   /** @param {() => Worker} spawn @param {object} setup the first message to each worker @param {number} size */
   constructor(spawn, setup, size) {
@@ -55,7 +56,7 @@ export class Pool {
 
   /** Have one worker ready before anybody asks. */
   warm() {
-    if (this.#hands.size === 0) this.#hire();
+    if (this.#hands.size === 0 && !this.#closed) this.#hire();
   }
 
   get running() {
@@ -71,13 +72,16 @@ export class Pool {
     /** @type {Task} */
     const task = { message, transfer, ms, late, resolve: () => {}, reject: () => {}, hand: null };
     const done = new Promise((resolve, reject) => Object.assign(task, { resolve, reject }));
-    this.#waiting.push(task);
+    if (this.#closed) task.reject(new TaskError("cancelled", "The node is stopping."));
+    else this.#waiting.push(task);
     this.#assign();
     return { done, cancel: () => this.#cancel(task) };
   }
 
   /** End every worker; what they had is refused. */
   close() {
+    this.#closed = true;
+    for (const task of this.#waiting.splice(0)) task.reject(new TaskError("cancelled", "The node is stopping."));
     for (const hand of this.#hands) this.#dismiss(hand, new TaskError("cancelled", "The node is stopping."));
   }
 

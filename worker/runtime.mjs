@@ -6,7 +6,7 @@
  * within `KEPT_BYTES` of code, the guarded bytes behind them on the store's shelf, from where they come back after a
  * reload. Does not know: what a module may contain. Python inspects and guards it between `check` and `keep`.
  *
- * A module is kept under its code's CID and the pages of memory it was guarded for: another budget, another module.
+ * A guarded module serves every budget: what a run may have is told to the instance (handler.worker.mjs).
  */
 import { Pool, TaskError } from "./pool.mjs";
 
@@ -16,15 +16,7 @@ const CHECK_MS = 30_000;
 const COMPILE_MS = 60_000;
 
 /** @typedef {{module: WebAssembly.Module, pages: import("./wasi.mjs").Pages | null, info: Uint8Array, bytes: number}} Kept */
-/** @typedef {import("./handler.worker.mjs").Job & {code: Uint8Array, pages: number, time: number}} Job */
-
-/** @param {Uint8Array} code @param {number} pages */
-function keyOf(code, pages) {
-  const key = new Uint8Array(code.length + 4);
-  key.set(code);
-  new DataView(key.buffer).setUint32(code.length, pages);
-  return key;
-}
+/** @typedef {import("./handler.worker.mjs").Job & {code: Uint8Array, time: number}} Job */
 
 /** @param {string} what @param {number} ms */
 const tooComplex = (what, ms) => () => new TaskError("too_complex", `${what} the module took longer than ${ms / 1000} s.`);
@@ -42,14 +34,13 @@ export class Runtime {
     this.store = store;
   }
 
-  /** What is known about a module that is ready, or null. @param {number} ticket @param {Uint8Array} code @param {number} pages @returns {Promise<Uint8Array | null>} */
-  async find(ticket, code, pages) {
-    const key = keyOf(code, pages);
-    const kept = this.#use(key.join());
+  /** What is known about a module that is ready, or null. @param {number} ticket @param {Uint8Array} code @returns {Promise<Uint8Array | null>} */
+  async find(ticket, code) {
+    const kept = this.#use(code.join());
     if (kept) return kept.info;
-    const shelved = await this.store.module(key).catch(() => null);
+    const shelved = await this.store.module(code).catch(() => null);
     if (!shelved) return null;
-    await this.#compile(ticket, key, shelved.module, shelved.info);
+    await this.#compile(ticket, code, shelved.module, shelved.info);
     return shelved.info;
   }
 
@@ -58,17 +49,16 @@ export class Runtime {
     return this.#do(ticket, { op: "check", data }, { transfer: [data.buffer], ms: CHECK_MS, late: tooComplex("Validating", CHECK_MS) });
   }
 
-  /** Compile a guarded module and keep it. @param {number} ticket @param {Uint8Array} code @param {number} pages @param {Uint8Array} data @param {Uint8Array} info */
-  async keep(ticket, code, pages, data, info) {
-    const key = keyOf(code, pages);
-    await this.#compile(ticket, key, data, info);
-    this.store.shelve(key, data, info).catch(() => {}); // a cache: what is not kept is made again
+  /** Compile a guarded module and keep it. @param {number} ticket @param {Uint8Array} code @param {Uint8Array} data @param {Uint8Array} info */
+  async keep(ticket, code, data, info) {
+    await this.#compile(ticket, code, data, info);
+    this.store.shelve(code, data, info).catch(() => {}); // a cache: what is not kept is made again
     return null;
   }
 
   /** @param {number} ticket @param {Job} job @returns {Promise<{values: Uint8Array, wasi: Uint8Array, memory: number}>} */
-  async run(ticket, { code, pages, time, ...job }) {
-    const kept = this.#use(keyOf(code, pages).join());
+  async run(ticket, { code, time, ...job }) {
+    const kept = this.#use(code.join());
     if (!kept) throw new TaskError("not_found", "The module is no longer in this tab's cache; run it again.");
     const late = () => new TaskError("out_of_time", `The program did not end within ${time} ms.`);
     const transfer = job.wasi.length > 0 ? [job.wasi.buffer] : [];
@@ -95,11 +85,11 @@ export class Runtime {
     }
   }
 
-  /** @param {number} ticket @param {Uint8Array} key @param {Uint8Array} data @param {Uint8Array} info */
-  async #compile(ticket, key, data, info) {
+  /** @param {number} ticket @param {Uint8Array} code @param {Uint8Array} data @param {Uint8Array} info */
+  async #compile(ticket, code, data, info) {
     const how = { ms: COMPILE_MS, late: tooComplex("Compiling", COMPILE_MS) };
     const { module, pages } = await this.#do(ticket, { op: "compile", data }, how);
-    const name = key.join();
+    const name = code.join();
     this.#drop(name);
     this.#kept.set(name, { module, pages, info, bytes: data.length });
     this.#bytes += data.length;

@@ -160,8 +160,8 @@ const ANSWERED = {
   sign: ({ keys }, _, [message]) => keys.sign(message),
   verify: ({ keys }, _, [alg, key, message, signature]) => keys.verify(alg, key, message, signature),
   digest: ({ keys }, _, [data]) => keys.digest(data),
-  find: ({ runtime }, ticket, [code, pages]) => runtime.find(ticket, code, pages),
+  find: ({ runtime }, ticket, [code]) => runtime.find(ticket, code),
   check: ({ runtime }, ticket, [data]) => runtime.check(ticket, data),
-  keep: ({ runtime }, ticket, [code, pages, data, info]) => runtime.keep(ticket, code, pages, data, info),
+  keep: ({ runtime }, ticket, [code, data, info]) => runtime.keep(ticket, code, data, info),
   run: ({ runtime }, ticket, [job]) => runtime.run(ticket, job),
 };

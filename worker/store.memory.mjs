@@ -43,6 +43,11 @@ export class MemoryStore {
     return keys.sort().slice(0, limit).map((key) => rows.get(key));
   }
 
+  /** @param {string} table */
+  async count(table) {
+    return this.#table(table).size;
+  }
+
   /** @param {import("./store.mjs").Write[]} writes @param {boolean} _durable */
   async write(writes, _durable) {
     const growth = writes.reduce((sum, [table, key, value]) => {

@@ -18,7 +18,7 @@ export const TABLES = ["blocks", "memo", "grid", "apps"];
 const VERSION = 1;
 const OPEN_MS = 10_000;
 const OWN = "own"; // "epoch" → number, "identity" → CryptoKeyPair
-const MODULES = "modules"; // derived: code CID + pages → guarded module; a cache, never a block
+const MODULES = "modules"; // derived: code CID → guarded module; a cache, never a block
 const SHELF = "shelf"; // what MODULES holds: the same keys → {bytes, at, info}
 export const SHELF_BYTES = 192 * 1024 * 1024;
 export const SHELF_ROWS = 256;
@@ -170,6 +170,11 @@ export class IdbStore {
     const from = this.#read().objectStore(table);
     const [keys, values] = await Promise.all([result(from.getAllKeys(range, limit)), result(from.getAll(range, limit))]);
     return keys.map((key, i) => [new Uint8Array(/** @type {ArrayBuffer} */ (key)), values[i]]);
+  }
+
+  /** How many rows a table has. @param {string} table */
+  count(table) {
+    return result(this.#read().objectStore(table).count());
   }
 
   /** All or nothing; `durable` means on the disk before it resolves. @param {Write[]} writes @param {boolean} durable */

@@ -48,8 +48,8 @@ const COMMANDS = {
     runtime.pool.warm();
   },
   check: (data) => runtime.check(++ticket, u8(data)),
-  keep: (code, pages, data) => runtime.keep(++ticket, u8(code), pages, u8(data), u8([1])),
-  find: (code, pages) => runtime.find(++ticket, u8(code), pages),
+  keep: (code, data) => runtime.keep(++ticket, u8(code), u8(data), u8([1])),
+  find: (code) => runtime.find(++ticket, u8(code)),
   async run(job) {
     const started = performance.now();
     const done = await runtime.run(++ticket, { ...job, code: u8(job.code), params: u8(job.params), wasi: u8(job.wasi) });

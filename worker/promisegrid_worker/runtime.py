@@ -21,12 +21,13 @@ from promisegrid.cid import Cid
 from promisegrid.effects import Failure, Outcome, Prepare, Run
 from promisegrid.errors import RemoteError
 from promisegrid.limits import Limits
+from promisegrid.wasm.guard import guard
+from promisegrid.wasm.inspect import inspect
 from promisegrid.wasm.layout import FuncType
 from promisegrid.wasm.module import ModuleInfo, check_imports, describe
 
 Record = list[Any]
 _PAGE: Final = 65_536
-_PAGES_MAX: Final = 65_536
 _KNOWN: Final = 64
 """Modules whose description is kept in memory; the compiled ones are JavaScript's."""
 
@@ -56,13 +57,13 @@ class Runtime:
 
     def prepare(self, ticket: int, effect: Prepare) -> Record:
         """The first step of a `Prepare`; a `["failure", …]` is answered by the shell as it stands."""
-        pages = self._pages(effect.budget.memory_bytes)
         if effect.data is None:
             self._steps[ticket] = effect
-            return ["find", ticket, bytes(effect.code), pages]
+            return ["find", ticket, bytes(effect.code)]
         try:
             info = describe(effect.data)
             check_imports(info)
+            inspect(effect.data)
         except RemoteError as error:
             return ["fail", ticket, error.code, error.text]
         self._steps[ticket] = _Checking(effect, info)
@@ -80,14 +81,13 @@ class Runtime:
             ticket,
             {
                 "code": bytes(job.code),
-                "pages": self._pages(job.memory_bytes),
                 "time": job.time_ms,
                 "abi": job.abi,
                 "func": job.func,
                 "params": job.params,
                 "wasi": job.wasi,
                 "output": job.output_bytes,
-                "refused": "",
+                "budget": job.memory_bytes // _PAGE,
                 "signature": {"params": list(signature.params), "results": list(signature.results)},
             },
         ]
@@ -110,16 +110,12 @@ class Runtime:
     def _guard(self, ticket: int, step: _Checking) -> Record | Failure:
         prepare = step.prepare
         assert prepare.data is not None
-        pages = self._pages(prepare.budget.memory_bytes)
         try:
-            guarded = prepare.data
+            guarded = guard(prepare.data, self._limits.memory_bytes // _PAGE)
         except RemoteError as error:
             return Failure(error.code, error.text)
         self._steps[ticket] = _Keeping(self._know(prepare.code, step.info))
-        return ["keep", ticket, bytes(prepare.code), pages, guarded, cbor2.dumps(step.info.to_value())]
-
-    def _pages(self, memory_bytes: int | None) -> int:
-        return min((memory_bytes or self._limits.memory_bytes) // _PAGE, _PAGES_MAX)
+        return ["keep", ticket, bytes(prepare.code), guarded, cbor2.dumps(step.info.to_value())]
 
     def _know(self, code: Cid, info: ModuleInfo) -> ModuleInfo:
         self._infos[code] = info
