@@ -293,6 +293,11 @@ def _reason(error: BaseException) -> str:
 
 def _difference(ours: bytes, given: bytes) -> str:
     """Where two spellings part, for a person to look at."""
-    pairs = enumerate(zip(ours, given, strict=False))
-    at = next((at for at, (one, other) in pairs if one != other), min(len(ours), len(given)))
-    return f"(from byte {at})"
+    low, high = 0, min(len(ours), len(given))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if ours[low:middle] == given[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return f"(from byte {low})"
