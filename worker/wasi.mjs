@@ -31,6 +31,9 @@ const OWN = /^k_/; // exports of the WASI module that are for the host, not for 
 /** What a program that asks for nothing of WASI leaves behind: "PGR1" and zeros. */
 export const EMPTY_RESULT = Uint8Array.of(0x50, 0x47, 0x52, 0x31, ...new Array(20).fill(0));
 
+const MALFORMED =
+  "the job is malformed: a name or link in the folder is empty, longer than 255 bytes, '.' or '..', or not UTF-8 text; rename it";
+
 /** The program cannot be linked; the message names the cause. */
 export class LinkError extends Error {}
 
@@ -125,7 +128,7 @@ function loadJob(system, job) {
   const { memory, k_alloc, k_load } = /** @type {any} */ (system.exports);
   const at = k_alloc(job.length) >>> 0;
   new Uint8Array(memory.buffer).set(job, at);
-  if (k_load(at, job.length)) throw new LinkError("the job is malformed; encode it with promisegrid.job");
+  if (k_load(at, job.length)) throw new LinkError(MALFORMED);
 }
 
 /** @param {WebAssembly.Instance} system */

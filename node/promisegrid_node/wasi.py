@@ -37,8 +37,23 @@ EMPTY_RESULT: Final = b"PGR1" + bytes(20)
 """What a program that asks for nothing of WASI leaves behind."""
 
 
+MALFORMED: Final = (
+    "the job is malformed: a name or link in the folder is empty, longer than 255 bytes, '.' or '..', "
+    "or not UTF-8 text; rename it"
+)
+
+
 class LinkError(Exception):
     """The program cannot be linked: it asks for what is not offered, or parts do not fit. Names the cause."""
+
+
+def memory_bound(job_bytes: int, output_bytes: int) -> int:
+    """Bytes of its own memory that the WASI module may come to need, for the store's limit.
+
+    The job; a copy of each input file that is written to; the output; and the result, which holds them all.
+    Pages double while small, and names have their nodes, hence the rest.
+    """
+    return 3 * job_bytes + 3 * output_bytes + (8 << 20)
 
 
 def missing_imports(module: Module, extra: Extra = NO_EXTRA) -> list[str]:
@@ -124,7 +139,7 @@ class Wasi:
         at = _func(exports["k_alloc"])(store, len(job))
         write(store, _memory(exports["memory"]), at, job)
         if _func(exports["k_load"])(store, at, len(job)):
-            raise LinkError("the job is malformed; encode it with promisegrid.job")
+            raise LinkError(MALFORMED)
 
     def _bridge(self, store: Store, gate: Instance, wasi: Instance, memory: Memory | None) -> None:
         if memory is None:  # then every address is a fault

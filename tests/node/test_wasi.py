@@ -16,7 +16,7 @@ from tests.oracle.wasi_descriptors import Ended, run
 from tests.oracle.wasi_hosts import WasmtimeTarget, compiled, driver, engine, in_node, link, start
 
 from promisegrid.wasi import CALLS, MODULES, NAMESPACE, load, offers
-from promisegrid_node.wasi import EMPTY_RESULT, LinkError, missing_imports
+from promisegrid_node.wasi import EMPTY_RESULT, LinkError, memory_bound, missing_imports
 
 SEEDS = range(80)
 EXITED, OUTPUT, NO_MEMORY, CHANGED = 1, 2, 4, 8
@@ -202,3 +202,40 @@ def test_hard_links_do_not_multiply_what_may_be_output() -> None:
                 assert host.call("path_link", 3, 0, 100, 1, 3, 200, 1) == 0
         assert target.result() == twin.result()
         assert flags(target.result()) == flag
+
+
+@pytest.mark.parametrize("target", [WasmtimeTarget, TwinTarget])
+def test_a_name_costs_output(target: type[WasmtimeTarget | TwinTarget]) -> None:
+    for output_max, enough in ((67, True), (66, False)):
+        host = target(job(output_max=output_max))
+        host.poke(100, b"abc")
+        if enough:
+            assert host.call("path_create_directory", 3, 100, 3) == 0
+        else:
+            with pytest.raises(Ended):
+                host.call("path_create_directory", 3, 100, 3)
+        assert flags(host.result()) == (CHANGED if enough else OUTPUT)
+
+
+@pytest.mark.parametrize("target", [WasmtimeTarget, TwinTarget])
+def test_losing_a_name_changes_a_file(target: type[WasmtimeTarget | TwinTarget]) -> None:
+    host = target(job(nodes=[(1, b"a", b"text"), (1, b"b", b"")]))
+    host.poke(100, b"a")
+    assert host.call("path_open", 3, 0, 100, 1, 0, 2, 0, 0, 200) == 0
+    assert host.call("clock_time_get", 1, 0, 200) == 0
+    assert host.call("path_unlink_file", 3, 100, 1) == 0
+    assert host.call("fd_filestat_get", 4, 200) == 0
+    start_ns = 946_684_800 * 10**9
+    stat = struct.unpack("<8Q", host.memory()[200:264])
+    assert stat == (1, 2, 4, 0, 4, start_ns, start_ns, start_ns + 1000)
+
+
+def test_what_the_store_must_allow_is_enough() -> None:
+    """A program that rewrites all its input and uses all its output stays within `memory_bound`."""
+    blob = job(nodes=[(1, b"a", bytes(3 << 20))], output_max=2 << 20)
+    target = WasmtimeTarget(blob, memory_bound(len(blob), 2 << 20))
+    target.poke(100, b"a")
+    assert target.call("path_open", 3, 0, 100, 1, 0, 64, 0, 0, 200) == 0
+    write_pages(target, 4, 48 + 16)
+    write_pages(target, 1, 15)
+    assert (flags(target.result()), len(target.result())) == (CHANGED, (4 << 20) + (15 << 16) + 24 + 10)
