@@ -1,5 +1,8 @@
 """Files and folders have the CIDs that Helia gives them (`unixfs-v1-2025`), and its other profiles are read.
 
+One known difference is left out: Helia's importer counts subfolders as nothing when it decides whether a
+folder is too large for one block; the profile and we count the whole block.
+
 Needs `npm ci --prefix e2e`, and Node.js (the one installed there, else the one on the PATH).
 """
 
@@ -40,6 +43,11 @@ CASES: dict[str, tuple[Shape, dict[str, object]]] = {
     "an empty folder": ([("full", 0, 0, 0), ("full/x", 1, 3, 1), ("hollow", 0, 0, 0)], {}),
     "names in byte order": ([(name, 1, 5, 2) for name in ("b", "a", "a.b", "a-b", "aa", "Z", "ü", "z")], {}),
     "a sharded folder": ([(f"file number {n}", 1, n % 50, n % 251) for n in range(6000)], {}),
+    "folders in a sharded folder": (
+        [(f"file number {n}", 1, 1, n % 251) for n in range(5000)]
+        + [(f"in/{n}/x", 1, n, n) for n in range(40)],
+        {},
+    ),
     "a sharded folder inside": ([(f"top/in/file number {n}", 1, 1, n % 251) for n in range(4000)], {}),
 }
 
