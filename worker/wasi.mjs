@@ -73,7 +73,8 @@ export function missingImports(wasi, module, extra = {}) {
 const given = (extra, item) => Object.hasOwn(extra, item.module) && Object.hasOwn(extra[item.module], item.name);
 
 /**
- * Instantiate the program with its job loaded; its `start` function, if any, runs here.
+ * Instantiate the program with its job loaded; its `start` function, if any, runs here. While it does, the bridge
+ * is not there yet: a WASI call with an address traps.
  *
  * `memory` are the limits of the memory it imports, if it imports one (`importedMemory` reads them from its
  * bytes; engines do not tell). Throws LinkError, or what the engine throws.

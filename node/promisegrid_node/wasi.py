@@ -104,6 +104,7 @@ class Wasi:
     def link(self, store: Store, module: Module, job: bytes, extra: Extra = NO_EXTRA) -> Linked:
         """Instantiate the program with its job loaded; its `start` function, if any, runs here.
 
+        While it does, the bridge is not there yet: a WASI call with an address traps.
         `extra` are further imports by (module, name), such as a meter's; they win over what is offered.
         Raises LinkError, or wasmtime.Trap / WasmtimeError if the engine or a limit refuses.
         """
