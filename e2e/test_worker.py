@@ -33,7 +33,7 @@ from tests.wasm_asm import (
 )
 
 Ask = Callable[..., Any]
-SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="64" height="64"><circle cx="32" cy="32" r="30" fill="teal"/></svg>'
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><circle r="4" fill="teal"/></svg>'
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +96,9 @@ def ask(page: Page, verb: str, args: Any = None, how: str = "call") -> Any:
     """One verb; bytes in the answer come back as a list of numbers under their key."""
     script = """async ([how, verb, args]) => {
         const value = await globalThis[how](verb, args);
+        const each = (x) => Object.fromEntries(Object.entries(x).map(([key, value]) => [key, plain(value)]));
         const plain = (x) => x instanceof Uint8Array ? {$bytes: [...x]} : Array.isArray(x) ? x.map(plain)
-            : x && typeof x === "object" ? Object.fromEntries(Object.entries(x).map(([k, v]) => [k, plain(v)])) : x;
+            : x && typeof x === "object" ? each(x) : x;
         return plain(value);
     }"""
     return page.evaluate(script, [how, verb, args])
@@ -272,7 +273,7 @@ GROW = b"\x03\x40" + i32(64) + b"\x40\x00\x1a\x0c\x00\x0b"
 
 
 def command(code: bytes) -> bytes:
-    """A command whose `_start` is `code`; function 0 is proc_exit, 1 is fd_write; memory: "hello" and its iovec."""
+    """A command whose `_start` is `code`; function 0 is proc_exit, 1 is fd_write; at 0 an iovec of "hello"."""
     types = [functype([I32]), functype([I32] * 4, [I32]), functype()]
     module = Module(types)
     module.imports = [imported(WASI, "proc_exit", FUNC, b"\0"), imported(WASI, "fd_write", FUNC, b"\1")]

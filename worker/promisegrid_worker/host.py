@@ -2,8 +2,8 @@
 
 A turn's input is CBOR `[now_ms, [record…]]`; a record says what happened: `["frame", link, bytes]`,
 `["open", link]`, `["down", link]`, `["answer", ticket, value]`, `["failure", ticket, code, text]`,
-`["call", ask, verb, args]`, `["cancel", ask]`, `["tick"]`. Its output is CBOR `[timer_ms or None, [record…]]`:
-what the shell has to do, in order; the first word of a record is a name in `worker/shell.mjs`.
+`["call", ask, verb, args]`, `["cancel", ask]`, `["tick"]`. Its output is CBOR `[timer_ms or None,
+[record…]]`: what the shell has to do, in order; the first word of a record is a name in `worker/shell.mjs`.
 
 Promises: each record is taken by itself, so that a fault in one costs only what it was about; an exception
 is answered as a refusal or told as a fault, with its traceback, never lost.
@@ -52,7 +52,7 @@ Record = list[Any]
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the shell hands in once. entropy: 32 bytes or more; runs: programs at once; memory_bytes: for each."""
+    """What the shell hands in once. entropy: 32 bytes or more; runs: programs at once, each of memory_bytes."""
 
     public_key: bytes
     entropy: bytes

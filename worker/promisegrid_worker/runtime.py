@@ -3,7 +3,7 @@
 Preparing takes steps, because a module must be validated by the engine as its author made it before it is
 guarded (an invalid module can become a valid one by what the guard appends):
 
-    find (compiled or shelved?) · or, with bytes: inspect → check (the engine validates) → guard → keep (compile)
+    find (compiled or shelved?) · or, with bytes: inspect → check (by the engine) → guard → keep (compile)
 
 Promises: a module runs only after all of these; each answer is what `effects` says. Does not know workers or
 IndexedDB: `worker/runtime.mjs` finds, checks, keeps and runs. Fuel is not metered in a tab.

@@ -1,4 +1,4 @@
-"""Store effects as records for the shell, and its answers as the kernel wants them. Twin of the node's `store`.
+"""Store effects as records for the shell, and its answers as the kernel wants them. Twin of the node's.
 
 Promises: what `effects` says of each answer. Does not know IndexedDB: `worker/store.mjs` does the work, many
 effects of one turn in one transaction.

@@ -282,7 +282,7 @@ def _bytes(node: Args) -> bytes:
 
 
 def _budget(args: Args) -> Budget:
-    """fuel, memory (bytes), timeout (seconds), output (bytes); absent or null leaves the choice to the node."""
+    """fuel, memory (bytes), timeout (seconds), output (bytes); absent or null: as the node likes."""
     timeout = args.get("timeout")
     numbers = [args.get("fuel"), args.get("memory"), args.get("output")]
     for value in (*numbers, timeout):
