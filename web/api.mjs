@@ -1,0 +1,171 @@
+// @ts-check
+/**
+ * `globalThis.promisegrid`: what a script or a console can ask of the node in this tab.
+ *
+ * A thin, typed face of the node's verbs (rpc.mjs): it turns files, blobs, texts and streams into content by CID first,
+ * so that nothing but CIDs and small values is called with. Works the same in a tab that shares another tab's node.
+ */
+import { NodeError } from "./rpc.mjs";
+
+const PIECE = 4 * 1024 * 1024;
+
+/** @typedef {string | Uint8Array | ArrayBuffer | Blob} Content text, bytes or a file */
+/** @typedef {{code: Content, func?: string, args?: any[], files?: string | FileList | File[] | Record<string, Content>, stdin?: Content, on?: string, fuel?: number, memory?: number, timeout?: number, fresh?: boolean, signal?: AbortSignal, onprogress?: (detail: any) => void}} Task */
+
+export class PromiseGrid extends EventTarget {
+  #client;
+  /** @type {(cid: string) => Promise<void>} */
+  #open;
+
+  /** @param {import("./client.mjs").Client} client @param {(cid: string) => Promise<void>} open */
+  constructor(client, open) {
+    super();
+    this.#client = client;
+    this.#open = open;
+    /** Resolves with {did, grid}, or rejects with a reason. @type {Promise<{did: string, grid: string | null}>} */
+    this.ready = client.ready.then(({ did, grid }) => ({ did, grid: client.node?.grid ?? grid }));
+    this.ready.catch(() => {});
+    client.addEventListener("event", (event) => {
+      const { kind, detail } = /** @type {CustomEvent} */ (event).detail;
+      this.dispatchEvent(new CustomEvent(kind, { detail }));
+    });
+  }
+
+  /** Who is connected: [{did, via, rtt_ms}]. */
+  async peers() {
+    return this.#client.call("peers");
+  }
+
+  /** Store bytes, a Blob or a ReadableStream; its CID. @param {Content | ReadableStream<Uint8Array>} content @param {(detail: any) => void} [onprogress] @returns {Promise<string>} */
+  async put(content, onprogress) {
+    const stream = content instanceof ReadableStream ? content : blobOf(content).stream();
+    const total = content instanceof ReadableStream ? null : blobOf(content).size;
+    const handle = await this.#client.call("put.open");
+    let done = 0;
+    for await (const data of pieces(stream)) {
+      await this.#client.call("put.chunk", { handle, data });
+      done += data.length;
+      this.#progress({ phase: "store", done, total }, onprogress);
+    }
+    return this.#client.call("put.close", handle);
+  }
+
+  /** Store a folder of files; its CID. @param {FileList | File[] | Record<string, Content>} files @returns {Promise<string>} */
+  async putTree(files) {
+    const named = files instanceof FileList || Array.isArray(files) ? [...files].map((file) => [file.name, file]) : Object.entries(files);
+    const nodes = await Promise.all(
+      named.map(async ([path, content]) => ({ path, kind: "file", data: new Uint8Array(await blobOf(/** @type {Content} */ (content)).arrayBuffer()) })),
+    );
+    return this.#client.call("putTree", nodes);
+  }
+
+  /** A file's bytes. @param {string} cid @returns {Promise<Uint8Array>} */
+  async get(cid) {
+    return this.#client.call("get", cid);
+  }
+
+  /** A file's bytes as they come. @param {string} cid @returns {ReadableStream<Uint8Array>} */
+  stream(cid) {
+    const call = this.#client.call.bind(this.#client);
+    /** @type {number | null} */
+    let handle = null;
+    return new ReadableStream({
+      async pull(controller) {
+        handle ??= await call("read.open", cid);
+        const piece = await call("read.next", handle);
+        if (piece) controller.enqueue(piece);
+        else controller.close();
+      },
+      async cancel() {
+        if (handle !== null) await call("read.close", handle);
+      },
+    });
+  }
+
+  /** The entries of a folder: [{name, cid, size, kind}]. @param {string} cid */
+  async ls(cid) {
+    return this.#client.call("ls", cid);
+  }
+
+  /** A small folder whole: [{path, kind, data}]. @param {string} cid */
+  async tree(cid) {
+    return this.#client.call("tree", cid);
+  }
+
+  /** Run a program here, or on a peer that serves. @param {Task} task */
+  async run({ code, files, stdin, signal, onprogress, ...rest }) {
+    const args = {
+      ...rest,
+      code: typeof code === "string" ? code : await this.put(code, onprogress),
+      files: files === undefined || files === null || typeof files === "string" ? (files ?? null) : await this.putTree(files),
+      stdin: stdin === undefined || stdin === null ? null : await this.#input(stdin, onprogress),
+    };
+    return this.#client.call("run", args, { signal, onprogress: (detail) => this.#progress(detail, onprogress) });
+  }
+
+  /** The owner's promise to run programs for others, or false to end it. @param {{cpu?: number, memory?: number} | false} promise */
+  async serve(promise) {
+    return this.#client.call("serve", promise);
+  }
+
+  /** Show an app by its CID in this tab. @param {string} cid */
+  async open(cid) {
+    return this.#open(cid);
+  }
+
+  /** A receipt, read and verified. @param {string} cid */
+  async receipt(cid) {
+    return this.#client.call("receipt", cid);
+  }
+
+  /** A CID is taken as one; any other text is the input itself. @param {Content} stdin @param {any} onprogress */
+  async #input(stdin, onprogress) {
+    return typeof stdin === "string" && looksLikeCid(stdin) ? stdin : this.put(stdin, onprogress);
+  }
+
+  /** @param {any} detail @param {((detail: any) => void) | undefined} also */
+  #progress(detail, also) {
+    also?.(detail);
+    this.dispatchEvent(new CustomEvent("progress", { detail }));
+  }
+}
+
+/** Whether a text has the shape of a CID. @param {string} text */
+export function looksLikeCid(text) {
+  return /^(b[a-z2-7]{20,200}|Qm[1-9A-HJ-NP-Za-km-z]{44}|k[0-9a-z]{20,200}|z[1-9A-HJ-NP-Za-km-z]{20,200})$/.test(text);
+}
+
+/** @param {Content} content @returns {Blob} */
+function blobOf(content) {
+  if (content instanceof Blob) return content;
+  if (typeof content === "string" || content instanceof ArrayBuffer || ArrayBuffer.isView(content)) return new Blob([/** @type {BlobPart} */ (content)]);
+  throw new NodeError("bad_args", `Content is bytes, a Blob or text, not ${typeof content}.`);
+}
+
+/** A stream in pieces of at least PIECE bytes, the last one smaller. @param {ReadableStream<Uint8Array>} stream */
+async function* pieces(stream) {
+  const reader = stream.getReader();
+  /** @type {Uint8Array[]} */
+  let kept = [];
+  let size = 0;
+  for (let { done, value } = await reader.read(); !done; { done, value } = await reader.read()) {
+    if (!(value instanceof Uint8Array)) throw new NodeError("bad_args", "A stream to put must give Uint8Array pieces.");
+    kept.push(value);
+    size += value.length;
+    if (size < PIECE) continue;
+    yield joined(kept, size);
+    [kept, size] = [[], 0];
+  }
+  if (size) yield joined(kept, size);
+}
+
+/** @param {Uint8Array[]} parts @param {number} size */
+function joined(parts, size) {
+  const whole = new Uint8Array(size);
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
+}

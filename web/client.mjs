@@ -1,0 +1,218 @@
+// @ts-check
+/**
+ * The page's way to the node: one worker per browser profile, whichever tab happens to own it.
+ *
+ * The tab that holds the Web Lock leads: it made the worker and talks to it directly. Every other tab follows, over a
+ * BroadcastChannel to the same worker. When the leader goes, the lock does, and a follower leads; when the worker has
+ * not answered a follower for LOST_MS, the lock is stolen.
+ *
+ * Promises: `ready` settles, with a reason when it fails; a call settles when the node answers, is lost or is stopped.
+ * Does not know: what the verbs mean.
+ */
+import { CHANNEL, Calls, LOCK, LOST_MS, NodeError, PING_MS } from "./rpc.mjs";
+
+/** A start that takes longer has failed; the first visit on a slow phone takes about ten seconds. */
+const START_MS = 90_000;
+
+/** @typedef {import("./rpc.mjs").Config} Config */
+/** @typedef {import("./rpc.mjs").Ready} Ready */
+
+export class Client extends EventTarget {
+  #calls = new Calls();
+  #client = crypto.randomUUID();
+  /** @type {Worker | null} */
+  #worker = null;
+  /** @type {BroadcastChannel | null} */
+  #channel = null;
+  /** @type {{id: number, verb: string, args: any}[]} Calls made before there was a worker. */
+  #early = [];
+  #heard = 0;
+  #asked = 0;
+  /** @type {ReturnType<typeof setInterval> | undefined} */
+  #pinging;
+  /** @type {() => void} */
+  #release = () => {};
+  /** @type {"none" | "leader" | "follower"} */
+  role = "none";
+  /** @type {Ready | null} */
+  node = null;
+  /** @type {(ready: Ready) => void} */
+  #resolve = () => {};
+  /** @type {(error: Error) => void} */
+  #reject = () => {};
+
+  /** @param {Config} config */
+  constructor(config) {
+    super();
+    this.config = config;
+    /** Settles once: the first time a node is ready or has failed. @type {Promise<Ready>} */
+    this.ready = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+    this.ready.catch(() => {});
+  }
+
+  /** Lead or follow. Never throws: `ready` tells. */
+  start() {
+    if (!isSecureContext || !navigator.locks) {
+      const https = `https://${location.host}/`;
+      this.#fail("insecure", `A browser gives a node its key and its store only on a secure page. Open ${https} instead.`);
+      return;
+    }
+    setTimeout(() => this.#late(), START_MS);
+    this.#openChannel();
+    this.#elect();
+  }
+
+  /** Call a verb of the node. @param {string} verb @param {any} [args] @param {{onprogress?: (detail: any) => void, signal?: AbortSignal}} [options] @returns {Promise<any>} */
+  call(verb, args = null, { onprogress, signal } = {}) {
+    if (signal?.aborted) return Promise.reject(new NodeError("cancelled", "The call was cancelled."));
+    return this.#calls.start((id) => {
+      const sent = this.#send({ type: "call", id, verb, args });
+      if (!sent) this.#early.push({ id, verb, args });
+      signal?.addEventListener("abort", () => this.#send({ type: "cancel", id }), { once: true });
+    }, onprogress);
+  }
+
+  // -- who owns the worker -------------------------------------------------------------------------------
+
+  /** Wait for the lock behind whoever holds it, and meanwhile follow. */
+  #elect() {
+    const held = (/** @type {Lock | null} */ lock) => {
+      if (!lock) return this.#follow(), undefined;
+      this.#lead();
+      return new Promise((resolve) => (this.#release = () => resolve(undefined)));
+    };
+    navigator.locks
+      .request(LOCK, { ifAvailable: true }, held)
+      .then(() => this.role !== "leader" && navigator.locks.request(LOCK, held))
+      .catch((error) => this.#lost(error));
+  }
+
+  #lead() {
+    clearInterval(this.#pinging);
+    if (this.#worker) return;
+    this.#role("leader");
+    this.#worker = new Worker(`${this.config.static}/node.worker.mjs`, { type: "module", name: "promisegrid" });
+    this.#worker.onmessage = ({ data }) => this.#hear(data);
+    this.#worker.onerror = (event) => {
+      event.preventDefault();
+      this.#fail("internal", `The node's worker could not be started: ${event.message || "its script did not load"}. Is the node still running? Reload to try again.`);
+    };
+    this.#worker.postMessage({ type: "start", config: this.config });
+    this.#flush();
+  }
+
+  #follow() {
+    this.#role("follower");
+    this.#heard = Date.now();
+    this.#ping();
+    clearInterval(this.#pinging);
+    this.#pinging = setInterval(() => this.#ping(), PING_MS);
+    this.#flush();
+  }
+
+  #ping() {
+    const now = Date.now();
+    if (now - this.#asked > 2 * PING_MS) this.#heard = Math.max(this.#heard, now - PING_MS); // this tab slept, not the worker
+    this.#asked = now;
+    if (now - this.#heard > LOST_MS) return this.#steal();
+    this.#send({ type: "ping" });
+  }
+
+  #steal() {
+    clearInterval(this.#pinging);
+    this.#calls.fail("closed", "The tab that ran this node stopped answering. This tab has taken over; try again.");
+    navigator.locks
+      .request(LOCK, { steal: true }, () => {
+        this.#lead();
+        return new Promise((resolve) => (this.#release = () => resolve(undefined)));
+      })
+      .catch((error) => this.#lost(error));
+  }
+
+  /** The lock was stolen: another tab leads. @param {any} error */
+  #lost(error) {
+    if (error?.name !== "AbortError") return this.#fail("internal", `This browser gave no lock for the node: ${error?.message ?? error}.`);
+    this.#stepDown();
+  }
+
+  #stepDown() {
+    this.#worker?.terminate();
+    this.#worker = null;
+    this.#release();
+    this.#calls.fail("closed", "Another tab took the node over; try again.");
+    this.#follow();
+    navigator.locks.request(LOCK, () => new Promise(() => this.#lead())).catch((error) => this.#lost(error));
+  }
+
+  /** @param {"leader" | "follower"} role */
+  #role(role) {
+    if (this.role === "follower" && role === "leader") {
+      this.#calls.fail("closed", "The tab that ran this node was closed. This tab has taken over; try again.");
+    }
+    this.role = role;
+    this.dispatchEvent(new CustomEvent("role", { detail: role }));
+  }
+
+  // -- messages ------------------------------------------------------------------------------------------
+
+  #openChannel() {
+    this.#channel = new BroadcastChannel(CHANNEL);
+    this.#channel.onmessage = ({ data }) => {
+      if (this.role !== "follower" || (data?.client && data.client !== this.#client)) return;
+      this.#heard = Date.now();
+      this.#hear(data);
+    };
+  }
+
+  /** @param {any} message */
+  #send(message) {
+    if (this.role === "leader" && this.#worker) this.#worker.postMessage(message);
+    else if (this.role === "follower") this.#channel?.postMessage({ ...message, client: this.#client });
+    else return false;
+    return true;
+  }
+
+  #flush() {
+    for (const call of this.#early.splice(0)) this.#send({ type: "call", ...call });
+  }
+
+  /** @param {any} message */
+  #hear(message) {
+    switch (message?.type) {
+      case "ready": return this.#isReady(message);
+      case "pong":
+        if (message.failed) this.#fail(message.failed.code, message.failed.message);
+        else if (message.ready) this.#isReady(message.ready);
+        return;
+      case "failed": return message.code === "superseded" && this.role === "leader" ? this.#stepDown() : this.#fail(message.code, message.message);
+      case "phase":
+      case "event": return void this.dispatchEvent(new CustomEvent(message.type, { detail: message }));
+      default: this.#calls.settle(message);
+    }
+  }
+
+  /** @param {Ready} ready */
+  #isReady(ready) {
+    const { did, grid, url, kept } = ready;
+    const first = this.node?.did !== did || this.node?.grid !== grid;
+    this.node = { did, grid, url, kept };
+    this.#resolve(this.node);
+    if (first) this.dispatchEvent(new CustomEvent("ready", { detail: this.node }));
+  }
+
+  #late() {
+    if (!this.node) this.#fail("late", `The node did not start within ${START_MS / 1000} s. Reload to try again; close other tabs of this page if that does not help.`);
+  }
+
+  /** @param {string} code @param {string} text */
+  #fail(code, text) {
+    const error = new NodeError(code, text);
+    this.#reject(error);
+    this.#calls.fail(code, text);
+    this.dispatchEvent(new CustomEvent("failed", { detail: error }));
+  }
+}
+
