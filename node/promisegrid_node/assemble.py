@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import Final
 
 from promisegrid.kernel import Kernel
 from promisegrid.limits import Limits
@@ -19,6 +21,10 @@ from promisegrid_node.keys import Keys
 from promisegrid_node.runtime import Runtime
 from promisegrid_node.session import InProcess, Node
 from promisegrid_node.store import Store
+
+
+DOOR_WAIT_S: Final = 10.0
+STEP_S: Final = 0.1
 
 
 def node_limits() -> Limits:
@@ -51,9 +57,13 @@ async def open_host(home: Home, limits: Limits) -> AsyncIterator[Host]:
 async def reach(home: Home) -> AsyncIterator[Node]:
     """The node of a home: the one that runs, through its door, else one opened in this process."""
     home.create()
-    if home.is_held:
-        yield RemoteNode(home.door)
-        return
+    for _ in range(round(DOOR_WAIT_S / STEP_S)):
+        if not home.is_held:
+            break
+        if home.door.exists():
+            yield RemoteNode(home.door)
+            return
+        await asyncio.sleep(STEP_S)  # the node of this home is just starting
     if not (home.path / KEY_FILE).exists():
         with home.hold():  # two first verbs at once must not make two keys
             Keys.open(home.path)

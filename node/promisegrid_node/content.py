@@ -77,7 +77,10 @@ class Content:
     async def _resolve(self, root: Cid, path: str) -> Cid:
         known = self._paths.get((root, path))
         if known is None:
-            known = await self._host.ask(self._host.kernel.resolve(root, path))
+            try:
+                known = await self._host.ask(self._host.kernel.resolve(root, path))
+            except RemoteError as wrong:
+                raise RemoteError("not_found", wrong.text) from wrong
             self._paths[root, path] = known
             if len(self._paths) > REMEMBERED:
                 self._paths.popitem(last=False)

@@ -214,9 +214,12 @@ class RemoteNode:
         emit: Emit | None = None,
         progress: Progress | None = None,
     ) -> dict[str, Any]:
-        """See `Node`. OSError when no node listens."""
-        with short_path(self._path) as path:
-            reader, writer = await asyncio.open_unix_connection(path, limit=FRAME_MAX)
+        """See `Node`. LocalError when no node listens."""
+        try:
+            with short_path(self._path) as path:
+                reader, writer = await asyncio.open_unix_connection(path, limit=FRAME_MAX)
+        except OSError as error:
+            raise LocalError(f"The node does not open its door {self._path}: {error.strerror}.") from error
         feeding = asyncio.create_task(_feed(writer, verb, args, pieces))
         try:
             return await self._listen(reader, feeding, emit, progress)

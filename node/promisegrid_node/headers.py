@@ -155,14 +155,14 @@ def for_app(scheme: str, host: HostName, cid: str) -> dict[str, str]:
         f" script-src {folder} 'wasm-unsafe-eval' blob:; worker-src blob:; connect-src 'none';"
         f" style-src {folder} 'unsafe-inline'; img-src {folder} blob: data:; media-src {folder} blob: data:;"
         f" font-src {folder} data:; frame-src 'none'; object-src 'none';"
-        f" frame-ancestors {scheme}://{host}; base-uri 'none'; form-action 'none'; webrtc 'block'"
+        f" frame-ancestors {scheme}://{host}; base-uri 'none'; form-action 'none'"
     )
     return always() | {
         "Content-Security-Policy": policy,
         "Access-Control-Allow-Origin": "*",
         "Cross-Origin-Resource-Policy": "cross-origin",
         "Permissions-Policy": NO_POWERS,
-        "Connection-Allowlist": "()",
+        "Connection-Allowlist": f'("{folder}*")',
         "X-DNS-Prefetch-Control": "off",
         "Vary": "Sec-Fetch-Dest, Accept-Encoding",
     }

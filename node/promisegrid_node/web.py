@@ -77,7 +77,10 @@ class Site:
         return await wire.serve(self._host, request, self._limits)
 
     async def _page(self, request: web.Request) -> web.StreamResponse:
-        return send_asset(request, self._bundle.assets["index.html"], "index.html", False)
+        asset = self._bundle.assets.get("index.html")
+        if asset is None:
+            return plain(503, "There is no page to serve: run ./build.sh bundle.")
+        return send_asset(request, asset, "index.html", False)
 
     async def _asset(self, request: web.Request) -> web.StreamResponse:
         name = request.match_info["path"]

@@ -1,0 +1,92 @@
+"""Fixtures for the slow and real tests: the bundle, homes, running nodes, Chromium."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import BrowserContext, Playwright, sync_playwright
+
+from e2e.harness import BUNDLE, ROOT, Cli, Node, chromium_path, running
+
+RunNode = Callable[..., Node]
+OpenBrowser = Callable[[], BrowserContext]
+
+
+@pytest.fixture(scope="session")
+def web_bundle() -> Path:
+    """What a node serves to tabs, made from this tree if it is not there yet or out of date."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "worker" / "bundle.py"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    if done.returncode:
+        pytest.fail(f"the bundle cannot be made: {done.stderr.strip()}")
+    return BUNDLE
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A data directory that nobody has used."""
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def cli(home: Path) -> Cli:
+    """The command on a fresh home, with no node running."""
+    return Cli(home)
+
+
+@pytest.fixture
+def run_node(tmp_path: Path, web_bundle: Path) -> Iterator[RunNode]:
+    """Starts nodes: `run_node("name", *arguments)`; the same name is the same home. All are stopped at the end."""
+    with ExitStack() as stack:
+
+        def start(name: str = "node", *arguments: str | Path, port: int = 0) -> Node:
+            return stack.enter_context(running(tmp_path / name, *arguments, bundle=web_bundle, port=port))
+
+        yield start
+
+
+@pytest.fixture
+def node(run_node: RunNode) -> Node:
+    """A running node that founded its grid."""
+    return run_node()
+
+
+@pytest.fixture(scope="module")
+def playwright() -> Iterator[Playwright]:
+    """Playwright, started once a module."""
+    with sync_playwright() as started:
+        yield started
+
+
+@pytest.fixture
+def open_browser(playwright: Playwright, tmp_path: Path) -> Iterator[OpenBrowser]:
+    """Opens Chromium with a fresh profile on disk, as often as it is called."""
+    with ExitStack() as stack:
+        count = iter(range(100))
+
+        def start() -> BrowserContext:
+            context = playwright.chromium.launch_persistent_context(
+                str(tmp_path / f"profile{next(count)}"),
+                executable_path=chromium_path(),
+                args=["--no-sandbox", "--disable-gpu"],
+            )
+            stack.callback(context.close)
+            return context
+
+        yield start
+
+
+@pytest.fixture
+def browser_context(open_browser: OpenBrowser) -> BrowserContext:
+    """One Chromium with a fresh profile."""
+    return open_browser()
