@@ -61,6 +61,16 @@ class Owner:
         self._state.grid, self._state.genesis, self._state.genesis_data = block.cid, founded, block.data
         return block.cid
 
+    async def leave(self) -> None:
+        """Leave the grid, to join another. A founder cannot: nobody else could admit members."""
+        if self._state.is_founder:
+            raise LocalError("The founder's node cannot leave its own grid; use another home for another grid.")
+        for link in list(self._state.links.values()):
+            link.close("closed", "The peer left the grid.")
+        if self._state.serving is not None:
+            self._runner.guests.resize(-self._state.serving.cpu)
+        await settings.leave(self._state)
+
     async def invite(self, uses: int = 1, days: int = 7) -> bytes:
         """A fresh invitation, for a join URL. Only on the founder's node."""
         self._must_be_founder()

@@ -51,5 +51,12 @@ async def set_trust(state: State, trust: TrustPolicy) -> None:
     state.trust = trust
 
 
+async def leave(state: State) -> None:
+    """Forget the grid: membership, serving and trust go, content and receipts stay. Takes effect at once."""
+    await Commit(tuple(Write("grid", key, None) for key in _KEYS))
+    state.grid = state.genesis = state.genesis_data = state.membership = state.serving = None
+    state.trust = TrustPolicy()
+
+
 async def _commit(key: bytes, value: Mapping[str, Any] | None) -> None:
     await Commit((Write("grid", key, None if value is None else dagcbor.encode(dict(value))),))

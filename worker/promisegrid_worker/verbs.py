@@ -94,7 +94,10 @@ class Verbs:
         pieces = self._handle(handle)
         if isinstance(pieces, unixfs.FileImporter):
             raise LocalError(f"Handle {handle} is open for writing.", "bad_args")
-        return await self._kernel.piece(pieces)
+        piece = await self._kernel.piece(pieces)
+        if piece is None:
+            self._handles.pop(handle, None)
+        return piece
 
     async def _read_close(self, handle: int) -> None:
         self._handles.pop(handle, None)
@@ -185,6 +188,9 @@ class Verbs:
 
     # -- belonging -------------------------------------------------------------------------------------
 
+    async def _leave(self, _: None) -> None:
+        await self._kernel.owner.leave()
+
     async def _publish(self, args: Args) -> None:
         await self._kernel.owner.publish(_cid(args["cid"]), args["name"], args.get("description", ""))
 
@@ -242,6 +248,7 @@ class Verbs:
         "stop": _stop,
         "history": _history,
         "receipt": _receipt,
+        "leave": _leave,
         "publish": _publish,
         "published": _published,
         "verify": _verify,
