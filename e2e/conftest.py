@@ -9,9 +9,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import BrowserContext, Playwright, sync_playwright
-
 from e2e.harness import BUNDLE, ROOT, Cli, Node, chromium_path, running
+from playwright.sync_api import BrowserContext, Playwright, sync_playwright
 
 RunNode = Callable[..., Node]
 OpenBrowser = Callable[[], BrowserContext]

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import BrowserContext, Frame
-
 from e2e.harness import Node
+from playwright.sync_api import BrowserContext, Frame
 
 PAGE = """<!doctype html><meta charset="utf-8"><link rel="stylesheet" href="style.css">
 <script>document.documentElement.dataset.inline = "ran"</script>

@@ -74,7 +74,9 @@ class MemoryStore:
             case Load(table, keys):
                 return tuple(self.tables[table].get(key) for key in keys)
             case Scan(table, prefix, after, limit):
-                rows = sorted(row for row in self.tables[table].items() if row[0].startswith(prefix) and row[0] > after)
+                rows = sorted(
+                    row for row in self.tables[table].items() if row[0].startswith(prefix) and row[0] > after
+                )
                 return tuple(rows[:limit])
             case Save(writes) | Commit(writes):
                 if self.full:
@@ -163,7 +165,9 @@ class Hosted:
 
 
 @contextlib.asynccontextmanager
-async def hosted(name: str = "ann", founds: bool = True, limits: Limits | None = None) -> AsyncIterator[Hosted]:
+async def hosted(
+    name: str = "ann", founds: bool = True, limits: Limits | None = None
+) -> AsyncIterator[Hosted]:
     """A started host, by default the founder of its own grid."""
     made = Hosted(name, limits or Limits())
     await made.host.start()
@@ -203,6 +207,8 @@ def make_bundle(folder: Path) -> bundle.Bundle:
         path.write_bytes(data)
     twin = folder / "static/0123456789abcdef/boot.mjs.br"
     twin.write_bytes(b"brotli")
-    listed = {name: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)} for name, data in files.items()}
+    listed = {
+        name: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)} for name, data in files.items()
+    }
     (folder / "manifest.json").write_text(json.dumps({"static": "/static/0123456789abcdef", "files": listed}))
     return bundle.load(folder)

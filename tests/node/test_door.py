@@ -84,7 +84,9 @@ async def test_input_output_progress_and_value_pass(tmp_path: Path) -> None:
 
         args = {"a": 1, "cids": [None, True, "x"]}
         node = door.RemoteNode(home.door)
-        value = await node.call("echo", args, many(40, 1_000_000), emit, lambda detail: seen.append(detail["phase"]))
+        value = await node.call(
+            "echo", args, many(40, 1_000_000), emit, lambda detail: seen.append(detail["phase"])
+        )
         assert value == {"size": 40_000_000, **args}
         assert bytes(got[:3]) == b"\0\0\0"
         assert len(got) == 40_000_000

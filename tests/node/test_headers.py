@@ -27,7 +27,21 @@ def test_a_host_is_read(text: str, scheme: str, expected: HostName) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", ":8420", "a b", "a/b", "[::1", "[zz]", "[::1]x", "a:0", "a:65536", "a:99999999", "a:١", "user@a", "a:80:80"],
+    [
+        "",
+        ":8420",
+        "a b",
+        "a/b",
+        "[::1",
+        "[zz]",
+        "[::1]x",
+        "a:0",
+        "a:65536",
+        "a:99999999",
+        "a:١",
+        "user@a",
+        "a:80:80",
+    ],
 )
 def test_what_is_no_host_is_none(text: str) -> None:
     assert read_host(text) is None
@@ -63,7 +77,14 @@ def test_loopback_serves_loopback_names_and_what_is_added() -> None:
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("127.0.0.1", True), ("::1", True), ("[::1]", True), ("localhost", True), ("0.0.0.0", False), ("pi", False)],
+    [
+        ("127.0.0.1", True),
+        ("::1", True),
+        ("[::1]", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("pi", False),
+    ],
 )
 def test_loopback_is_known(name: str, expected: bool) -> None:
     assert headers.is_loopback(name) is expected

@@ -53,7 +53,9 @@ class Served:
 async def served(folder: Path) -> AsyncIterator[Served]:
     async with hosted() as node:
         site = Site(node.host, make_bundle(folder), headers.served_names("127.0.0.1"), Limits())
-        async with TestClient(TestServer(site.application(), host="127.0.0.1"), auto_decompress=False) as client:
+        async with TestClient(
+            TestServer(site.application(), host="127.0.0.1"), auto_decompress=False
+        ) as client:
             yield Served(node, client)
 
 
@@ -115,7 +117,9 @@ async def test_hashed_files_are_immutable_typed_and_compressed_as_asked(tmp_path
         assert wasm.headers["Content-Type"] == "application/wasm"
 
 
-@pytest.mark.parametrize("path", ["/manifest.json", "/static/../manifest.json", "/static/%2e%2e/manifest.json", "/%00"])
+@pytest.mark.parametrize(
+    "path", ["/manifest.json", "/static/../manifest.json", "/static/%2e%2e/manifest.json", "/%00"]
+)
 def test_only_what_is_listed_can_be_had(tmp_path: Path, path: str) -> None:
     @on_loop
     async def run() -> None:
@@ -144,7 +148,10 @@ async def test_health_and_metrics(tmp_path: Path) -> None:
 async def test_an_apps_files_come_typed_sandboxed_and_readable_by_its_own_modules(tmp_path: Path) -> None:
     async with served(tmp_path) as site:
         app = await site.app()
-        for path, kind in (("", "text/html; charset=utf-8"), ("src/main.js", "text/javascript; charset=utf-8")):
+        for path, kind in (
+            ("", "text/html; charset=utf-8"),
+            ("src/main.js", "text/javascript; charset=utf-8"),
+        ):
             answer = await site.client.get(f"/app/{app}/{path}")
             assert answer.status == 200
             assert answer.headers["Content-Type"] == kind
@@ -250,7 +257,9 @@ async def test_scopes_and_paths_of_a_car(tmp_path: Path) -> None:
         assert await count("?format=car&dag-scope=block") == 1
         assert await count("?format=car&dag-scope=entity") == 1
         assert await count("/src/main.js?format=car") == 3
-        assert await count("/big.bin?format=car&dag-scope=entity") == 1 + 1 + 2  # two of its three leaves are the same
+        assert (
+            await count("/big.bin?format=car&dag-scope=entity") == 1 + 1 + 2
+        )  # two of its three leaves are the same
         answer = await site.client.get(f"/ipfs/{app}?format=car&dag-scope=everything")
         assert answer.status == 400
 

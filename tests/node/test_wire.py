@@ -1,0 +1,222 @@
+"""WebSocket, both ends, on loopback: channels agree, floods and rubbish cost only their sender."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp.test_utils import TestServer
+from tests.node.hosting import Hosted, hosted, make_bundle, on_loop
+
+from promisegrid import multibase
+from promisegrid.cid import Cid
+from promisegrid.errors import LocalError
+from promisegrid.limits import Limits
+from promisegrid_node import headers, wire
+from promisegrid_node.tls import Pins
+from promisegrid_node.web import Site
+
+GRID = Cid.of(b"grid", "dag-cbor")
+INVITE = bytes(range(16))
+LIMITS = replace(Limits(), links=4, frame_bytes=100_000)
+
+
+@pytest.mark.parametrize(
+    ("text", "url", "channel"),
+    [
+        ("http://127.0.0.1:8420/", "ws://127.0.0.1:8420/grid", "127.0.0.1:8420/grid"),
+        ("http://Node.Example:80/#/join/{grid}", "ws://node.example/grid", "node.example/grid"),
+        ("https://node.example:443/", "wss://node.example/grid", "node.example/grid"),
+        ("https://node.example:80/", "wss://node.example:80/grid", "node.example:80/grid"),
+        ("ws://[::1]:8420/grid", "ws://[::1]:8420/grid", "[::1]:8420/grid"),
+        ("ws://node.example/deep/grid", "ws://node.example/deep/grid", "node.example/deep/grid"),
+    ],
+)
+def test_a_peers_address_is_read(text: str, url: str, channel: str) -> None:
+    peer = wire.read_peer(text.format(grid=GRID))
+    assert (str(peer.url), peer.channel) == (url, channel)
+
+
+def test_a_join_url_carries_grid_and_invitation_both_ways() -> None:
+    text = wire.join_url("http://127.0.0.1:8420", str(GRID), INVITE)
+    peer = wire.read_peer(text)
+    assert (peer.grid, peer.invite) == (GRID, INVITE)
+    assert text.endswith("/" + multibase.base32(INVITE))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "nonsense", "ftp://a/", "http://", "http://a:99999/", "http://a/#/join", "http://a/#/join/x", "http://a/#/app/b",
+     "http://a/#/join/{grid}/NOT-BASE32", "http://a/#/join/{grid}/aa/bb"],
+)  # fmt: skip
+def test_what_is_no_address_is_one_sentence(text: str) -> None:
+    with pytest.raises(LocalError, match="is not a peer's address"):
+        wire.read_peer(text.format(grid=GRID))
+
+
+@dataclass(frozen=True)
+class Served:
+    node: Hosted
+    server: TestServer
+
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self.server.port}/grid"
+
+
+@contextlib.asynccontextmanager
+async def served(folder: Path, limits: Limits = LIMITS) -> AsyncIterator[Served]:
+    async with hosted(limits=limits) as node:
+        node.kernel.open_mode = True
+        site = Site(node.host, make_bundle(folder), headers.served_names("127.0.0.1"), limits)
+        server = TestServer(site.application(), host="127.0.0.1")
+        await server.start_server()
+        try:
+            yield Served(node, server)
+        finally:
+            await node.host.hang_up()
+            await server.close()
+
+
+async def until(check: Callable[[], object]) -> None:
+    """Let the loop go on until something is so; the test's own end bounds it."""
+    while not check():
+        await asyncio.sleep(0.001)
+
+
+async def closing(socket: aiohttp.ClientWebSocketResponse) -> int | None:
+    """Read until the other side closes; its code."""
+    while (await socket.receive()).type is aiohttp.WSMsgType.BINARY:
+        pass
+    return socket.close_code
+
+
+@on_loop
+async def test_a_dialled_peer_joins_by_the_join_url_and_both_see_each_other(tmp_path: Path) -> None:
+    async with served(tmp_path) as site, hosted("bob", founds=False) as bob:
+        join = wire.join_url(f"http://127.0.0.1:{site.server.port}", str(site.node.kernel.grid), None)
+        dialler = wire.Dialler(bob.host, wire.read_peer(join), Pins(tmp_path / "pins.json"), LIMITS)
+        dialling = asyncio.create_task(dialler.run())
+        await until(lambda: bob.kernel.peers() and site.node.kernel.peers())
+        assert bob.kernel.grid == site.node.kernel.grid
+        assert site.node.kernel.peers()[0]["did"] == bob.keys.did
+        assert site.node.kernel.peers()[0]["via"] == "ws"
+        dialling.cancel()
+        await until(lambda: not site.node.kernel.peers())
+
+
+@on_loop
+async def test_a_lost_peer_is_dialled_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "BACKOFF_S", (0.001, 0.01))
+    async with served(tmp_path) as site, hosted("bob", founds=False) as bob:
+        peer = wire.read_peer(f"http://127.0.0.1:{site.server.port}/")
+        dialling = asyncio.create_task(
+            wire.Dialler(bob.host, peer, Pins(tmp_path / "pins.json"), LIMITS).run()
+        )
+        await until(lambda: bob.kernel.peers())
+        events: list[object] = []
+        bob.host.subscribe(lambda kind, detail: events.append(detail.get("event")))
+        await site.node.host.hang_up()
+        await until(lambda: "down" in events)
+        await until(lambda: bob.kernel.peers())
+        dialling.cancel()
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [b"", b"\0", b"rubbish" * 100, b"\xff" * 1000, bytes(range(256)), b"\x9f" * 50_000, b"\x85\x64grid"],
+)
+def test_rubbish_closes_its_link_and_nothing_else(tmp_path: Path, frame: bytes) -> None:
+    @on_loop
+    async def run() -> None:
+        async with (
+            served(tmp_path) as site,
+            aiohttp.ClientSession() as session,
+            session.ws_connect(site.url) as good,
+            session.ws_connect(site.url) as bad,
+        ):
+            await bad.send_bytes(frame)
+            assert await closing(bad) == aiohttp.WSCloseCode.POLICY_VIOLATION
+            assert not good.closed
+            await until(lambda: site.node.host.link_count == 1)
+
+    run()
+
+
+@on_loop
+async def test_a_frame_that_is_too_large_is_not_taken(tmp_path: Path) -> None:
+    async with served(tmp_path) as site, aiohttp.ClientSession() as session:
+        async with session.ws_connect(site.url) as socket:
+            await socket.send_bytes(bytes(LIMITS.frame_bytes + 1000))
+            assert await closing(socket) == aiohttp.WSCloseCode.MESSAGE_TOO_BIG
+        await until(lambda: site.node.host.link_count == 0)
+
+
+@on_loop
+async def test_text_is_refused(tmp_path: Path) -> None:
+    async with (
+        served(tmp_path) as site,
+        aiohttp.ClientSession() as session,
+        session.ws_connect(site.url) as socket,
+    ):
+        await socket.send_str("hello")
+        assert await closing(socket) == aiohttp.WSCloseCode.UNSUPPORTED_DATA
+
+
+@on_loop
+async def test_links_are_bounded(tmp_path: Path) -> None:
+    async with (
+        served(tmp_path) as site,
+        aiohttp.ClientSession() as session,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        for _ in range(LIMITS.links):
+            await stack.enter_async_context(session.ws_connect(site.url))
+        await until(lambda: site.node.host.link_count == LIMITS.links)
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await session.ws_connect(site.url)
+        assert refused.value.status == 503
+
+
+@on_loop
+async def test_a_silent_peer_is_closed_when_its_time_is_up(tmp_path: Path) -> None:
+    async with (
+        served(tmp_path, replace(LIMITS, hello_ms=20)) as site,
+        aiohttp.ClientSession() as session,
+        session.ws_connect(site.url) as socket,
+    ):
+        assert await closing(socket) == aiohttp.WSCloseCode.POLICY_VIOLATION
+
+
+class Stuck:
+    """A socket that takes nothing."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.closed: list[int] = []
+
+    async def send_bytes(self, frame: bytes) -> None:
+        self.sent += 1
+        await asyncio.Event().wait()
+
+    async def close(self, *, code: int, message: bytes) -> None:
+        self.closed.append(code)
+
+
+@on_loop
+async def test_a_peer_that_does_not_read_is_closed_not_buffered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "QUEUE_BYTES", 10_000)
+    monkeypatch.setattr(wire, "WRITE_S", 0.01)
+    stuck = Stuck()
+    transport = wire.SocketTransport(stuck)  # type: ignore[arg-type]
+    for _ in range(100):
+        transport.send(bytes(1000))
+        await asyncio.sleep(0)
+    await until(lambda: stuck.closed)
+    assert stuck.sent == 1
+    await transport.ended()
