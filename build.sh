@@ -74,15 +74,15 @@ setup_python() { # REQUIREMENTS
   digest "${made_from[@]}" >".venv/.done-$requirements"
 }
 
-setup_node_modules() {
-  local stamp=worker/node_modules/.done
-  if is_done "$stamp" worker/package-lock.json; then return; fi
+setup_node_modules() { # FOLDER WHAT
+  local stamp=$1/node_modules/.done
+  if is_done "$stamp" "$1/package-lock.json"; then return; fi
   have node || die "Node.js is missing: install Node.js 20 or newer, with npm (Debian: apt-get install nodejs npm)."
   have npm || die "npm is missing: install it (Debian: apt-get install npm)."
-  say "  installing Pyodide into worker/node_modules"
-  quietly "cannot install Pyodide from npm: is there a network? Run the same command again." \
-    npm --prefix worker ci --ignore-scripts --no-audit --no-fund
-  digest worker/package-lock.json >"$stamp"
+  say "  installing $2 into $1/node_modules"
+  quietly "cannot install $2 from npm: is there a network? Run the same command again." \
+    npm --prefix "$1" ci --ignore-scripts --no-audit --no-fund
+  digest "$1/package-lock.json" >"$stamp"
 }
 
 setup_bundle() { .venv/bin/python worker/bundle.py || exit 1; }
@@ -137,7 +137,7 @@ setup_chromium() {
 
 setup_node() {
   setup_python "$1"
-  setup_node_modules
+  setup_node_modules worker Pyodide
   setup_apps
   setup_bundle
 }
@@ -162,6 +162,7 @@ case ${1:-help} in
   test)
     shift
     setup_node requirements-dev.txt
+    setup_node_modules e2e "what the tests compare with"
     .venv/bin/python worker/bundle.py --test-site || exit 1
     setup_chromium
     check
@@ -170,7 +171,6 @@ case ${1:-help} in
     ;;
   check)
     setup_python requirements-dev.txt
-    setup_node_modules
     check
     ;;
   bundle)
