@@ -273,7 +273,7 @@ GROW = b"\x03\x40" + i32(64) + b"\x40\x00\x1a\x0c\x00\x0b"
 
 
 def command(code: bytes) -> bytes:
-    """A command whose `_start` is `code`; function 0 is proc_exit, 1 is fd_write; at 0 an iovec of "hello"."""
+    """A command whose `_start` is `code`; functions: 0 proc_exit, 1 fd_write; at 0 an iovec of "hello"."""
     types = [functype([I32]), functype([I32] * 4, [I32]), functype()]
     module = Module(types)
     module.imports = [imported(WASI, "proc_exit", FUNC, b"\0"), imported(WASI, "fd_write", FUNC, b"\1")]

@@ -156,3 +156,17 @@ def test_the_tab_comes_back_by_itself_when_the_node_restarts(node: Node, page: P
     node.up()
     peers = page.evaluate("until('peers', (peers) => peers.length === 1)")
     assert peers[0]["did"] == node.about["did"]
+
+
+def test_a_tab_of_another_grid_is_told_so_and_may_leave_it(node: Node, page: Page) -> None:
+    page.evaluate("end()")
+    node.down()
+    node.home = node.home.with_name("another")
+    node.up()
+    config = {"ws": node.url.replace("http:", "ws:") + "grid", "grid": node.about["grid"]}
+    assert page.evaluate("config => start(config)", config)["grid"] != node.about["grid"]
+    info = page.evaluate("until('info', (info) => info.link.state === 'refused')")
+    assert "The peer is in grid" in info["link"]["text"]
+    page.evaluate("call('leave').then(end)")
+    said = page.evaluate("config => start(config)", config)
+    assert (said["type"], said["grid"], said["did"]) == ("ready", node.about["grid"], info["did"])

@@ -21,6 +21,10 @@ import { Wire, channelOf } from "./wire.mjs";
 const FRAME_BYTES = 2 * 1024 * 1024 + 64 * 1024; // promisegrid.limits.Limits.frame_bytes
 const MEMORY_BYTES = 1024 ** 3; // of one program
 const GRID_MS = 10_000;
+/** Bytes of one folder stored at once: it passes through Python whole. */
+const TREE_BYTES = 256 * 1024 * 1024;
+/** Refusals that another attempt will meet again, until a person does something. */
+const LASTING = new Set(["wrong_grid", "not_member", "bad_invitation", "hello"]);
 const RUNS_MAX = 4;
 
 /**
@@ -36,7 +40,10 @@ export class Node {
   constructor(config, told) {
     this.config = config;
     this.told = told;
+    /** @type {{state: "online" | "offline" | "refused", text: string}} */
     this.link = { state: "offline", text: "Not connected to any node." };
+    /** Why the last connection was refused, until one is not. */
+    this.refusal = "";
     this.did = "";
     /** @type {string | null} */
     this.grid = null;
@@ -144,8 +151,10 @@ export class Node {
       onframe: (link, frame) => this.shell?.happened(["frame", link, frame]),
       ondown: (link) => this.shell?.happened(["down", link]),
       onstate: (state, text) => {
-        this.link = { state, text };
+        const refused = state === "offline" && this.refusal;
+        this.link = refused ? { state: "refused", text: this.refusal } : { state, text };
         this.told.onevent("link", this.link);
+        this.#waiting?.("link", this.link);
       },
     });
   }
@@ -153,9 +162,14 @@ export class Node {
   /** @param {string} kind @param {any} detail */
   #heard = (kind, detail) => {
     if (kind === "grid") this.grid = detail.grid ?? this.grid;
+    if (kind === "peer") this.refusal = LASTING.has(detail.code) ? `The node at ${this.#host} refused this one: ${detail.reason}` : "";
     this.told.onevent(kind, detail);
     this.#waiting?.(kind, detail);
   };
+
+  get #host() {
+    return this.config.ws ? new URL(this.config.ws).host : "";
+  }
 
   /** @type {((kind: string, detail: any) => void) | null} */
   #waiting = null;
@@ -165,14 +179,14 @@ export class Node {
     const wire = this.shell?.host.wire;
     if (!wire) return;
     if (this.grid) return wire.start();
-    this.told.onphase("grid", `Joining the grid at ${new URL(wire.url).host}`);
+    this.told.onphase("grid", `Joining the grid at ${this.#host}`);
     const refused = await new Promise((resolve) => {
       const late = setTimeout(resolve, GRID_MS, null);
       this.#waiting = (kind, detail) => {
-        const over = kind === "grid" || (kind === "link" && detail.state === "offline");
-        if (over || (kind === "peer" && detail.event === "down" && detail.code)) {
+        const refused = kind === "peer" && LASTING.has(detail.code);
+        if (kind === "grid" || refused || (kind === "link" && detail.state === "offline")) {
           clearTimeout(late);
-          resolve(kind === "peer" ? detail : null);
+          resolve(refused ? detail : null);
         }
       };
       wire.start();
@@ -223,7 +237,7 @@ async function whole(context, cid) {
 
 /** Verbs that are more than one question to the kernel, or none. @type {Record<string, (node: Node, context: Context, args: any) => Promise<any>>} */
 const VERBS = {
-  info: async (node, context) => ({ ...(await context.ask("info")), engine: node.engine, url: node.config.url ?? "", kept: node.kept, link: node.link }),
+  info: async (node, context) => ({ ...(await context.ask("info")), engine: node.engine, url: node.config.url ?? "", kept: node.kept, link: node.link, links: node.shell?.host.wire?.open.length ?? 0 }),
 
   put: async (_, context, data) => {
     const bytes = data instanceof Uint8Array ? data : new Uint8Array(data);
@@ -233,6 +247,19 @@ const VERBS = {
       context.progress({ phase: "store", done: Math.min(at + PIECE_BYTES, bytes.length), total: bytes.length });
     }
     return context.ask("put.close", handle);
+  },
+
+  putTree: async (_, context, nodes) => {
+    const size = nodes.reduce((/** @type {number} */ sum, /** @type {any} */ node) => sum + (node.data?.length ?? node.data?.byteLength ?? 0), 0);
+    if (size > TREE_BYTES) throw new NodeError("too_large", `A folder of ${size} bytes is too large to store at once; ${TREE_BYTES} are taken.`);
+    return context.ask("putTree", nodes);
+  },
+
+  /** Forget the grid this node belongs to, so that it may join another after a reload; key and content stay. */
+  leave: async (node) => {
+    const rows = ["genesis", "membership"].map((name) => ["grid", new TextEncoder().encode(name), null]);
+    await /** @type {Shell} */ (node.shell).host.store.write(/** @type {any} */ (rows), true);
+    return null;
   },
 
   get: async (_, context, cid) => whole(context, cid),

@@ -52,7 +52,10 @@ function tell(message) {
 function fail(code, message) {
   if (failed) return;
   failed = { type: "failed", code, message };
-  tell(failed);
+  if (code === "superseded") {
+    channel?.close(); // the other tabs talk to the new leader now
+    globalThis.postMessage(failed);
+  } else tell(failed);
   open();
 }
 

@@ -48,11 +48,13 @@ from promisegrid_worker import keys, store, verbs, wire
 from promisegrid_worker.runtime import Runtime
 
 Record = list[Any]
+TASK_BYTES: Final = 64 * 1024 * 1024
+"""Input, and output, of one task: they pass through Python, whose memory in a tab never shrinks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the shell hands in once. entropy: 32 bytes or more; runs: programs at once, each of memory_bytes."""
+    """What the shell hands in once. entropy: 32 bytes or more; runs: programs at once, of memory_bytes."""
 
     public_key: bytes
     entropy: bytes
@@ -73,7 +75,12 @@ class Host:
     """One kernel and what it waits for."""
 
     def __init__(self, settings: Settings) -> None:
-        self.limits = Limits(runs=settings.runs, memory_bytes=settings.memory_bytes)
+        self.limits = Limits(
+            runs=settings.runs,
+            memory_bytes=settings.memory_bytes,
+            input_bytes=TASK_BYTES,
+            output_bytes=TASK_BYTES,
+        )
         self._door = wire.Door.read(settings.channel, settings.grid, settings.invite)
         name = did.encode_p256(settings.public_key)
         self.kernel = Kernel(
