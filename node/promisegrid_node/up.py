@@ -126,7 +126,7 @@ async def _settle(
 ) -> None:
     """Belong to a grid, and keep the owner's promises of this start."""
     kernel = host.kernel
-    if kernel.grid is None and not any(peer.grid for peer in peers):
+    if kernel.grid is None and not peers:
         await host.ask(kernel.owner.found(options.name or GRID_NAME))
     kernel.open_mode = options.open or (place.is_loopback and not options.invite_only)
     if options.serve:
