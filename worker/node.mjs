@@ -255,10 +255,9 @@ const VERBS = {
     return context.ask("putTree", nodes);
   },
 
-  /** Forget the grid this node belongs to, so that it may join another after a reload; key and content stay. */
-  leave: async (node) => {
-    const rows = ["genesis", "membership"].map((name) => ["grid", new TextEncoder().encode(name), null]);
-    await /** @type {Shell} */ (node.shell).host.store.write(/** @type {any} */ (rows), true);
+  leave: async (node, context) => {
+    await context.ask("leave");
+    node.grid = null;
     return null;
   },
 
