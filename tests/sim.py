@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from tests import p256
+
 from promisegrid import did, unixfs
 from promisegrid.cid import Cid
 from promisegrid.effects import (
@@ -40,8 +42,6 @@ from promisegrid.limits import Limits
 from promisegrid.state import Identity
 from promisegrid.wasm.module import ModuleInfo
 
-from tests import p256
-
 START_MS = 1_795_000_000_000
 Program = Callable[[Job], "Outcome | Failure | None"]
 """Runs a job; None leaves it running until it is cancelled."""
@@ -52,6 +52,7 @@ class Node:
 
     def __init__(self, world: World, name: str, limits: Limits | None = None) -> None:
         self.world, self.name = world, name
+        self.limits = limits or Limits()
         self.secret = p256.secret_of(name)
         key = p256.public_key(self.secret)
         self.did = did.encode_p256(key)
@@ -141,7 +142,7 @@ class Node:
                 self.answer(ticket, tuple(self.tables[table].get(key) for key in keys))
             case Scan(table, prefix, after, limit):
                 rows = sorted(
-                    item for item in self.tables[table].items() if item[0].startswith(prefix) and item[0] > after
+                    row for row in self.tables[table].items() if row[0].startswith(prefix) and row[0] > after
                 )
                 self.answer(ticket, tuple(rows[:limit]))
             case Save(writes) | Commit(writes):
@@ -200,7 +201,9 @@ class World:
             self.link(other, first, first.do(first.kernel.owner.invite()))
         return [first, *others]
 
-    def link(self, a: Node, b: Node, invite: bytes | None = None, channels: tuple[str, str] = ("b/grid",) * 2) -> None:
+    def link(
+        self, a: Node, b: Node, invite: bytes | None = None, channels: tuple[str, str] = ("b/grid",) * 2
+    ) -> None:
         """Connect two nodes, `a` as the initiator, and let the handshake run."""
         near, far = a.next_link, b.next_link
         a.next_link, b.next_link = near + 1, far + 1

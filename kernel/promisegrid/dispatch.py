@@ -117,9 +117,11 @@ class Dispatcher:
         sender = verified.claims.iss
         task = _task_of(verified)
         done: RunResult | None = None
+        body: object = None
         refusal: RemoteError | None = None
         try:
             done = await self._run(link, self._authorise(link, verified, task))
+            body = reply_body(done, await self._inline(done))
         except RemoteError as wrong:
             refusal = wrong
         except LocalError as wrong:
@@ -130,7 +132,7 @@ class Dispatcher:
             sender,
             _REPLY_LIFE_S,
             reply_to=verified.name,
-            body=None if done is None else reply_body(done, await self._inline(done)),
+            body=body,
             refusal=None if refusal is None else (refusal.code, refusal.text[: self._state.limits.text_chars]),
         )
 
