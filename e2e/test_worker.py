@@ -141,6 +141,16 @@ def test_without_a_node_to_connect_to(browser: BrowserContext, site: str) -> Non
     page.close()
 
 
+def test_a_damaged_join_link_is_said(browser: BrowserContext, site: str) -> None:
+    page = visit(browser, site)
+    said = start(page, ws="ws://127.0.0.1:9/grid", grid="nonsense")
+    assert said["type"] == "failed"
+    assert said["message"].startswith("The join link is damaged")
+    with pytest.raises(Error, match="join link is damaged"):
+        ask(page, "info")
+    page.close()
+
+
 def test_where_the_browser_refuses_a_database(playwright: Playwright, site: str, tmp_path: Path) -> None:
     blocked = {"profile": {"default_content_setting_values": {"cookies": 2}}}
     (tmp_path / "Default").mkdir()

@@ -139,6 +139,9 @@ export class Node {
     };
     try {
       return entry.start(encode(settings));
+    } catch (error) {
+      const last = `${error instanceof Error ? error.message : error}`.trim().split("\n").at(-1) ?? "";
+      throw new NodeError("bad_args", last.replace(/^[\w.]+Error: /, ""));
     } finally {
       entry.destroy();
     }

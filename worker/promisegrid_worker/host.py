@@ -91,7 +91,7 @@ class Host:
             Cid.of(wasi.load("wasi")),
         )
         self._runtime = Runtime(self.limits)
-        self._verbs = verbs.Verbs(self.kernel)
+        self._verbs = verbs.Verbs(self.kernel, self._told_fault)
         self._waiting: dict[int, type[Effect]] = {}
         self._out: list[Record] = []
         self._now_ms = 0
@@ -104,6 +104,7 @@ class Host:
                 self._HAPPENED[record[0]](self, *record[1:])
             except Exception as error:  # noqa: BLE001 - a fault of ours must be told, and the tab go on
                 self._fault(record, error)
+                self._go_on()
         out, self._out = self._out, []
         return cbor2.dumps([self.kernel.next_timer(), out])
 
@@ -216,10 +217,19 @@ class Host:
 
     def _fault(self, record: Record, error: Exception) -> None:
         """Tell of our own bug, and let go of what the record was about."""
-        text = "".join(traceback.format_exception(error))[-4000:]
-        self._out.append(["fault", f"{record[0]} {record[1] if len(record) > 1 else ''}".strip(), text])
+        self._told_fault(" ".join(str(part)[:80] for part in record[:2]), error)
         last = f"A fault of this node: {type(error).__name__}: {error}"
         if record[0] == "call":
             self._out.append(["refused", record[1], "internal", last])
         elif record[0] in ("frame", "open"):
             self._out.append(["close", record[1], "internal", "a fault of this node"])
+
+    def _go_on(self) -> None:
+        """Let those run whom the fault kept from it."""
+        try:
+            self._perform(self.kernel.tick(self._now_ms))
+        except Exception as error:  # noqa: BLE001 - as in `turn`
+            self._told_fault("tick", error)
+
+    def _told_fault(self, where: str, error: Exception) -> None:
+        self._out.append(["fault", where, "".join(traceback.format_exception(error))[-4000:]])

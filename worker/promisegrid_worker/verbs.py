@@ -19,7 +19,7 @@ from typing import Any, Final
 from promisegrid import unixfs
 from promisegrid.cid import RAW, Cid
 from promisegrid.effects import Budget
-from promisegrid.errors import LocalError
+from promisegrid.errors import LocalError, RemoteError
 from promisegrid.kernel import Kernel
 from promisegrid.task import Task
 
@@ -34,8 +34,9 @@ Args = Mapping[str, Any]
 class Verbs:
     """The verbs of one kernel, and the files open for reading and writing."""
 
-    def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
+    def __init__(self, kernel: Kernel, fault: Callable[[str, Exception], None]) -> None:
+        """`fault` is told of an exception that should not be."""
+        self._kernel, self._fault = kernel, fault
         self._handles: OrderedDict[int, unixfs.FileImporter | AsyncIterator[bytes]] = OrderedDict()
         self._next_handle = 1
 
@@ -44,7 +45,18 @@ class Verbs:
         work = self._TABLE.get(verb)
         if work is None:
             raise LocalError(f"There is no verb {verb!r}; worker/rpc.mjs lists them.", "bad_args")
-        return work(self, args)
+        return self._watched(verb, work(self, args))
+
+    async def _watched(self, verb: str, work: Coroutine[Any, Any, Any]) -> Any:
+        """Whatever goes wrong ends this call and nothing else."""
+        try:
+            return await work
+        except (LocalError, RemoteError):
+            raise
+        except Exception as error:
+            self._fault(f"call {verb}", error)
+            text = f"A fault of this node in {verb!r}: {type(error).__name__}: {error}"
+            raise LocalError(text, "internal") from error
 
     # -- who and where ---------------------------------------------------------------------------------
 
@@ -136,7 +148,7 @@ class Verbs:
 
     async def _run(self, args: Args) -> object:
         task = Task(
-            _cid(args["code"]),
+            _cid(args.get("code")),
             args.get("func") or "",
             tuple(_from_plain(arg) for arg in args.get("args") or ()),
             _optional(args.get("files")),
