@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -52,6 +53,10 @@ async def act(options: argparse.Namespace) -> int:
     """Carry out the parsed command."""
     if options.verb == "up":
         return await up(options)
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     async with reach(Home(Path(options.home))) as node:
         return await VERBS[options.verb](options, node, Output(options.json))
 
@@ -60,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The whole command; never raises for what a user or a peer can do."""
     options = parse(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(level=options.log, format="promisegrid: %(message)s", stream=sys.stderr)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the loop takes it over: end at once, without a traceback
     failed = verbs_run.GRID_FAILED if options.verb == "run" else 1
     try:
         return asyncio.run(act(options))
