@@ -28,7 +28,7 @@ _SLACK_MS = 60_000
 
 @dataclass(slots=True)
 class _Pending:
-    peer: str
+    link: Link
     answer: Signal[Claims]
     watch: Watch
 
@@ -57,7 +57,7 @@ class Caller:
             budget=budget,
         )
         name = Cid.of(raw)
-        pending = _Pending(did, self._state.scheduler.signal(), watch)
+        pending = _Pending(link, self._state.scheduler.signal(), watch)
         self._pending[name] = pending
         try:
             link.send_message(raw)
@@ -111,26 +111,26 @@ class Caller:
     def replied(self, content: Claims) -> None:
         """A verified reply came in. One nobody waits for, or from somebody else, is dropped."""
         pending = self._pending.get(content.reply_to) if content.reply_to is not None else None
-        if pending is not None and pending.peer == content.iss:
+        if pending is not None and pending.link.did == content.iss:
             pending.answer.set(content)
 
     def refused(self, link: Link, about: Cid | None, code: str, text: str) -> None:
         """An unsigned refusal came in on the link the message was sent on."""
         pending = self._pending.get(about) if about is not None else None
-        if pending is not None and pending.peer == link.did:
+        if pending is not None and pending.link is link:
             pending.answer.fail(RemoteError.from_wire(code, text))
 
     def progress(self, link: Link, about: Cid, phase: str, done: int, total: int | None) -> None:
         """A hint about a call of ours."""
         pending = self._pending.get(about)
-        if pending is not None and pending.peer == link.did:
+        if pending is not None and pending.link is link:
             pending.watch(phase[:20], done, total)
 
-    def link_down(self, did: str) -> None:
-        """A peer is gone: its answers will not come."""
+    def link_down(self, link: Link) -> None:
+        """A link is gone: the answers that were to come on it will not. Other links of that peer are whole."""
         for pending in list(self._pending.values()):
-            if pending.peer == did:
-                pending.answer.fail(RemoteError("closed", f"{did} disconnected before it answered."))
+            if pending.link is link:
+                pending.answer.fail(RemoteError("closed", f"{link.did} disconnected before it answered."))
 
     async def _accept(self, reply: Claims, block: Block, link: Link, watch: Watch) -> RunResult:
         if reply.refusal is not None:

@@ -48,6 +48,8 @@ async def greet(state: State, link: Link) -> None:
     link.did = theirs.did
     founded = _genesis(state, grid, shown.genesis)
     await _settle_membership(state, link, grid, founded, shown)
+    if link.is_closed:
+        raise RemoteError("closed", "The link closed before the greeting was over.")
     link.is_open = True
 
 

@@ -18,7 +18,7 @@ from promisegrid.block import Block
 from promisegrid.caller import Caller
 from promisegrid.cid import Cid
 from promisegrid.dispatch import Dispatcher
-from promisegrid.effects import Budget, Close, Commit, Notify, Reply, Save
+from promisegrid.effects import Budget, Close, Commit, Detail, Notify, Reply, Save
 from promisegrid.entropy import Entropy
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.exchange import Exchange, block_writes
@@ -348,17 +348,15 @@ class Kernel:
         """The end of a link, whoever ended it."""
         if self._state.links.pop(link.number, None) is None:
             return
-        was_open = link.is_open
         if wrong is not None and not link.is_closed:
             link.refuse(wrong, None)
             link.close(wrong.code, wrong.text)
         link.down()
-        if was_open or link.did:
-            self._caller.link_down(link.did)
+        self._caller.link_down(link)
         self._tell_peer(link, "down", wrong)
 
     def _tell_peer(self, link: Link, event: str, wrong: RemoteError | None = None) -> None:
-        detail = {
+        detail: Detail = {
             "event": event,
             "did": link.did,
             "via": link.via,

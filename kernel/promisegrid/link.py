@@ -49,6 +49,8 @@ class Link:
 
     def arrived(self, data: bytes) -> None:
         """A frame came in. A peer that sends faster than we read is cut off."""
+        if self.is_closed:
+            return
         self.heard_ms = self._scheduler.now_ms
         if len(self._inbox) >= self._limits.link_inbox:
             self.close("busy", "More frames than this node can read.")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from promisegrid import abi, dagcbor, job, receipt, unixfs
 from promisegrid.block import Block
@@ -27,12 +28,12 @@ from promisegrid.wasm.module import ModuleInfo
 
 Watch = Callable[[str, int, int | None], None]
 """Called with (phase, done, total): fetch in bytes; compile and run as 0 then 1."""
-_OF_BUDGET = frozenset({"out_of_fuel", "out_of_time", "out_of_memory", "output_too_large", "cancelled"})
+_OF_BUDGET = frozenset({"out_of_fuel", "out_of_time", "out_of_memory", "output_too_large"})
 
 
 @dataclass(slots=True)
 class Flight:
-    """One task in work: for whom, since when, and who wants to hear how it goes."""
+    """One task in work: within which budget, for whom, since when, and who wants to hear how it goes."""
 
     task: Task
     budget: Budget
@@ -68,23 +69,25 @@ class Runner:
     ) -> RunResult:
         """The result of a settled task: remembered, or run now. RemoteError says why there is none."""
         block = task.block(self._state.limits)
+        granted = self._clamp(budget, asker != self._state.me)
         while True:
             flight = self.flights.get(block.cid)
             if flight is None:
                 known = None if fresh else await self._memo.look_up(block.cid)
                 if known is not None:
                     return known
-                flight = self.flights.get(block.cid) or self._take_off(block, task, budget, asker, hint)
+                flight = self.flights.get(block.cid) or self._take_off(block, task, granted, asker, hint)
             try:
                 return await self._join(block.cid, flight, watch)
             except RemoteError as wrong:
-                if wrong.code not in _OF_BUDGET or flight.budget == budget:
+                if wrong.code not in _OF_BUDGET or flight.budget == granted:
                     raise
 
     def stop(self, task_cid: Cid) -> bool:
         """End a flight, whoever waits for it; whether there was one."""
         flight = self.flights.get(task_cid)
         if flight is not None:
+            self._landed(task_cid, flight.strand)
             self._state.scheduler.cancel(flight.strand)
         return flight is not None
 
@@ -105,7 +108,14 @@ class Runner:
             flight.waiting -= 1
             flight.watches.remove(watch)
             if not flight.waiting:
+                self._landed(task_cid, flight.strand)
                 self._state.scheduler.cancel(flight.strand)
+
+    def _landed(self, task_cid: Cid, strand: Strand[Any] | None) -> None:
+        """A flight is over, or about to be: nobody can join it any more."""
+        flight = self.flights.get(task_cid)
+        if flight is not None and flight.strand is strand:
+            del self.flights[task_cid]
 
     async def _fly(
         self, block: Block, task: Task, budget: Budget, asker: str, hint: Link | None
@@ -121,11 +131,11 @@ class Runner:
         try:
             await slots.take()
             try:
-                return await self._run(block, task, self._clamp(budget, guest), hint, tell)
+                return await self._run(block, task, budget, hint, tell)
             finally:
                 slots.give()
         finally:
-            self.flights.pop(block.cid, None)
+            self._landed(block.cid, self._state.scheduler.current)
 
     def _clamp(self, budget: Budget, guest: bool) -> Budget:
         """The budget as this node grants it: every bound present but fuel, none above our limits."""

@@ -142,8 +142,7 @@ class Scheduler:
         if strand.done.is_set or strand.cancelled:
             return
         strand.cancelled = True
-        if strand.ticket and self._waiting.pop(strand.ticket, None) is strand:
-            self.emit(Cancel(strand.ticket))
+        self._leave(strand)
         self._resume(strand, None, RemoteError("cancelled", "The call was cancelled."))
 
     def wake(self, signal: Signal[Any]) -> None:
@@ -177,9 +176,7 @@ class Scheduler:
             if strand.token != token or strand.done.is_set:
                 continue
             if strand.ticket:
-                self._waiting.pop(strand.ticket, None)
-                self.emit(Cancel(strand.ticket))
-                strand.ticket = 0
+                self._leave(strand)
                 self._resume(strand, None, RemoteError("internal", "The host did not finish in time."))
             elif strand.signal is None:
                 self._resume(strand, None, None)
@@ -206,6 +203,13 @@ class Scheduler:
 
     # -- inside --------------------------------------------------------------------------------------
 
+    def _leave(self, strand: Strand[Any]) -> None:
+        """The strand waits for its effect no more, nor for anything else; the host may stop."""
+        if strand.ticket and self._waiting.pop(strand.ticket, None) is strand:
+            self.emit(Cancel(strand.ticket))
+        strand.ticket, strand.signal = 0, None
+        strand.token += 1
+
     def _resume(self, strand: Strand[Any], value: object, error: BaseException | None) -> None:
         strand.token += 1
         strand.signal = None
@@ -214,6 +218,8 @@ class Scheduler:
     def _step(self, strand: Strand[Any], value: object, error: BaseException | None) -> None:
         if strand.done.is_set:
             return
+        if error is not None:
+            self._leave(strand)  # cancelled while it was about to go on: it has gone on, and waits again
         self.current = strand
         try:
             wish = strand.step(value, error)
