@@ -8,12 +8,18 @@
 import { NodeError } from "./rpc.mjs";
 
 const PIECE = 4 * 1024 * 1024;
+/** Peers tell of themselves; round trips and whether they serve are asked for this often, while somebody looks. */
+const LOOK_MS = 3_000;
+
+/** @typedef {{did: string, via: "ws" | "webrtc", rtt_ms: number | null, serves: boolean, engine: string}} Peer */
 
 /** @typedef {string | Uint8Array | ArrayBuffer | Blob} Content text, bytes or a file */
 /** @typedef {{code: Content, func?: string, args?: any[], files?: string | FileList | File[] | Record<string, Content>, stdin?: Content, on?: string, fuel?: number, memory?: number, timeout?: number, fresh?: boolean, signal?: AbortSignal, onprogress?: (detail: any) => void}} Task */
 
 export class PromiseGrid extends EventTarget {
   #client;
+  /** @type {Peer[]} */
+  #peers = [];
   /** @type {(cid: string) => Promise<void>} */
   #open;
 
@@ -23,17 +29,26 @@ export class PromiseGrid extends EventTarget {
     this.#client = client;
     this.#open = open;
     /** Resolves with {did, grid}, or rejects with a reason. @type {Promise<{did: string, grid: string | null}>} */
-    this.ready = client.ready.then(({ did, grid }) => ({ did, grid: client.node?.grid ?? grid }));
+    this.ready = client.ready.then(async ({ did, grid }) => {
+      await this.#look();
+      return { did, grid: client.node?.grid ?? grid };
+    });
     this.ready.catch(() => {});
+    setInterval(() => client.node && document.visibilityState === "visible" && this.#look(), LOOK_MS);
     client.addEventListener("event", (event) => {
       const { kind, detail } = /** @type {CustomEvent} */ (event).detail;
+      if (kind === "peer") return void this.#look().then(() => this.dispatchEvent(new CustomEvent(kind, { detail })));
       this.dispatchEvent(new CustomEvent(kind, { detail }));
     });
   }
 
-  /** Who is connected: [{did, via, rtt_ms}]. */
-  async peers() {
-    return this.#client.call("peers");
+  /** Who is connected, as last heard: [{did, via, rtt_ms, serves, engine}]. @returns {Peer[]} */
+  peers() {
+    return this.#peers.map((peer) => ({ ...peer }));
+  }
+
+  async #look() {
+    this.#peers = await this.#client.call("peers").catch(() => []);
   }
 
   /** Store bytes, a Blob or a ReadableStream; its CID. @param {Content | ReadableStream<Uint8Array>} content @param {(detail: any) => void} [onprogress] @returns {Promise<string>} */
@@ -52,9 +67,13 @@ export class PromiseGrid extends EventTarget {
 
   /** Store a folder of files; its CID. @param {FileList | File[] | Record<string, Content>} files @returns {Promise<string>} */
   async putTree(files) {
-    const named = files instanceof FileList || Array.isArray(files) ? [...files].map((file) => [file.name, file]) : Object.entries(files);
+    const many = files instanceof FileList || Array.isArray(files);
+    /** @type {[string, Content][]} */
+    const named = many ? [...files].map((file) => [file.webkitRelativePath || file.name, file]) : Object.entries(files);
+    const twice = named.find(([path], at) => named.findIndex(([other]) => other === path) < at);
+    if (twice) throw new NodeError("bad_args", `Two files are named “${twice[0]}”; a folder takes one of them.`);
     const nodes = await Promise.all(
-      named.map(async ([path, content]) => ({ path, kind: "file", data: new Uint8Array(await blobOf(/** @type {Content} */ (content)).arrayBuffer()) })),
+      named.map(async ([path, content]) => ({ path, kind: "file", data: new Uint8Array(await blobOf(content).arrayBuffer()) })),
     );
     return this.#client.call("putTree", nodes);
   }
@@ -94,6 +113,7 @@ export class PromiseGrid extends EventTarget {
 
   /** Run a program here, or on a peer that serves. @param {Task} task */
   async run({ code, files, stdin, signal, onprogress, ...rest }) {
+    if (code === undefined || code === null) throw new NodeError("bad_args", "run needs code: a CID, or a program's bytes.");
     const args = {
       ...rest,
       code: typeof code === "string" ? code : await this.put(code, onprogress),

@@ -3,20 +3,19 @@
  * Apps by CID: fetched and verified by this node, granted by its owner, shown in a frame that can do nothing else.
  *
  * The frame is sandboxed without `allow-same-origin`, so it has an opaque origin and no storage, and its policy leaves
- * it no network. It talks through one MessagePort, given to the first document it loads and to no later one, and may
- * call only what its `app.json` asks and its owner granted; every call is checked here.
+ * it no network. `allow-downloads` lets a person save what an app made. What it may ask of the node passes app-door.mjs.
  */
+import { looksLikeCid } from "./api.mjs";
+import { Door } from "./app-door.mjs";
 import { NodeError } from "./rpc.mjs";
-import { byId, el, short } from "./ui.mjs";
+import { byId, copyable, el, glyph, keep, short, size, stored } from "./ui.mjs";
 
 const ASKS = {
-  run: "run the programs it brings along, on this node",
+  run: "run the programs it brings along on this node",
   put: "store files on this node",
   get: "read files by their CID, here and from peers",
   peers: "see who is connected",
 };
-const CALLS_MAX = 8;
-const BYTES_MAX = 64 * 1024 * 1024;
 const ABOUT_MAX = 64 * 1024;
 const GRANTS = "promisegrid.grants";
 
@@ -25,15 +24,14 @@ const GRANTS = "promisegrid.grants";
 export class Apps {
   #client;
   #grid;
-  /** @type {MessagePort | null} */
-  #port = null;
+  /** @type {Door | null} */
+  #door = null;
   #opening = 0;
 
   /** @param {import("./client.mjs").Client} client @param {import("./api.mjs").PromiseGrid} grid */
   constructor(client, grid) {
     this.#client = client;
     this.#grid = grid;
-    byId("app-close").addEventListener("click", () => (location.hash = "#/"));
   }
 
   /** Show an app. Rejects with one sentence when it cannot be shown. @param {string} cid */
@@ -41,8 +39,9 @@ export class Apps {
     const turn = ++this.#opening;
     this.#bare(cid, "Fetching");
     try {
+      if (!looksLikeCid(cid)) throw new NodeError("bad_cid", `“${cid.slice(0, 60)}” is not the CID of an app. It looks like bafybei…; copy it whole.`);
       await this.#client.ready;
-      const fetched = await this.#client.call("fetch", cid, { onprogress: (/** @type {any} */ { done }) => turn === this.#opening && (byId("app-status").textContent = `Fetching ${Math.round(done / 1024)} KiB`) });
+      const fetched = await this.#client.call("fetch", cid, { onprogress: (/** @type {any} */ { done }) => turn === this.#opening && (byId("app-status").textContent = `${size(done)} verified`) });
       const about = await this.#about(cid);
       if (turn !== this.#opening) return;
       byId("app-name").textContent = about.name;
@@ -52,7 +51,7 @@ export class Apps {
         location.hash = "#/";
         throw new NodeError("not_granted", `${about.name} was not opened: you did not allow what it asks.`);
       }
-      byId("app-status").textContent = `${fetched.blocks} blocks verified`;
+      byId("app-status").textContent = `${fetched.blocks} blocks, ${size(fetched.bytes)}, each verified by its CID`;
       if (turn === this.#opening) this.#frame(cid, about);
       remember(cid, about.name);
     } catch (error) {
@@ -66,8 +65,9 @@ export class Apps {
   /** Back to the node's own page. */
   hide() {
     this.#opening += 1;
-    this.#port?.close();
-    this.#port = null;
+    this.#door?.close();
+    this.#door = null;
+    document.body.classList.remove("in-app");
     byId("app").hidden = true;
     byId("app-stage").replaceChildren();
     document.title = "PromiseGrid";
@@ -75,13 +75,14 @@ export class Apps {
 
   /** @param {string} cid @param {string} status */
   #bare(cid, status) {
-    this.#port?.close();
+    this.#door?.close();
+    document.body.classList.add("in-app");
     byId("app").hidden = false;
     byId("app-name").textContent = "App";
-    byId("app-id").textContent = short(cid);
-    byId("app-id").title = cid;
+    byId("app-id").replaceChildren(copyable(cid, "the app's CID"));
     byId("app-status").textContent = status;
-    byId("app-stage").replaceChildren();
+    byId("app-stage").replaceChildren(el("div", { class: "wait" }, el("p", {}, "Fetching the app and verifying every block of it."), el("progress", { ariaLabel: "Fetching" })));
+    byId("app-name").focus();
   }
 
   /** @param {string} cid @returns {Promise<About>} */
@@ -102,9 +103,9 @@ export class Apps {
     const grants = stored(GRANTS);
     const asked = [...about.asks].sort().join(" ");
     if (!about.asks.length || grants[cid] === asked) return true;
-    byId("grant-title").textContent = `${about.name} asks`;
+    byId("grant-title").textContent = `Open “${about.name}”?`;
     byId("grant-what").textContent = about.description;
-    byId("grant-asks").replaceChildren(...about.asks.map((ask) => el("li", {}, `to ${ASKS[ask]}`)));
+    byId("grant-asks").replaceChildren(...about.asks.map((ask) => el("li", {}, ASKS[ask])));
     const dialog = byId("grant");
     dialog.returnValue = "no";
     dialog.showModal();
@@ -117,50 +118,13 @@ export class Apps {
   /** @param {string} cid @param {About} about */
   #frame(cid, about) {
     const frame = el("iframe", { sandbox: "allow-scripts allow-downloads", allow: "", referrerPolicy: "no-referrer", title: about.name });
-    let loads = 0;
-    frame.addEventListener("load", () => {
-      loads += 1;
-      this.#port?.close();
-      this.#port = null;
-      if (loads > 1) return void (byId("app-status").textContent = "The app left its own page and has lost its access; open it again.");
-      const { port1, port2 } = new MessageChannel();
-      this.#port = port1;
-      let open = 0;
-      port1.onmessage = async ({ data }) => {
-        if (!data || typeof data.id !== "number") return;
-        try {
-          if (++open > CALLS_MAX) throw new NodeError("busy", `An app may have ${CALLS_MAX} calls at once; wait for one to end.`);
-          const progress = (/** @type {any} */ detail) => port1.postMessage({ id: data.id, progress: detail });
-          port1.postMessage({ id: data.id, value: await this.#serve(about, data.verb, data.args ?? {}, progress) });
-        } catch (error) {
-          const { code = "internal", message = `${error}` } = /** @type {any} */ (error);
-          port1.postMessage({ id: data.id, error: { code, message } });
-        } finally {
-          open -= 1;
-        }
-      };
-      frame.contentWindow?.postMessage({ type: "promisegrid", app: cid, granted: about.asks }, "*", [port2]);
+    this.#door?.close();
+    this.#door = new Door(frame, cid, about, this.#grid, (text) => {
+      frame.remove();
+      byId("app-stage").replaceChildren(el("p", { class: "error", role: "alert" }, text));
     });
     frame.src = `/app/${cid}/${about.entry.split("/").map(encodeURIComponent).join("/")}`;
     byId("app-stage").replaceChildren(frame);
-  }
-
-  /** One call of an app, checked. @param {About} about @param {string} verb @param {any} args @param {(detail: any) => void} onprogress */
-  async #serve(about, verb, args, onprogress) {
-    if (!about.asks.includes(/** @type {any} */ (verb))) throw new NodeError("not_granted", `The app was not granted “${String(verb).slice(0, 20)}”; name it under asks in app.json.`);
-    if (weight(args) > BYTES_MAX) throw new NodeError("too_large", `An app may hand over ${BYTES_MAX} bytes at once.`);
-    switch (verb) {
-      case "run": {
-        const code = Object.hasOwn(about.handlers, args.handler) ? about.handlers[args.handler] : null;
-        if (!code) throw new NodeError("no_such_handler", `The app has no handler “${String(args.handler).slice(0, 40)}” in its app.json.`);
-        const { func, args: words, files, stdin, timeout } = args;
-        return this.#grid.run({ code, func, args: words, files, stdin, timeout, onprogress });
-      }
-      case "put": return this.#grid.put(args.content);
-      case "get": return this.#grid.get(String(args.cid));
-      case "peers": return this.#grid.peers();
-    }
-    throw new NodeError("bad_args", `There is no verb “${String(verb).slice(0, 20)}”.`);
   }
 }
 
@@ -180,34 +144,7 @@ function read(bytes, cid) {
   return { name, description, entry, handlers, asks };
 }
 
-/** Bytes in a value, roughly. @param {any} value @returns {number} */
-function weight(value) {
-  if (value instanceof Blob) return value.size;
-  if (value instanceof ArrayBuffer || ArrayBuffer.isView(value)) return value.byteLength;
-  if (typeof value === "string") return value.length;
-  if (value && typeof value === "object") return Object.values(value).reduce((sum, part) => sum + weight(part), 16);
-  return 8;
-}
-
 const RECENT = "promisegrid.apps";
-
-/** @param {string} key @returns {any} */
-function stored(key) {
-  try {
-    return JSON.parse(localStorage.getItem(key) ?? "{}") ?? {};
-  } catch {
-    return {};
-  }
-}
-
-/** @param {string} key @param {any} value */
-function keep(key, value) {
-  try {
-    localStorage.setItem(key, JSON.stringify(value));
-  } catch {
-    // a private window: it will be asked again
-  }
-}
 
 /** @param {string} cid @param {string} name */
 function remember(cid, name) {
@@ -218,5 +155,6 @@ function remember(cid, name) {
 
 /** The list of apps opened here. */
 export function showRecent() {
-  byId("app-list").replaceChildren(...Object.entries(stored(RECENT)).map(([cid, name]) => el("li", {}, el("a", { href: `#/app/${cid}`, class: "grow" }, name), el("code", { class: "hint" }, short(cid)))));
+  const opened = Object.entries(stored(RECENT));
+  byId("app-list").replaceChildren(...opened.map(([cid, name]) => el("li", {}, glyph(cid), el("a", { href: `#/app/${cid}`, class: "grow" }, name), el("span", { class: "hint" }, short(cid)))));
 }

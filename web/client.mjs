@@ -4,7 +4,8 @@
  *
  * The tab that holds the Web Lock leads: it made the worker and talks to it directly. Every other tab follows, over a
  * BroadcastChannel to the same worker. When the leader goes, the lock does, and a follower leads; when the worker has
- * not answered a follower for LOST_MS, the lock is stolen.
+ * not answered a follower for LOST_MS, the lock is stolen. A leader says that it leads until its worker speaks for
+ * itself, so that a slow first download is not taken for silence; and it starts a worker that hangs again.
  *
  * Promises: `ready` settles, with a reason when it fails; a call settles when the node answers, is lost or is stopped.
  * Does not know: what the verbs mean.
@@ -13,6 +14,13 @@ import { CHANNEL, Calls, LOCK, LOST_MS, NodeError, PING_MS } from "./rpc.mjs";
 
 /** A start that takes longer has failed; the first visit on a slow phone takes about ten seconds. */
 const START_MS = 90_000;
+/** A leader's own worker that says nothing for so long is started again; its longest honest turn is a few seconds. */
+const HUNG_MS = 30_000;
+/** A cancelled call that is not answered ends here. */
+const CANCEL_MS = 10_000;
+
+/** What a follower listens to; the rest of the channel is other tabs' calls. */
+const TO_TABS = new Set(["leading", "phase", "ready", "failed", "event", "done", "error", "progress", "pong"]);
 
 /** @typedef {import("./rpc.mjs").Config} Config */
 /** @typedef {import("./rpc.mjs").Ready} Ready */
@@ -27,6 +35,9 @@ export class Client extends EventTarget {
   /** @type {{id: number, verb: string, args: any}[]} Calls made before there was a worker. */
   #early = [];
   #heard = 0;
+  #spoke = false;
+  /** What was last told, so that a follower's pings do not tell it again. */
+  #told = "";
   #asked = 0;
   /** @type {ReturnType<typeof setInterval> | undefined} */
   #pinging;
@@ -71,8 +82,16 @@ export class Client extends EventTarget {
     return this.#calls.start((id) => {
       const sent = this.#send({ type: "call", id, verb, args });
       if (!sent) this.#early.push({ id, verb, args });
-      signal?.addEventListener("abort", () => this.#send({ type: "cancel", id }), { once: true });
+      signal?.addEventListener("abort", () => this.#cancel(id), { once: true });
     }, onprogress);
+  }
+
+  /** @param {number} id */
+  #cancel(id) {
+    this.#early = this.#early.filter((call) => call.id !== id);
+    this.#send({ type: "cancel", id });
+    const error = { code: "cancelled", message: "The call was cancelled; the node has not confirmed it." };
+    setTimeout(() => this.#calls.settle({ type: "error", id, error }), CANCEL_MS);
   }
 
   // -- who owns the worker -------------------------------------------------------------------------------
@@ -91,33 +110,69 @@ export class Client extends EventTarget {
   }
 
   #lead() {
-    clearInterval(this.#pinging);
     if (this.#worker) return;
     this.#role("leader");
+    this.#begin();
+    this.#watch(() => this.#beat());
+    this.#flush();
+  }
+
+  #begin() {
+    this.#spoke = false;
+    this.#channel?.postMessage({ type: "leading" });
     this.#worker = new Worker(`${this.config.static}/node.worker.mjs`, { type: "module", name: "promisegrid" });
-    this.#worker.onmessage = ({ data }) => this.#hear(data);
+    this.#worker.onmessage = ({ data }) => {
+      this.#spoke = true;
+      this.#heard = Date.now();
+      this.#hear(data);
+    };
     this.#worker.onerror = (event) => {
       event.preventDefault();
+      if (this.#spoke) return void this.#hear({ type: "event", kind: "fault", detail: { where: "worker", text: event.message } });
       this.#fail("internal", `The node's worker could not be started: ${event.message || "its script did not load"}. Is the node still running? Reload to try again.`);
     };
     this.#worker.postMessage({ type: "start", config: this.config });
-    this.#flush();
+  }
+
+  /** The leader's watch over its own worker. */
+  #beat() {
+    if (!this.#spoke) this.#channel?.postMessage({ type: "leading" });
+    if (this.node && this.#silence() > HUNG_MS) return this.#restart();
+    this.#send({ type: "ping", client: this.#client });
+  }
+
+  #restart() {
+    this.#worker?.terminate();
+    this.#calls.fail("closed", "The node stopped answering and was started again; try again.");
+    this.#heard = Date.now();
+    this.#begin();
+    this.dispatchEvent(new CustomEvent("event", { detail: { kind: "fault", detail: { where: "worker", text: "no answer" } } }));
   }
 
   #follow() {
     this.#role("follower");
-    this.#heard = Date.now();
-    this.#ping();
-    clearInterval(this.#pinging);
-    this.#pinging = setInterval(() => this.#ping(), PING_MS);
+    this.#watch(() => this.#ping());
     this.#flush();
   }
 
-  #ping() {
+  /** @param {() => void} look every PING_MS, and now */
+  #watch(look) {
+    clearInterval(this.#pinging);
+    this.#heard = this.#asked = Date.now();
+    this.#pinging = setInterval(look, PING_MS);
+    look();
+  }
+
+  /** How long the worker has said nothing while this tab was awake. */
+  #silence() {
     const now = Date.now();
     if (now - this.#asked > 2 * PING_MS) this.#heard = Math.max(this.#heard, now - PING_MS); // this tab slept, not the worker
     this.#asked = now;
-    if (now - this.#heard > LOST_MS) return this.#steal();
+    return now - this.#heard;
+  }
+
+  #ping() {
+    if (this.#silence() > LOST_MS) return this.#steal();
     this.#send({ type: "ping" });
   }
 
@@ -162,6 +217,7 @@ export class Client extends EventTarget {
     this.#channel = new BroadcastChannel(CHANNEL);
     this.#channel.onmessage = ({ data }) => {
       if (this.role !== "follower" || (data?.client && data.client !== this.#client)) return;
+      if (!TO_TABS.has(data?.type)) return;
       this.#heard = Date.now();
       this.#hear(data);
     };
@@ -188,8 +244,10 @@ export class Client extends EventTarget {
         else if (message.ready) this.#isReady(message.ready);
         return;
       case "failed": return message.code === "superseded" && this.role === "leader" ? this.#stepDown() : this.#fail(message.code, message.message);
-      case "phase":
-      case "event": return void this.dispatchEvent(new CustomEvent(message.type, { detail: message }));
+      case "event":
+        if (message.kind === "grid" && this.node) this.node.grid = message.detail?.grid ?? this.node.grid;
+        return void this.dispatchEvent(new CustomEvent("event", { detail: message }));
+      case "phase": return void this.dispatchEvent(new CustomEvent(message.type, { detail: message }));
       default: this.#calls.settle(message);
     }
   }
@@ -199,6 +257,7 @@ export class Client extends EventTarget {
     const { did, grid, url, kept } = ready;
     const first = this.node?.did !== did || this.node?.grid !== grid;
     this.node = { did, grid, url, kept };
+    this.#told = "";
     this.#resolve(this.node);
     if (first) this.dispatchEvent(new CustomEvent("ready", { detail: this.node }));
   }
@@ -209,6 +268,8 @@ export class Client extends EventTarget {
 
   /** @param {string} code @param {string} text */
   #fail(code, text) {
+    if (this.#told === `${code} ${text}`) return;
+    this.#told = `${code} ${text}`;
     const error = new NodeError(code, text);
     this.#reject(error);
     this.#calls.fail(code, text);

@@ -3,14 +3,15 @@
 import { PromiseGrid } from "./api.mjs";
 import { Apps, showRecent } from "./apps.mjs";
 import { Client } from "./client.mjs";
-import { link, notice, panels } from "./panels.mjs";
 import { looksLikeCid } from "./api.mjs";
+import { link, notice, panels } from "./panels.mjs";
 import { runPanel } from "./run-panel.mjs";
-import { byId, el, short, size } from "./ui.mjs";
+import { byId, el, keep, short, size, stored } from "./ui.mjs";
 
 const STATIC = new URL(".", import.meta.url).href.replace(/\/$/, "");
 const join = /^#\/join\/([a-z0-9]+)(?:\/([a-z2-7]+))?$/.exec(location.hash);
 const wanted = join?.[1] ?? null;
+const joinHash = location.hash;
 
 const client = new Client({
   static: STATIC,
@@ -27,7 +28,7 @@ Object.defineProperty(globalThis, "promisegrid", { value: grid, enumerable: true
 theme();
 phases();
 panels(client);
-runPanel(grid, () => client.node?.did ?? "");
+runPanel(grid, client);
 showRecent();
 client.addEventListener("ready", (event) => ready(/** @type {CustomEvent} */ (event).detail));
 client.addEventListener("failed", (event) => failed(/** @type {CustomEvent} */ (event).detail));
@@ -39,6 +40,7 @@ byId("app-form").addEventListener("submit", (/** @type {SubmitEvent} */ event) =
   byId("app-error").textContent = looksLikeCid(cid) ? "" : `“${cid.slice(0, 60)}” is not the CID of an app. It looks like bafybei…; copy it whole.`;
   if (looksLikeCid(cid)) location.hash = `#/app/${cid}`;
 });
+if (location.hash.startsWith("#/join/") && !join) notice("The address does not hold a whole join link; copy it again from where you got it.", true);
 route();
 client.start();
 
@@ -49,26 +51,35 @@ async function open(cid) {
 }
 
 function route() {
+  if (location.hash.startsWith("#/join/") && client.node) return location.reload();
   const app = /^#\/app\/([^/]+)\/?$/.exec(location.hash);
   if (!app) return apps.hide();
   apps.show(decodeURIComponent(app[1])).catch((error) => error.code === "not_granted" && notice(error.message));
 }
 
-/** The way to being a node, step by step. */
+/** The way to being a node, step by step; steps overlap, so each has its own line. */
 function phases() {
-  const list = byId("phases");
+  /** @type {Map<string, HTMLElement>} */
+  const lines = new Map();
+  const line = (/** @type {string} */ text) => {
+    const known = lines.get(text) ?? el("li", {}, text, el("span", {}));
+    if (!lines.has(text)) byId("phases").append(known);
+    lines.set(text, known);
+    return known;
+  };
   client.addEventListener("phase", (event) => {
     const { text, done, total } = /** @type {CustomEvent} */ (event).detail;
-    if (list.lastElementChild?.dataset.text !== text) list.append(el("li", {}, text));
-    list.lastElementChild.dataset.text = text;
+    const fresh = !lines.has(text);
+    if (fresh) for (const [other, made] of lines) if (other !== "Fetching Python" || text === "Starting Python") made.classList.add("done");
+    const made = line(text);
     const bar = byId("boot-progress");
-    if (total) bar.value = done / total;
-    else bar.removeAttribute("value");
-    if (total) list.lastElementChild.textContent = `${text} · ${size(done)} of ${size(total)}`;
+    if (!total) return text === "Fetching Python" || bar.value === 1 || bar.removeAttribute("value");
+    bar.value = done / total;
+    /** @type {HTMLElement} */ (made.lastElementChild).textContent = `${size(done)} of ${size(total)}`;
   });
   client.addEventListener("role", (event) => {
     const role = /** @type {CustomEvent} */ (event).detail;
-    if (!client.node && role === "follower") list.append(el("li", {}, "Another tab runs this node; sharing it"));
+    if (!client.node && role === "follower") line("Another tab runs this node; sharing it");
   });
 }
 
@@ -76,6 +87,8 @@ function phases() {
 function ready(node) {
   byId("boot").hidden = true;
   byId("main").hidden = false;
+  byId("readings").hidden = false;
+  if (byId("link").dataset.state === "starting") link({ state: "online", text: "" });
   if (!node.kept) notice("This browser keeps nothing here (a private window?). The node works, and is gone with this tab.");
   if (wanted && node.grid && node.grid !== wanted) otherGrid(node.grid, wanted);
   if (join) history.replaceState(null, "", "#/");
@@ -90,7 +103,7 @@ function failed(error) {
     byId("boot-progress").hidden = true;
     byId("boot-title").textContent = "This tab could not become a node";
   }
-  const https = el("a", { href: `https://${location.host}/` }, "Open the secure page");
+  const https = el("a", { class: "button", href: `https://${location.host}/${location.hash}` }, "Open the secure page");
   notice(error.message, true, ...(error.code === "insecure" ? [https] : [el("button", { class: "small", type: "button", onclick: () => location.reload() }, "Reload")]));
 }
 
@@ -113,23 +126,28 @@ let asked = false;
 function otherGrid(mine, theirs) {
   if (asked) return;
   asked = true;
-  const leave = el("button", { class: "small", type: "button" }, "Leave it and join this one");
+  const leave = el("button", { class: "small", type: "button" }, "Leave it and join the other");
   leave.addEventListener("click", async () => {
-    await client.call("leave");
-    location.reload();
+    try {
+      await client.call("leave");
+      location.hash = theirs ? joinHash : "#/";
+      location.reload();
+    } catch (error) {
+      notice(/** @type {Error} */ (error).message, true);
+    }
   });
-  notice(`This browser belongs to grid ${short(mine)}, and the node at ${location.host} serves ${theirs ? `grid ${short(theirs)}` : "another grid"}. You can stay as you are, offline from it.`, true, leave);
+  notice(`This browser belongs to grid ${short(mine)}, and the node at ${location.host} is in ${theirs ? `grid ${short(theirs)}` : "another one"}. Stay as you are, and work without that node; or leave: this node's key and files stay, its membership goes.`, true, leave);
 }
 
 /** Light, dark, or as the system says. */
 function theme() {
   const root = document.documentElement;
-  const kept = localStorage.getItem("promisegrid.theme");
-  if (kept) root.dataset.theme = kept;
+  const { theme: kept } = stored("promisegrid.look");
+  if (kept === "light" || kept === "dark") root.dataset.theme = kept;
   byId("theme").addEventListener("click", () => {
     const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
     root.dataset.theme = dark ? "light" : "dark";
-    localStorage.setItem("promisegrid.theme", root.dataset.theme);
+    keep("promisegrid.look", { theme: root.dataset.theme });
   });
 }
 

@@ -1,18 +1,21 @@
 // @ts-check
-/** The panels beside the run: this node, who is there, serving, whose results count, what ran where. */
-import { byId, copyable, el, glyph, short, took } from "./ui.mjs";
+/** The panels beside the run: who is there, serving, whose results count, this node, and the tape of what ran where. */
+import { byId, copyable, durationBar, el, glyph, named, nameOf, short, took } from "./ui.mjs";
 
 /** @typedef {import("./client.mjs").Client} Client */
 
+const RUNNING_MS = 1_500;
+
 /** @param {Client} client */
 export function panels(client) {
-  /** @type {any} */
-  let info = {};
   const refresh = soon(async () => {
-    info = await client.call("info");
+    const [info, found] = await Promise.all([client.call("info"), client.call("peers")]);
     me(client, info);
-    await Promise.all([peers(client, info), running(client), history(client), trust(client)]);
+    peers(found);
     serving(info.serving);
+    trust(client, info.trust, found);
+    if (info.link?.state) link(info.link);
+    await Promise.all([running(client), tape(client, info.did)]);
   });
   client.addEventListener("ready", refresh);
   client.addEventListener("role", () => client.node && refresh());
@@ -20,16 +23,18 @@ export function panels(client) {
     const { kind } = /** @type {CustomEvent} */ (event).detail;
     if (["peer", "receipt", "message", "serving", "grid", "link"].includes(kind)) refresh();
   });
-  byId("serve-form").addEventListener("submit", async (/** @type {SubmitEvent} */ event) => {
-    event.preventDefault();
-    const on = byId("serve-toggle").getAttribute("aria-pressed") !== "true";
-    navigator.storage?.persist?.().catch(() => false);
+  for (let count = 2; count <= Math.min(4, navigator.hardwareConcurrency || 2); count++) byId("serve-cpu").append(el("option", {}, `${count}`));
+  const set = async (/** @type {boolean} */ on) => {
+    byId("serve-error").textContent = "";
+    if (on) navigator.storage?.persist?.().catch(() => false); // what is promised should outlive a full disk
     const promise = on ? { cpu: Number(byId("serve-cpu").value), memory: Number(byId("serve-memory").value) } : false;
-    await client.call("serve", promise).catch((error) => notice(error.message, true));
+    await client.call("serve", promise).catch((error) => (byId("serve-error").textContent = error.message));
     refresh();
-  });
-  setInterval(() => document.visibilityState === "visible" && client.node && running(client), 2000);
-  return { refresh };
+  };
+  const isOn = () => byId("serve-toggle").getAttribute("aria-checked") === "true";
+  byId("serve-toggle").addEventListener("click", () => set(!isOn()));
+  for (const id of ["serve-cpu", "serve-memory"]) byId(id).addEventListener("change", () => isOn() && set(true));
+  setInterval(() => document.visibilityState === "visible" && client.node && running(client), RUNNING_MS);
 }
 
 /** Say something above everything else. @param {string} text @param {boolean} [bad] @param {...Node} actions */
@@ -37,8 +42,10 @@ export function notice(text, bad = false, ...actions) {
   const close = el("button", { class: "small", type: "button", ariaLabel: "Dismiss" }, "×");
   const made = el("div", { class: bad ? "notice bad" : "notice", role: bad ? "alert" : "status" }, el("p", {}, text), ...actions, close);
   close.addEventListener("click", () => made.remove());
+  const same = [...byId("notices").children].find((other) => other.firstElementChild?.textContent === text);
+  same?.remove();
   byId("notices").append(made);
-  while (byId("notices").children.length > 4) byId("notices").firstElementChild?.remove();
+  while (byId("notices").children.length > 3) byId("notices").firstElementChild?.remove();
   return made;
 }
 
@@ -64,90 +71,101 @@ function soon(work) {
 
 /** @param {Client} client @param {any} info */
 function me(client, info) {
-  glyph(byId("glyph"), info.did);
-  const rows = [
-    ["name", copyable(info.did, "this node's name")],
-    ["grid", info.grid ? copyable(info.grid, "the grid") : el("span", {}, "none yet")],
-    ["engine", el("span", {}, info.engine)],
-    ["kept", el("span", {}, info.kept ? "in this browser" : "nothing, this is a private window")],
-  ];
-  if (client.role === "follower") rows.push(["here", el("span", {}, "shared with another tab")]);
-  byId("me-facts").replaceChildren(el("dl", { class: "facts" }, ...rows.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)])));
+  const shared = client.role === "follower";
+  byId("reading-me").replaceChildren(named(info.did, "this node's name"));
+  byId("reading-grid").replaceChildren(info.grid ? copyable(info.grid, "the grid") : "none yet");
+  byId("reading-shared").hidden = !shared;
+  byId("me-glyph").replaceChildren(glyph(info.did, 56));
+  const rows = {
+    name: copyable(info.did, "this node's name"),
+    grid: info.grid ? copyable(info.grid, "the grid") : "none yet",
+    engine: info.engine,
+    kept: info.kept ? "in this browser" : "nothing: a private window",
+    runs: shared ? "in another tab, shared" : "in this tab",
+  };
+  byId("me-facts").replaceChildren(...Object.entries(rows).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
 }
 
-/** @param {Client} client @param {any} info */
-async function peers(client, info) {
-  const found = await client.call("peers");
-  const rows = found.map((/** @type {any} */ peer) =>
-    el("li", {}, el("span", { class: "grow" }, copyable(peer.did, "peer")), el("span", { class: "hint" }, `${peer.via}${peer.rtt_ms === null ? "" : ` · ${peer.rtt_ms} ms`}`), peer.serves ? el("span", { class: "tag" }, "serves") : null),
+/** @param {any[]} found */
+function peers(found) {
+  byId("reading-peers").textContent = `${found.length}`;
+  const rows = found.map((peer) =>
+    el("li", {}, el("span", { class: "grow" }, named(peer.did, "peer")), peer.serves ? el("span", { class: "tag on" }, "serves") : null, el("span", { class: "hint" }, reached(peer))),
   );
-  byId("peer-list").replaceChildren(...(rows.length ? rows : [el("li", { class: "hint" }, "Nobody right now.")]));
-  const chosen = byId("on").value;
-  const serving = found.filter((/** @type {any} */ peer) => peer.serves);
-  byId("on").replaceChildren(el("option", { value: "" }, "this tab"), ...serving.map((/** @type {any} */ peer) => el("option", { value: peer.did }, `${short(peer.did)} · ${peer.engine}`)));
-  byId("on").value = serving.some((/** @type {any} */ peer) => peer.did === chosen) ? chosen : "";
-  if (info.link?.state) link(info.link);
+  byId("peer-list").replaceChildren(...(rows.length ? rows : [el("li", { class: "hint" }, "Nobody right now. Open this page in another browser, or start another node.")]));
 }
 
-/** The pill at the top. @param {{state: string, text: string}} state */
+/** @param {{via: string, rtt_ms: number | null}} peer */
+export const reached = ({ via, rtt_ms }) => `${via === "ws" ? "WebSocket" : "WebRTC"}${rtt_ms === null ? "" : ` · ${rtt_ms} ms`}`;
+
+/** The lamp at the top. @param {{state: string, text: string}} state */
 export function link({ state, text }) {
-  const words = { open: "connected", connecting: "connecting", offline: "offline, trying again" };
-  byId("link").dataset.state = state;
-  byId("link").textContent = words[/** @type {keyof typeof words} */ (state)] ?? state;
-  byId("link").title = text ?? "";
+  const words = { online: "connected", offline: "offline, reconnecting", starting: "starting" };
+  const lamp = byId("link");
+  if (lamp.dataset.state === state && lamp.title === (text ?? "")) return;
+  lamp.dataset.state = state;
+  lamp.textContent = words[/** @type {keyof typeof words} */ (state)] ?? state;
+  lamp.title = text ?? "";
 }
 
 /** @param {{cpu: number, memory: number} | null} promise */
 function serving(promise) {
-  const button = byId("serve-toggle");
-  button.setAttribute("aria-pressed", promise ? "true" : "false");
-  button.textContent = promise ? "Serving — press to pause" : "Serve";
-  if (promise) byId("serve-cpu").value = promise.cpu;
+  byId("serve-toggle").setAttribute("aria-checked", promise ? "true" : "false");
+  byId("serve-text").textContent = promise
+    ? `On. Members of this grid may run ${promise.cpu === 1 ? "one program" : `${promise.cpu} programs`} at a time here, sealed off. Switch it off to pause.`
+    : "Off. When on, members of this grid may have this tab run their programs, sealed off, within what you allow.";
+  if (!promise || document.activeElement?.closest("#serving .row")) return;
+  byId("serve-cpu").value = `${promise.cpu}`;
+  byId("serve-memory").value = `${promise.memory}`;
 }
 
 /** @param {Client} client */
 async function running(client) {
   const found = await client.call("running").catch(() => []);
+  const stop = (/** @type {string} */ task) => client.call("stop", task).catch((error) => (byId("serve-error").textContent = error.message));
   byId("running").replaceChildren(
     ...found.map((/** @type {any} */ run) =>
-      el("li", {}, el("span", { class: "grow" }, `${run.func} of ${short(run.code)}, for ${short(run.for)}`), el("button", { class: "small", type: "button", onclick: () => client.call("stop", run.task) }, "Stop")),
+      el("li", {}, el("span", { class: "grow" }, `${nameOf(run.code) ?? short(run.code)} for ${run.for === client.node?.did ? "you" : short(run.for)}`), el("span", { class: "hint" }, took(Date.now() - run.since_ms)), el("button", { class: "small", type: "button", onclick: () => stop(run.task) }, "Stop")),
     ),
   );
 }
 
-/** @param {Client} client */
-async function history(client) {
+/** @param {Client} client @param {string} self */
+async function tape(client, self) {
   const rows = await client.call("history", 30);
   byId("history-empty").hidden = rows.length > 0;
-  byId("history-rows").replaceChildren(
-    ...rows.map((/** @type {any} */ row) =>
-      el(
-        "tr",
-        {},
-        el("td", {}, new Date(row.at_ms).toLocaleTimeString()),
-        el("td", {}, copyable(row.code, "program")),
-        el("td", {}, row.result ? copyable(row.result, "result") : el("span", { title: row.text ?? "" }, row.refused)),
-        el("td", {}, row.by ? short(row.by) : "—", row.cached ? el("span", { class: "tag hot" }, "remembered") : null),
-        el("td", {}, short(row.for)),
-        el("td", {}, took(row.ms)),
-      ),
-    ),
+  byId("tape").replaceChildren(...rows.map((/** @type {any} */ row) => printed(row, self)));
+}
+
+/** One line of the tape. @param {any} row @param {string} self */
+function printed(row, self) {
+  const at = new Date(row.at_ms);
+  const who = (/** @type {string} */ did) => el("span", { class: "name", title: did }, glyph(did), did === self ? "this tab" : short(did));
+  const program = nameOf(row.code);
+  return el(
+    "li",
+    {},
+    el("time", { dateTime: at.toISOString() }, at.toLocaleTimeString([], { hour12: false })),
+    el("span", { class: "what" }, program ? el("b", {}, program) : copyable(row.code, "program"), row.for === self ? null : el("span", { class: "hint" }, `for ${short(row.for)}`)),
+    row.result ? el("span", {}, copyable(row.result, "result")) : el("span", { class: "bad", title: row.text ?? "" }, row.text ?? row.refused),
+    row.by ? who(row.by) : el("span", { class: "hint" }, "—"),
+    el("span", { class: "took" }, el("span", { class: "name" }, el("span", { class: "ms" }, took(row.ms)), row.cached ? el("span", { class: "tag hot" }, "known") : null), durationBar(row.ms)),
   );
 }
 
-/** @param {Client} client */
-async function trust(client) {
-  const [policy, found] = await Promise.all([client.call("trust"), client.call("peers")]);
-  const set = (/** @type {any} */ next) => client.call("trust", next).catch((error) => notice(error.message, true));
-  const known = [...new Set([...policy.dids, ...found.map((/** @type {any} */ peer) => peer.did)])];
-  const boxes = known.map((did) => {
-    const box = el("input", { type: "checkbox", checked: policy.mode === "peers" && policy.dids.includes(did) });
-    box.addEventListener("change", () => {
-      const dids = box.checked ? [...policy.dids, did] : policy.dids.filter((/** @type {string} */ other) => other !== did);
-      set({ mode: dids.length ? "peers" : "own", dids });
-    });
-    return el("label", {}, box, `those of ${short(did)}`);
-  });
-  byId("trust-choices").replaceChildren(el("legend", { class: "under" }, "Whose receipts answer"), el("label", {}, el("input", { type: "checkbox", checked: true, disabled: true }), "my own"), ...boxes);
+/** @param {Client} client @param {any} policy @param {any[]} found */
+function trust(client, policy, found) {
+  const place = byId("trust-choices");
+  if (place.contains(document.activeElement)) return;
+  const error = byId("trust-error");
+  const chosen = new Set(policy.mode === "own" ? [] : policy.dids);
+  const set = async (/** @type {string} */ did, /** @type {boolean} */ on) => {
+    if (on) chosen.add(did);
+    else chosen.delete(did);
+    error.textContent = "";
+    await client.call("trust", { mode: chosen.size ? "peers" : "own", dids: [...chosen] }).catch((wrong) => (error.textContent = wrong.message));
+  };
+  const known = [...new Set([...chosen, ...found.map((peer) => peer.did)])];
+  const boxes = known.map((did) => el("label", {}, el("input", { type: "checkbox", checked: chosen.has(did), onchange: (/** @type {any} */ { target }) => set(did, target.checked) }), glyph(did), short(did)));
+  place.replaceChildren(el("legend", { class: "under" }, "Whose receipts answer"), el("label", {}, el("input", { type: "checkbox", checked: true, disabled: true }), "this node’s own, always"), ...boxes);
 }
-

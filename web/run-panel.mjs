@@ -1,174 +1,175 @@
 // @ts-check
-/** "Run a program": from what a person chose to a task, and from its result to something to look at. */
+/** "Run a program": from what a person chose to a task, with its progress; what came of it is shown by outcome.mjs. */
 import { looksLikeCid } from "./api.mjs";
-import { byId, copyable, dropzone, el, short, size, took, words } from "./ui.mjs";
+import { Outcome } from "./outcome.mjs";
+import { reached } from "./panels.mjs";
+import { byId, dropzone, el, glyph, rememberName, short, size, words } from "./ui.mjs";
 
-const SHOWN_TEXT = 64 * 1024;
-const PHASES = { fetch: "Fetching", compile: "Compiling", run: "Running", store: "Storing" };
-const IMAGES = [
-  { type: "image/png", magic: [0x89, 0x50, 0x4e, 0x47] },
-  { type: "image/jpeg", magic: [0xff, 0xd8, 0xff] },
-  { type: "image/gif", magic: [0x47, 0x49, 0x46, 0x38] },
-];
+const PHASES = { fetch: "Fetching", compile: "Compiling, once", run: "Running", store: "Storing" };
 
 /** @typedef {import("./api.mjs").PromiseGrid} PromiseGrid */
+/** @typedef {import("./client.mjs").Client} Client */
 
-/** Wire the form up. @param {PromiseGrid} grid @param {() => string} me this node's did */
-export function runPanel(grid, me) {
-  /** @type {File | null} */
-  let program = null;
+/** Wire the form up. @param {PromiseGrid} grid @param {Client} client */
+export function runPanel(grid, client) {
+  new RunPanel(grid, client);
+}
+
+class RunPanel {
+  /** @type {{file: File, cid: string | null} | null} */
+  #program = null;
   /** @type {File[]} */
-  let files = [];
+  #files = [];
   /** @type {AbortController | null} */
-  let running = null;
-  /** @type {string[]} object URLs of the result on show */
-  const urls = [];
-  const code = byId("code");
-  const list = byId("files-list");
+  #running = null;
 
-  const choose = (/** @type {File} */ file) => {
-    program = file;
-    code.value = `${file.name} (${size(file.size)})`;
-  };
-  const add = (/** @type {File[]} */ more) => {
-    files = [...files, ...more];
-    showFiles();
-  };
-  const showFiles = () => {
-    const chips = files.map((file) => el("span", {}, `${file.name} · ${size(file.size)} `, el("button", { class: "copy", type: "button", ariaLabel: `Remove ${file.name}`, onclick: () => ((files = files.filter((other) => other !== file)), showFiles()) }, "×")));
-    list.replaceChildren(...(chips.length ? chips : ["none — drop some here"]));
-  };
+  /** @param {PromiseGrid} grid @param {Client} client */
+  constructor(grid, client) {
+    this.grid = grid;
+    this.client = client;
+    this.outcome = new Outcome(grid, byId("result"));
+    byId("code").addEventListener("input", () => (this.#program = null));
+    byId("code-file").addEventListener("change", (/** @type {any} */ { target }) => target.files[0] && this.#choose(target.files[0]));
+    byId("files").addEventListener("change", (/** @type {any} */ { target }) => (this.#add([...target.files]), (target.value = "")));
+    dropzone(byId("code-field"), ([file]) => this.#choose(file));
+    dropzone(byId("files-field"), (files) => this.#add(files));
+    byId("stop").addEventListener("click", () => this.#running?.abort());
+    byId("run-form").addEventListener("submit", (/** @type {SubmitEvent} */ event) => (event.preventDefault(), this.#run()));
+    for (const at of [client, grid]) for (const kind of ["ready", "peer"]) at.addEventListener(kind, () => this.#places());
+    this.#add([]);
+    this.#places();
+  }
 
-  code.addEventListener("input", () => (program = null));
-  byId("code-file").addEventListener("change", (/** @type {any} */ { target }) => target.files[0] && choose(target.files[0]));
-  byId("files").addEventListener("change", (/** @type {any} */ { target }) => add([...target.files]));
-  dropzone(byId("code-field"), ([file]) => choose(file));
-  dropzone(byId("files-field"), add);
-  byId("stop").addEventListener("click", () => running?.abort());
+  /** @param {File} file */
+  #choose(file) {
+    this.#program = { file, cid: null };
+    byId("code").value = `${file.name} (${size(file.size)})`;
+    byId("run-error").textContent = "";
+  }
 
-  byId("run-form").addEventListener("submit", async (/** @type {SubmitEvent} */ event) => {
-    event.preventDefault();
-    if (running) return;
-    running = new AbortController();
-    busy(true);
-    const started = performance.now();
+  /** @param {File[]} more a file of the same name replaces the one before */
+  #add(more) {
+    const fresh = new Set(more.map((file) => file.name));
+    this.#files = [...this.#files.filter((file) => !fresh.has(file.name)), ...more];
+    const chips = this.#files.map((file) =>
+      el("li", {}, el("span", {}, file.name), el("span", { class: "hint" }, size(file.size)), el("button", { class: "small", type: "button", ariaLabel: `Remove ${file.name}`, onclick: () => this.#remove(file) }, "×")),
+    );
+    byId("files-list").replaceChildren(...(chips.length ? chips : [el("li", { class: "none" }, "None. Drop files here, if the program needs any.")]));
+  }
+
+  /** @param {File} file */
+  #remove(file) {
+    this.#files = this.#files.filter((other) => other !== file);
+    this.#add([]);
+  }
+
+  /** Where it may run: here, and on each peer that serves. */
+  #places() {
+    const chosen = this.#on();
+    const serving = this.grid.peers().filter((peer) => peer.serves);
+    const place = (/** @type {string} */ did, /** @type {string} */ name, /** @type {string} */ hint) =>
+      el("label", {}, el("input", { type: "radio", name: "on", value: did, checked: did === chosen }), glyph(did || (this.client.node?.did ?? "")), name, el("span", { class: "hint" }, hint));
+    const places = [place("", "this tab", ""), ...serving.map((peer) => place(peer.did, short(peer.did), reached(peer).split(" · ")[1] ?? ""))];
+    if (!serving.some((peer) => peer.did === chosen)) places[0].firstElementChild.checked = true;
+    const none = serving.length ? null : el("p", { class: "hint" }, "No peer serves right now. One that switches on “Run for others” appears here.");
+    byId("on").replaceChildren(...places, ...(none ? [none] : []));
+  }
+
+  #on() {
+    const checked = /** @type {HTMLInputElement | null} */ (document.querySelector("#on input:checked"));
+    return checked?.value ?? "";
+  }
+
+  async #run() {
+    if (this.#running) return;
+    this.#running = new AbortController();
+    const { signal } = this.#running;
+    byId("run-error").textContent = "";
     try {
-      const done = await grid.run(task(running.signal));
-      show(done, performance.now() - started);
+      const task = this.#task();
+      this.#busy(true);
+      navigator.storage?.persist?.().catch(() => false);
+      const started = performance.now();
+      const code = await this.#code(signal);
+      const given = this.#files;
+      const done = await this.grid.run({ ...task, code, signal, onprogress: (detail) => this.#progress(detail) });
+      const name = this.#program?.file.name ?? short(code);
+      await this.outcome.show({ done, name, given, ms: performance.now() - started, me: this.client.node?.did ?? "" });
     } catch (error) {
-      byId("result").replaceChildren(refusal(/** @type {any} */ (error)));
+      this.#refused(/** @type {any} */ (error));
     } finally {
-      running = null;
-      busy(false);
+      this.#running = null;
+      this.#busy(false);
     }
-  });
+  }
 
-  /** @param {AbortSignal} signal @returns {import("./api.mjs").Task} */
-  function task(signal) {
-    const named = code.value.trim();
-    if (!program && !named) throw problem("Choose a program first: drop a .wasm file, or paste its CID.");
-    if (!program && !looksLikeCid(named)) throw problem(`“${named.slice(0, 60)}” is not a CID. A CID looks like bafkrei… or Qm…; copy it whole, or choose a file.`);
-    const asInput = byId("as").value === "stdin";
-    if (asInput && files.length > 1) throw problem("Standard input is one file; give several as a folder.");
+  /** The program's CID; a file is stored first, once. @param {AbortSignal} signal */
+  async #code(signal) {
+    if (!this.#program) return byId("code").value.trim();
+    this.#program.cid ??= await this.grid.put(this.#program.file, (detail) => this.#progress(detail));
+    rememberName(this.#program.cid, this.#program.file.name);
+    if (signal.aborted) throw Object.assign(new Error("The call was cancelled."), { code: "cancelled" });
+    return this.#program.cid;
+  }
+
+  /** What the form says. Throws a sentence when that is no task. @returns {import("./api.mjs").Task} */
+  #task() {
+    const named = byId("code").value.trim();
+    if (!this.#program && !named) throw problem("Choose a program first: drop a .wasm file, or paste its CID.");
+    if (!this.#program && !looksLikeCid(named)) throw problem(`“${named.slice(0, 60)}” is not a CID. A CID looks like bafkrei… or Qm…; copy it whole, or choose a file.`);
+    const asInput = /** @type {HTMLInputElement} */ (document.querySelector("input[name=as]:checked")).value === "stdin";
+    if (asInput && this.#files.length > 1) throw problem("Standard input is one file; remove the others, or give them as a folder.");
     const func = byId("func").value.trim();
+    const line = words(byId("args").value);
     return {
-      code: program ?? named,
+      code: named,
       func: func || undefined,
-      args: func && func !== "_start" ? words(byId("args").value).map(parsed) : words(byId("args").value),
-      files: !asInput && files.length ? files : undefined,
-      stdin: asInput ? files[0] : undefined,
-      on: byId("on").value || undefined,
-      signal,
-      onprogress: (/** @type {any} */ detail) => progress(detail),
+      args: func && func !== "_start" ? line.map(parsed) : line,
+      files: !asInput && this.#files.length ? this.#files : undefined,
+      stdin: asInput ? this.#files[0] : undefined,
+      on: this.#on() || undefined,
+      timeout: Number(byId("timeout").value) || undefined,
+      fresh: byId("fresh").checked || undefined,
     };
   }
 
   /** @param {boolean} on */
-  function busy(on) {
+  #busy(on) {
     byId("go").disabled = on;
     byId("stop").hidden = !on;
     byId("run-progress").hidden = !on;
     byId("run-progress").removeAttribute("value");
     byId("run-status").textContent = on ? "Starting" : "";
-    if (on) byId("result").replaceChildren();
-    for (const url of on ? urls.splice(0) : []) URL.revokeObjectURL(url);
+    if (on) this.outcome.clear();
   }
 
   /** @param {{phase: string, done: number, total: number | null}} detail */
-  function progress({ phase, done, total }) {
+  #progress({ phase, done, total }) {
     const bar = byId("run-progress");
-    if (total && phase !== "compile" && phase !== "run") bar.value = done / total;
+    const counted = phase === "fetch" || phase === "store";
+    if (total && counted) bar.value = done / total;
     else bar.removeAttribute("value");
-    const amount = phase === "fetch" || phase === "store" ? ` ${size(done)}${total ? ` of ${size(total)}` : ""}` : "";
+    const amount = counted && done ? ` ${size(done)}${total ? ` of ${size(total)}` : ""}` : "";
     byId("run-status").textContent = `${PHASES[/** @type {keyof typeof PHASES} */ (phase)] ?? phase}${amount}`;
   }
 
-  /** @param {any} done @param {number} ms */
-  async function show(done, ms) {
-    const ok = done.exit === null || done.exit === 0;
-    const where = done.by === me() ? "this tab" : short(done.by);
-    const head = el(
-      "p",
-      { class: ok ? "verdict" : "verdict bad" },
-      el("b", {}, done.exit === null ? "Value" : ok ? "Done" : `Ended with exit code ${done.exit}`),
-      el("span", {}, `${took(ms)} · `, done.cached ? "remembered from " : "ran on ", where),
-      el("span", { class: done.cached ? "tag hot" : "tag" }, done.cached ? "nobody ran it again" : "fresh"),
-    );
-    const parts = [head];
-    if (done.exit === null) parts.push(shown("value", new TextEncoder().encode(JSON.stringify(done.value, null, 1) ?? "nothing")));
-    if (done.stdout.length) parts.push(shown("output", done.stdout));
-    if (done.stderr.length) parts.push(shown("messages", done.stderr));
-    if (done.files) parts.push(...(await changed(done.files)));
-    parts.push(
-      el("dl", { class: "facts" }, ...facts("result", done.result), ...facts("task", done.task), ...facts("receipt", done.receipt), el("dt", {}, "by"), el("dd", {}, copyable(done.by, "executor"))),
-    );
-    byId("result").replaceChildren(...parts);
-  }
-
-  /** @param {string} folder */
-  async function changed(folder) {
-    const nodes = await grid.tree(folder).catch(() => []);
-    const given = new Set(files.map((file) => file.name));
-    const made = nodes.filter((/** @type {any} */ node) => node.kind === "file" && !given.has(node.path)).slice(0, 24);
-    return made.map((/** @type {any} */ node) => shown(node.path, node.data));
-  }
-
-  /** Bytes as a person can look at them, and a way to keep them. @param {string} name @param {Uint8Array} bytes */
-  function shown(name, bytes) {
-    const image = IMAGES.find(({ magic }) => magic.every((byte, at) => bytes[at] === byte));
-    const url = URL.createObjectURL(new Blob([/** @type {BlobPart} */ (bytes)], { type: image?.type ?? "application/octet-stream" }));
-    urls.push(url);
-    const head = el("h3", {}, name, el("span", { class: "hint" }, size(bytes.length)), el("a", { href: url, download: name.split("/").at(-1) }, "Save"));
-    if (image) return el("div", { class: "shown" }, head, el("img", { src: url, alt: `What the program made: ${name}` }));
-    const text = asText(bytes);
-    return el("div", { class: "shown" }, head, text === null ? el("p", { class: "hint" }, "Not text.") : el("pre", { tabIndex: 0 }, text));
+  /** @param {{message: string, code?: string}} error */
+  #refused({ message, code }) {
+    byId("run-error").textContent = code === "cancelled" ? "Stopped. Nothing was kept of it." : message;
+    byId("run-error").dataset.code = code ?? "";
+    if (code === "usage") byId("code").focus();
   }
 }
-
-/** @param {string} name @param {string} cid */
-const facts = (name, cid) => [el("dt", {}, name), el("dd", {}, copyable(cid, name))];
 
 /** @param {string} text */
 const problem = (text) => Object.assign(new Error(text), { code: "usage" });
 
-/** @param {{message: string, code?: string}} error */
-const refusal = (error) => el("div", { class: "error", role: "alert" }, el("b", {}, error.code === "cancelled" ? "Stopped. " : "It did not run. "), error.message, error.code && error.code !== "usage" ? el("span", { class: "hint" }, ` (${error.code})`) : null);
-
-/** @param {string} word */
+/** An argument of a called function: JSON, whole numbers beyond 2⁵³ kept whole, anything else text. @param {string} word */
 function parsed(word) {
+  if (/^-?\d{16,20}$/.test(word)) return BigInt(word);
   try {
     return JSON.parse(word);
   } catch {
     return word;
-  }
-}
-
-/** @param {Uint8Array} bytes */
-function asText(bytes) {
-  try {
-    const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes.subarray(0, SHOWN_TEXT), { stream: bytes.length > SHOWN_TEXT });
-    return text.includes("\0") ? null : text + (bytes.length > SHOWN_TEXT ? "\n…" : "");
-  } catch {
-    return null;
   }
 }

@@ -1,0 +1,170 @@
+#!/usr/bin/env python3
+"""Pictures of the page, to be looked at: joining, ready, after a run, an app, errors; light, dark, and on a phone.
+
+    .venv/bin/python -m e2e.screenshots DIR [--bundle build/web] [--only NAME]
+
+Everything is real: a node, Chromium, the bundle, resvg from its package. Prints each picture's path, and fails when
+a page is wider than its screen. Does not judge looks; a person does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from playwright.sync_api import BrowserContext, Page, ViewportSize, sync_playwright
+
+from e2e.harness import BUNDLE, ROOT, Node, chromium_path, running
+
+ARGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--disable-quic",
+]
+RENDER = ROOT / "apps" / "render"
+WASM = RENDER / "handlers" / "resvg.wasm"
+SVG = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 240 140"><rect width="240" height="140" fill="#f3e9d2"/>
+<path d="M0 110 Q60 60 120 110 T240 110 V140 H0Z" fill="#20545c"/><circle cx="175" cy="48" r="24" fill="#e4572e"/></svg>"""
+SLOW_MS = 60_000
+WIDE: ViewportSize = {"width": 1280, "height": 900}
+PHONE: ViewportSize = {"width": 390, "height": 844}
+
+
+class Camera:
+    """Takes pictures of one page into a folder."""
+
+    def __init__(self, folder: Path, look: str) -> None:
+        self._folder, self._look = folder, look
+
+    def shoot(self, page: Page, name: str, whole: bool = True) -> None:
+        """One picture; an AssertionError when the page scrolls sideways."""
+        path = self._folder / f"{name}-{self._look}.png"
+        page.screenshot(path=path, full_page=whole)
+        print(path)
+        wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        assert wide <= 0, f"{name} ({self._look}) is {wide} px wider than the screen"
+
+
+def joining(page: Page, node: Node, camera: Camera) -> None:
+    """The way to being a node, held where Python is on its way."""
+    page.route("**/*.wasm", lambda route: None)
+    page.goto(node.join)
+    page.wait_for_selector("#phases li")
+    page.wait_for_timeout(600)
+    camera.shoot(page, "1-joining", whole=False)
+    page.unroute_all(behavior="ignoreErrors")
+    page.goto("about:blank")
+
+
+def ready(page: Page, node: Node, camera: Camera) -> None:
+    """A node that has just come up."""
+    page.goto(node.join)
+    page.wait_for_selector("#main:not([hidden])", timeout=SLOW_MS)
+    page.wait_for_selector("#link[data-state=online]", timeout=SLOW_MS)
+    page.wait_for_selector("#peer-list .copy", timeout=SLOW_MS)
+    camera.shoot(page, "2-ready")
+
+
+def after_a_run(page: Page, node: Node, camera: Camera) -> None:
+    """resvg, chosen by hand, on a drawing."""
+    page.set_input_files("#code-file", WASM)
+    page.set_input_files("#files", {"name": "hill.svg", "mimeType": "image/svg+xml", "buffer": SVG.encode()})
+    page.fill("#args", "hill.svg hill.png")
+    camera.shoot(page, "3-filled")
+    page.click("#go")
+    page.wait_for_selector("#result .verdict", timeout=SLOW_MS)
+    page.wait_for_timeout(400)
+    camera.shoot(page, "4-run")
+    page.click("#go")
+    page.wait_for_selector("#result .verdict", timeout=SLOW_MS)
+    page.wait_for_selector("#tape > :nth-child(2)")
+    camera.shoot(page, "5-again")
+
+
+def an_error(page: Page, node: Node, camera: Camera) -> None:
+    """What a mistake is told."""
+    page.fill("#code", "bafkrei-not-a-cid")
+    page.click("#go")
+    page.wait_for_selector("#run-error:not(:empty)")
+    camera.shoot(page, "6-error", whole=False)
+
+
+def an_app(page: Page, node: Node, camera: Camera) -> None:
+    """The render app: its grant, and a picture made by it."""
+    cid = node.cli.ok("app", "publish", RENDER, "--json").json["cid"]
+    page.goto(f"{node.url}#/app/{cid}")
+    page.wait_for_selector("#grant[open]", timeout=SLOW_MS)
+    camera.shoot(page, "7-grant", whole=False)
+    page.click("#grant button[value=yes]")
+    frame = page.frame_locator("#app-stage iframe")
+    frame.locator("#go").click()
+    frame.locator("#image").wait_for(timeout=SLOW_MS)
+    page.wait_for_timeout(300)
+    camera.shoot(page, "8-app", whole=False)
+
+
+def no_app(page: Page, node: Node, camera: Camera) -> None:
+    """A CID that is no app."""
+    cid = node.cli.ok("put", "-", stdin=b"just a text").text
+    page.goto(f"{node.url}#/app/{cid}")
+    page.wait_for_selector("#app-stage .error", timeout=SLOW_MS)
+    camera.shoot(page, "9-no-app", whole=False)
+
+
+SCENES: tuple[Callable[[Page, Node, Camera], None], ...] = (
+    joining,
+    ready,
+    after_a_run,
+    an_error,
+    an_app,
+    no_app,
+)
+
+
+def tour(context: BrowserContext, node: Node, camera: Camera, only: str) -> None:
+    """Every scene in one profile; a second tab stays `ready`, so that scenes may be left out."""
+    page = context.new_page()
+    page.on("pageerror", lambda error: print(f"  page error: {error}"))
+    page.on("console", lambda said: said.type == "error" and print(f"  console: {said.text}"))
+    for scene in SCENES:
+        if scene is ready or not only or only in scene.__name__:
+            scene(page, node, camera)
+
+
+def main() -> None:
+    """Take the pictures the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--bundle", type=Path, default=BUNDLE)
+    parser.add_argument("--only", default="", help="part of a scene's name")
+    parser.add_argument("--look", default="", help="light, dark or phone")
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    looks = {
+        "light": (WIDE, "light"),
+        "dark": (WIDE, "dark"),
+        "phone": (PHONE, "light"),
+        "phone-dark": (PHONE, "dark"),
+    }
+    with tempfile.TemporaryDirectory() as scratch, sync_playwright() as playwright:
+        with running(Path(scratch) / "home", bundle=options.bundle) as node:
+            browser = playwright.chromium.launch(executable_path=chromium_path(), args=ARGS)
+            for look, (viewport, scheme) in looks.items():
+                if options.look and options.look != look:
+                    continue
+                context = browser.new_context(
+                    viewport=viewport, color_scheme="dark" if scheme == "dark" else "light"
+                )
+                tour(context, node, Camera(options.folder, look), options.only)
+                context.close()
+            browser.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+// @ts-check
+/** What came of a run: its files and output as a person can look at them, and the receipt as a slip. */
+import { copyable, el, glyph, size, took } from "./ui.mjs";
+
+const SHOWN_TEXT = 64 * 1024;
+const SHOWN_FILES = 24;
+const IMAGES = [
+  { type: "image/png", magic: [0x89, 0x50, 0x4e, 0x47] },
+  { type: "image/jpeg", magic: [0xff, 0xd8, 0xff] },
+  { type: "image/gif", magic: [0x47, 0x49, 0x46, 0x38] },
+];
+
+/** @typedef {{done: any, name: string, given: File[], ms: number, me: string}} Ran done: as of run; ms: as the person waited */
+
+export class Outcome {
+  /** @type {string[]} object URLs of what is on show */
+  #urls = [];
+
+  /** @param {import("./api.mjs").PromiseGrid} grid @param {HTMLElement} place */
+  constructor(grid, place) {
+    this.grid = grid;
+    this.place = place;
+  }
+
+  clear() {
+    this.place.replaceChildren();
+    for (const url of this.#urls.splice(0)) URL.revokeObjectURL(url);
+  }
+
+  /** @param {Ran} ran */
+  async show(ran) {
+    const { done, ms } = ran;
+    const ok = done.exit === null || done.exit === 0;
+    const said = done.exit === null ? "It returned" : ok ? "Done" : `It ended with exit code ${done.exit}`;
+    const how = done.cached ? `known already, in ${took(ms)}` : `in ${took(ms)}`;
+    const shown = [el("p", { class: ok ? "verdict" : "verdict bad", role: "status" }, `${said} `, el("span", {}, how))];
+    if (done.exit === null) shown.push(this.#piece("value", new TextEncoder().encode(written(done.value))));
+    if (done.files) shown.push(...(await this.#changed(done.files, ran.given)));
+    if (done.stdout.length) shown.push(this.#piece("standard output", done.stdout, "output"));
+    if (done.stderr.length) shown.push(this.#piece("messages", done.stderr, "messages.txt"));
+    if (shown.length === 1) shown.push(el("p", { class: "hint" }, "It wrote nothing."));
+    this.clear();
+    this.place.append(el("div", { class: "outcome" }, el("div", {}, ...shown), slip(ran)));
+  }
+
+  /** What the program made or changed, first of all. @param {string} folder @param {File[]} given */
+  async #changed(folder, given) {
+    const nodes = await this.grid.tree(folder).catch((/** @type {Error} */ error) => error.message);
+    if (typeof nodes === "string") return [el("p", { class: "error" }, `Its files cannot be shown: ${nodes}`)];
+    const before = new Map(given.map((file) => [file.name, file.size]));
+    const files = nodes.filter((/** @type {any} */ node) => node.kind === "file" && before.get(node.path) !== node.data.length);
+    const more = files.length - SHOWN_FILES;
+    const pieces = files.slice(0, SHOWN_FILES).map((/** @type {any} */ node) => this.#piece(node.path, node.data));
+    return more > 0 ? [...pieces, el("p", { class: "hint" }, `And ${more} more files, in ${folder}.`)] : pieces;
+  }
+
+  /** Bytes to look at, and a way to keep them. @param {string} name @param {Uint8Array} bytes @param {string} [file] */
+  #piece(name, bytes, file = name.split("/").at(-1)) {
+    const image = IMAGES.find(({ magic }) => magic.every((byte, at) => bytes[at] === byte));
+    const url = URL.createObjectURL(new Blob([/** @type {BlobPart} */ (bytes)], { type: image?.type ?? "application/octet-stream" }));
+    this.#urls.push(url);
+    const head = el("h3", {}, el("b", {}, name), el("span", { class: "hint" }, size(bytes.length)), el("a", { href: url, download: file }, "Save"));
+    const text = image ? null : asText(bytes);
+    const body = image ? el("img", { src: url, alt: `The picture ${name}, made by the program` }) : text === null ? el("p", { class: "hint" }, "Not text; save it to look at it.") : el("pre", { tabIndex: 0, ariaLabel: name }, text);
+    return el("div", { class: "shown" }, head, body);
+  }
+}
+
+/** The receipt, torn off. @param {Ran} ran */
+function slip({ done, name, me }) {
+  const rows = {
+    program: name,
+    exit: done.exit === null ? "a value" : `${done.exit}`,
+    "run took": took(done.ms),
+    by: done.by === me ? "this tab" : copyable(done.by, "who ran it"),
+    ...(done.fuel === null ? {} : { fuel: done.fuel.toLocaleString() }),
+    result: copyable(done.result, "the result's CID"),
+    task: copyable(done.task, "the task's CID"),
+    receipt: copyable(done.receipt, "the receipt's CID"),
+  };
+  const lines = Object.entries(rows).map(([key, value]) => el("div", {}, el("dt", {}, key), el("dd", {}, value)));
+  const stamp = done.cached ? el("p", { class: "stamp" }, "Known: nobody ran it again") : null;
+  return el("section", { class: "slip", ariaLabel: "Receipt" }, el("h3", {}, glyph(done.by, 24), "Receipt"), el("dl", {}, ...lines), stamp);
+}
+
+/** A value for reading: JSON, with whole numbers of any size. @param {any} value */
+function written(value) {
+  return JSON.stringify(value, (_, item) => (typeof item === "bigint" ? `${item}` : item instanceof Uint8Array ? `${item.length} bytes` : item), 1)?.replace(/^"(-?\d+)"$/, "$1") ?? "nothing";
+}
+
+/** @param {Uint8Array} bytes */
+function asText(bytes) {
+  try {
+    const cut = bytes.length > SHOWN_TEXT;
+    const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes.subarray(0, SHOWN_TEXT), { stream: cut });
+    return text.includes("\0") ? null : text + (cut ? `\n… ${size(bytes.length - SHOWN_TEXT)} more; save it to see all` : "");
+  } catch {
+    return null;
+  }
+}
