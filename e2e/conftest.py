@@ -45,7 +45,7 @@ def cli(home: Path) -> Cli:
 
 @pytest.fixture
 def run_node(tmp_path: Path, web_bundle: Path) -> Iterator[RunNode]:
-    """Starts nodes: `run_node("name", *arguments)`; the same name is the same home. All are stopped at the end."""
+    """Starts nodes: `run_node("name", *arguments)`; the same name is the same home. All are stopped."""
     with ExitStack() as stack:
 
         def start(name: str = "node", *arguments: str | Path, port: int = 0) -> Node:

@@ -75,7 +75,8 @@ def floods() -> bytes:
     """Writes 60 kB to standard output for ever."""
     return _command(
         """(i32.store (i32.const 0) (i32.const 64)) (i32.store (i32.const 4) (i32.const 60000))
-           (loop $again (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))) (br $again))""",
+           (loop $again (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
+             (br $again))""",
         "fd_write",
     )
 
@@ -84,6 +85,7 @@ def imports(module: str, name: str) -> bytes:
     """Wants an import that nobody offers."""
     return bytes(
         wasmtime.wat2wasm(
-            f'(module (import "{module}" "{name}" (func)) (memory (export "memory") 1) (func (export "_start")))'
+            f'(module (import "{module}" "{name}" (func)) (memory (export "memory") 1)'
+            ' (func (export "_start")))'
         )
     )

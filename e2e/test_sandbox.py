@@ -13,7 +13,9 @@ PAGE = """<!doctype html><meta charset="utf-8"><link rel="stylesheet" href="styl
 <img src="dot.svg" id="dot"><script type="module" src="main.js"></script>"""
 MAIN = """import {value} from "./lib/value.js";
 const tried = {};
-const attempt = async (name, act) => { try { tried[name] = await act() ?? "done"; } catch (error) { tried[name] = `${error}`; } };
+const attempt = async (name, act) => {
+  try { tried[name] = await act() ?? "done"; } catch (error) { tried[name] = `${error}`; }
+};
 await attempt("origin", () => self.origin);
 await attempt("fetch", async () => (await fetch("main.js")).status);
 await attempt("socket", () => new Promise((done, fail) => {
@@ -31,7 +33,8 @@ await attempt("grid", async () => typeof (await import("./grid.js")));
 await attempt("eval", () => (0, eval)("1"));
 await attempt("script", () => import("/healthz"));
 await attempt("worker", () => new Promise((done, fail) => {
-  const worker = new Worker(URL.createObjectURL(new Blob(["postMessage('works')"], {type: "text/javascript"})));
+  const script = new Blob(["postMessage('works')"], {type: "text/javascript"});
+  const worker = new Worker(URL.createObjectURL(script));
   worker.onmessage = (event) => done(event.data); worker.onerror = () => fail(new Error("refused"));
 }));
 await attempt("serviceWorker", () => navigator.serviceWorker.register("main.js"));

@@ -1,7 +1,7 @@
 """The verbs of a node, as the command line uses them: through the door, or in its own process.
 
-Each takes the arguments a frame of `door.py` can carry and answers with a value it can carry; bulk goes through
-the session, piece by piece. What the command line prints of it is `output.py`'s business.
+Each takes the arguments a frame of `door.py` can carry and answers with a value it can carry; bulk goes
+through the session, piece by piece. What the command line prints of it is `output.py`'s business.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Api:
         named = (
             self.id, self.peers, self.save, self.locate, self.ls, self.read, self.export, self.fetch,
             self.run, self.publish, self.published, self.invite, self.admit, self.members,
-            self.serve, self.trust, self.receipt, self.stat, self.verify, self.history,
+            self.leave, self.serve, self.trust, self.receipt, self.stat, self.verify, self.history,
         )  # fmt: skip
         return {verb.__name__: verb for verb in named}
 
@@ -79,7 +79,7 @@ class Api:
     # -- content -------------------------------------------------------------------------------------
 
     async def save(self, args: Args, session: Session) -> dict[str, Any]:
-        """Keep blocks. A piece of input is a dag-cbor list of [cid, bytes]; each is checked and made durable."""
+        """Keep blocks, durably. A piece of input is a dag-cbor list of [cid, bytes]; each is checked."""
         count = size = 0
         async for piece in session.pieces():
             blocks = [_checked(pair) for pair in dagcbor.decode(piece)]
@@ -232,6 +232,12 @@ class Api:
     async def members(self, args: Args, session: Session) -> dict[str, Any]:
         """{members: [did]}."""
         return {"members": await self._host.ask(self._owner.members())}
+
+    async def leave(self, args: Args, session: Session) -> dict[str, Any]:
+        """Leave the grid, to join another: {left}."""
+        left = str(self._kernel.grid)
+        await self._host.ask(self._owner.leave())
+        return {"left": left}
 
     # -- the owner's promises --------------------------------------------------------------------------
 

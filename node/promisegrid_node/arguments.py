@@ -78,8 +78,14 @@ def _common() -> argparse.ArgumentParser:
         "--home", default=str(default_home()), metavar="DIR", help="data directory (PROMISEGRID_HOME)"
     )
     common.add_argument("--json", action="store_true", help="print one JSON object")
-    common.add_argument("--log", default="WARNING", metavar="LEVEL", choices=["DEBUG", "INFO", "WARNING", "ERROR"],
-                        help="how much to say on stderr (default: WARNING)")  # fmt: skip
+    levels = ["DEBUG", "INFO", "WARNING", "ERROR"]
+    common.add_argument(
+        "--log",
+        default="WARNING",
+        metavar="LEVEL",
+        choices=levels,
+        help="how much to say on stderr (WARNING)",
+    )
     return common
 
 
@@ -219,6 +225,7 @@ def _grid(verb: _Verb) -> None:
     admit = verb("admit", "Admit a key in person (on the founder's node).")
     admit.add_argument("did", metavar="DID", help="did:key:…")
     verb("members", "List whom this founder's node has admitted.")
+    verb("leave", "Leave the grid, to join another (`up --peer` then joins).")
     serve = verb("serve", "Promise to run programs for other members, stop, or tell.")
     serve.add_argument("what", nargs="?", choices=["on", "off"])
     serve.add_argument("--cpu", type=_positive, default=1, metavar="N", help="programs at once (default: 1)")

@@ -22,7 +22,6 @@ from promisegrid_node.runtime import Runtime
 from promisegrid_node.session import InProcess, Node
 from promisegrid_node.store import Store
 
-
 DOOR_WAIT_S: Final = 10.0
 STEP_S: Final = 0.1
 

@@ -39,6 +39,7 @@ VERBS: dict[str, Act] = {
     "invite": verbs_grid.invite,
     "admit": verbs_grid.admit,
     "members": verbs_grid.members,
+    "leave": verbs_grid.leave,
     "serve": verbs_grid.serve,
     "trust": verbs_grid.trust,
     "history": verbs_grid.history,
@@ -65,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The whole command; never raises for what a user or a peer can do."""
     options = parse(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(level=options.log, format="promisegrid: %(message)s", stream=sys.stderr)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the loop takes it over: end at once, without a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the loop takes it over: end without a traceback
     failed = verbs_run.GRID_FAILED if options.verb == "run" else 1
     try:
         return asyncio.run(act(options))

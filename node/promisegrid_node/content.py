@@ -1,8 +1,8 @@
 """Content by CID over HTTP: `/app/<cid>/…` for a sandboxed frame, `/ipfs/<cid>` as a trustless gateway.
 
-Promises: an app's files are an opaque origin without network; the gateway's bytes are for saving, never shown;
-both are streamed a block at a time; neither lets a service worker be registered. An anonymous request never
-makes this node ask its peers, unless it comes from this machine.
+Promises: an app's files are an opaque origin without network; the gateway's bytes are for saving, never
+shown; both are streamed a block at a time; neither lets a service worker be registered. An anonymous request
+never makes this node ask its peers, unless it comes from this machine.
 (Source: DESIGN.md section 6; IPFS "Trustless Gateway Specification".)
 """
 
@@ -235,7 +235,7 @@ def _refuse_service_worker(request: web.Request) -> None:
 async def _stream(
     request: web.Request, answer: dict[str, str], pieces: AsyncIterator[bytes]
 ) -> web.StreamResponse:
-    """Send piece by piece. The first piece is had before the status is sent, so that its errors get their own."""
+    """Send piece by piece. The first is had before the status is sent, so that its errors get their own."""
     first = await anext(pieces, None)
     response = web.StreamResponse(headers=answer)
     await response.prepare(request)

@@ -67,7 +67,7 @@ class Door:
         self._callers: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
-        """Begin to listen; a socket left behind by a node that died is replaced (the caller holds the home)."""
+        """Begin to listen; a socket left by a node that died is replaced (the caller holds the home)."""
         self._path.unlink(missing_ok=True)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         before = os.umask(0o177)

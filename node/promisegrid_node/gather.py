@@ -1,8 +1,8 @@
 """From files on disk to blocks: what `put` reads, and how a folder becomes one CID.
 
 A file is read once, a piece at a time, and cut into blocks here, so that a node is only ever handed blocks.
-Hidden files are left out unless asked for, symbolic links are kept as links, and anything that is neither file,
-folder nor link is named and left out.
+Hidden files are left out unless asked for, symbolic links are kept as links, and anything that is neither
+file, folder nor link is named and left out.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Gathered:
 
 
 class Gatherer:
-    """Makes the pieces for the verb `save` out of a path. Iterate `pieces` to the end, then look at `found`."""
+    """Makes the pieces for the verb `save` out of a path. Iterate `pieces` to the end, then see `found`."""
 
     def __init__(
         self,

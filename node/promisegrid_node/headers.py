@@ -27,7 +27,7 @@ NO_POWERS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class HostName:
-    """A `Host` header taken apart: a lower-case name (IPv6 in brackets) and a port, or None for the default."""
+    """A `Host` header taken apart: a lower-case name (IPv6 in brackets) and a port, None for the default."""
 
     name: str
     port: int | None

@@ -203,7 +203,7 @@ class Host:
             self._enter(lambda now: self.kernel.disconnect(link, now))
 
     async def room(self) -> None:
-        """Wait until the disk has caught up; a wire calls it between frames, so that a flood meets back-pressure."""
+        """Wait until the disk has caught up; called between frames, so that a flood meets back-pressure."""
         await self._room.wait()
 
     @property

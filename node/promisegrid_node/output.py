@@ -1,7 +1,7 @@
 """What the command line prints: answers on stdout, everything else on stderr.
 
-One JSON object a verb with `--json`; else a few plain lines. Progress is for people: only on a terminal, only on
-stderr, and only for what takes longer than half a second.
+One JSON object a verb with `--json`; else a few plain lines. Progress is for people: only on a terminal, only
+on stderr, and only for what takes longer than half a second.
 """
 
 from __future__ import annotations

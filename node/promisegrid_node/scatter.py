@@ -1,7 +1,7 @@
 """From content by CID to files on disk: what `get -o` and `run -o` write.
 
-Promises: nothing is written outside the target, a file or folder appears under its name only when it is whole, and
-what is there already is not overwritten unless it is a file asked for by name.
+Promises: nothing is written outside the target; a file or folder appears under its name only when it is
+whole; and what is there already is not overwritten unless it is a file asked for by name.
 """
 
 from __future__ import annotations

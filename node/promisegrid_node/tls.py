@@ -1,7 +1,7 @@
 """HTTPS beyond loopback: the owner's certificate, or one made at first start.
 
-A browser gives WebCrypto, locks and storage only to secure contexts. A self-signed certificate is shown by its
-SHA-256 fingerprint, which the owner can compare with what the browser shows. On the dialling side a
+A browser gives WebCrypto, locks and storage only to secure contexts. A self-signed certificate is shown by
+its SHA-256 fingerprint, which the owner can compare with what the browser shows. On the dialling side a
 self-signed certificate is pinned at first contact, and a changed one refused.
 """
 
@@ -142,8 +142,8 @@ class Pins:
                 _write_private(self._path, json.dumps(known, indent=1).encode())
         elif held != digest.hex():
             raise LocalError(
-                f"{name} shows another certificate than before ({_colons(digest)}): if its owner renewed it, remove"
-                f" the line {name!r} from {self._path}."
+                f"{name} shows another certificate than before ({_colons(digest)}): if its owner renewed it,"
+                f" remove the line {name!r} from {self._path}."
             )
         return aiohttp.Fingerprint(digest)
 
@@ -156,7 +156,7 @@ class Pins:
 
 
 async def trust(host: str, port: int, pins: Pins) -> aiohttp.Fingerprint | bool:
-    """What aiohttp's `ssl` option must be for host:port: True (a public certificate), or a pinned fingerprint.
+    """What aiohttp's `ssl` option must be for host:port: True (a public certificate) or a pinned one.
 
     Raises OSError when nobody answers, LocalError when a pinned certificate changed.
     """

@@ -34,6 +34,7 @@ from promisegrid_node.web import Site
 JOIN_WAIT_S = 15.0
 SHUTDOWN_S = 3.0
 GRID_NAME = "PromiseGrid"
+REFUSED = frozenset({"bad_invitation", "not_member", "wrong_grid", "hello"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ def _bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         taken.close()
         reason = {
-            errno.EADDRINUSE: f"Port {port} on {host} is taken by another program: stop it, or use --listen {host}:PORT.",
+            errno.EADDRINUSE: f"Port {port} on {host} is taken by another program: stop it, or use --listen.",
             errno.EACCES: f"Port {port} needs more rights than you have: use --listen {host}:8420.",
             errno.EADDRNOTAVAIL: f"{host} is not an address of this machine: use --listen 127.0.0.1:{port}.",
         }.get(error.errno or 0, f"{host}:{port} cannot be listened on: {error.strerror}.")
@@ -114,8 +115,7 @@ async def up(options: argparse.Namespace) -> int:
                 _dialling(host, home, peers, limits),
             ):
                 stop = _stop_signal()
-                if not await _joined(host, stop, bool(peers)):
-                    complain("not admitted to the grid yet; still trying.")
+                await _joined(host, stop, bool(peers))
                 await _announce(host, home, place, options)
                 await stop.wait()
     return 0
@@ -180,14 +180,17 @@ def _stop_signal() -> asyncio.Event:
     return stop
 
 
-async def _joined(host: Host, stop: asyncio.Event, has_peers: bool) -> bool:
-    """Wait a little for the grid we were invited to."""
+async def _joined(host: Host, stop: asyncio.Event, has_peers: bool) -> None:
+    """Wait a little for the grid we were invited to; say once why we are not let in."""
     if host.kernel.grid is not None or not has_peers:
-        return True
+        return
     heard = asyncio.Event()
+    refused: list[str] = []
 
     def listen_for(kind: str, detail: Mapping[str, Any]) -> None:
-        if kind == "grid":
+        if kind == "peer" and detail.get("code") in REFUSED:
+            refused.append(str(detail["reason"]))
+        if kind == "grid" or refused:
             heard.set()
 
     ended = host.subscribe(listen_for)
@@ -196,7 +199,8 @@ async def _joined(host: Host, stop: asyncio.Event, has_peers: bool) -> bool:
     for wait in waits:
         wait.cancel()
     ended()
-    return heard.is_set() or stop.is_set()
+    if host.kernel.grid is None and not stop.is_set():
+        complain(refused[0] if refused else "Not admitted to the grid yet; still trying.")
 
 
 async def _announce(host: Host, home: Home, place: Listening, options: argparse.Namespace) -> None:

@@ -1,7 +1,7 @@
 """app publish, app ls: a folder with a page and handlers becomes an app with a CID.
 
-`app.json` as published names its handlers by CID, so whoever opens the app needs no paths, and the same folder
-has the same CID wherever it is published.
+`app.json` as published names its handlers by CID, so whoever opens the app needs no paths, and the same
+folder has the same CID wherever it is published.
 """
 
 from __future__ import annotations
@@ -100,7 +100,8 @@ async def _handlers(handlers: dict[str, str], folder: Path, node: Node, watch: W
             made[name] = str(Cid.parse(code))
         except CidError:
             raise LocalError(
-                f"The handler {name!r} is {code!r}, and {path} is not there: ./build.sh bundle fetches the handlers of"
-                " the apps that come with PromiseGrid; for your own, put the file there or give its CID."
+                f"The handler {name!r} is {code!r}, and {path} is not there: ./build.sh bundle fetches the"
+                " handlers of the apps that come with PromiseGrid; for your own, put the file there or give"
+                " its CID."
             ) from None
     return made

@@ -1,4 +1,4 @@
-"""id, peers, invite, admit, members, serve, trust, receipt, stat, verify, history: the grid and this node's part in it."""
+"""The grid and this node's part in it: who is there, who may join, what it promises, what it keeps."""
 
 from __future__ import annotations
 
@@ -62,6 +62,13 @@ async def members(options: argparse.Namespace, node: Node, out: Output) -> int:
     """Whom this founder's node has admitted."""
     value = await node.call("members", {})
     out.answer(value, value["members"])
+    return 0
+
+
+async def leave(options: argparse.Namespace, node: Node, out: Output) -> int:
+    """Leave the grid."""
+    value = await node.call("leave", {})
+    out.answer(value, [f"left {value['left']}"])
     return 0
 
 

@@ -1,8 +1,8 @@
 """WebSocket, both ends: frames in, frames out, one binary message each.
 
-Promises: nothing is buffered without end (a peer that does not read is closed), nothing larger than a frame is
-accepted, a dead peer is noticed by a ping, and a dialled peer is dialled again for as long as the node runs.
-What is in a frame it does not know.
+Promises: nothing is buffered without end (a peer that does not read is closed), nothing larger than a frame
+is accepted, a dead peer is noticed by a ping, and a dialled peer is dialled again for as long as the node
+runs. What is in a frame it does not know.
 """
 
 from __future__ import annotations
@@ -52,7 +52,10 @@ class PeerUrl:
 
 
 def read_peer(text: str) -> PeerUrl:
-    """A join URL `http(s)://host:port/#/join/<grid>[/<invite>]`, or `ws(s)://host:port/grid`. LocalError else."""
+    """A join URL `http(s)://host:port/#/join/<grid>[/<invite>]`, or `ws(s)://host:port/grid`.
+
+    LocalError for anything else.
+    """
     sorry = f"{text!r} is not a peer's address: use its join URL (http://…/#/join/…) or ws://HOST:PORT/grid."
     try:
         url = URL(text)

@@ -1,4 +1,4 @@
-"""Hosts for tests: real kernels on the real loop and real keys, with a store in memory and programs in Python."""
+"""Hosts for tests: real kernels, loop and keys, with a store in memory and programs in Python."""
 
 from __future__ import annotations
 
