@@ -10,8 +10,9 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from promisegrid.wasm.binary import sleb, uleb
 from tests.wasm_asm import END, FUNC, I32, I64, Module, body, exported, functype, i32, local_get, local_set
+
+from promisegrid.wasm.binary import sleb, uleb
 
 
 def single(code: bytes, locals_: Sequence[tuple[int, int]] = (), types: Sequence[bytes] = ()) -> bytes:
@@ -36,7 +37,8 @@ def nested_loops(loops: int = 2_000, variables: int = 1_000) -> bytes:
 def loop_row(loops: int = 10_000, variables: int = 1_000) -> bytes:
     """Loops one after another, every local changed before and read after."""
     inner = b"".join(increment(index) for index in range(variables))
-    return single(inner + (b"\x03\x40" + local_get(0) + b"\x0d\x00" + END) * loops + inner, [(variables, I32)])
+    loop = b"\x03\x40" + local_get(0) + b"\x0d\x00" + END
+    return single(inner + loop * loops + inner, [(variables, I32)])
 
 
 def diamond_row(diamonds: int = 20_000, variables: int = 1_000) -> bytes:
@@ -88,7 +90,9 @@ def live_values(size: int = 2_000_000) -> bytes:
 def many_locals(variables: int = 50_000, functions: int = 2_000) -> bytes:
     """Tens of thousands of locals, a few bytes a function."""
     code = body(b"", [(variables, I64)])
-    return Module(types=[functype()], functions=[(0, code)] * functions, exports=[exported("f", FUNC, 0)]).encode()
+    return Module(
+        types=[functype()], functions=[(0, code)] * functions, exports=[exported("f", FUNC, 0)]
+    ).encode()
 
 
 def giant_br_table(targets: int = 1_000_000, tables: int = 1) -> bytes:
@@ -145,8 +149,23 @@ def many_globals(count: int = 1_000_000) -> bytes:
 ALL: dict[str, Callable[[], bytes]] = {
     make.__name__: make
     for make in (
-        nested_loops, loop_row, diamond_row, deep_blocks, wide_blocks, wide_calls, huge_function, live_values,
-        many_locals, staircase, exits, interpreter, giant_br_table, table_to_everywhere, many_functions, many_types, many_globals,
+        nested_loops,
+        loop_row,
+        diamond_row,
+        deep_blocks,
+        wide_blocks,
+        wide_calls,
+        huge_function,
+        live_values,
+        many_locals,
+        staircase,
+        exits,
+        interpreter,
+        giant_br_table,
+        table_to_everywhere,
+        many_functions,
+        many_types,
+        many_globals,
     )
 }
 

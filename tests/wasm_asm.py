@@ -92,8 +92,13 @@ class Module:
         """The binary, empty sections left out."""
         out = [HEADER]
         vectors = [
-            (1, self.types), (2, self.imports), (3, [uleb(kind) for kind, _ in self.functions]),
-            (4, self.tables), (5, self.memories), (6, self.globals), (7, self.exports),
+            (1, self.types),
+            (2, self.imports),
+            (3, [uleb(kind) for kind, _ in self.functions]),
+            (4, self.tables),
+            (5, self.memories),
+            (6, self.globals),
+            (7, self.exports),
         ]
         out += [section(number, vector(entries)) for number, entries in vectors if entries]
         if self.start is not None:

@@ -18,9 +18,21 @@ MAGIC: Final = b"\0asm"
 VERSION: Final = b"\x01\0\0\0"
 HEADER: Final = MAGIC + VERSION
 SECTION_NAMES: Final = {
-    0: "custom", 1: "type", 2: "import", 3: "function", 4: "table", 5: "memory", 6: "global",
-    7: "export", 8: "start", 9: "element", 10: "code", 11: "data", 12: "data count",
+    0: "custom",
+    1: "type",
+    2: "import",
+    3: "function",
+    4: "table",
+    5: "memory",
+    6: "global",
+    7: "export",
+    8: "start",
+    9: "element",
+    10: "code",
+    11: "data",
+    12: "data count",
 }
+EXCEPTIONS: Final = "the module uses exception handling (a tag section), which is refused"
 SECTION_ORDER: Final = (1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 10, 11)
 """The one order in which non-custom sections may appear (5.5.2 and 5.5.16)."""
 
@@ -94,10 +106,12 @@ class Reader:
             byte = self.byte()
             value |= (byte & 0x7F) << shift
             if byte < 0x80:
-                if value >= 1 << 32:
-                    break
-                return value
-        self.fail("a number does not fit 32 bits")
+                break
+        else:
+            self.fail("a number of more than five bytes")
+        if value >= 1 << 32:
+            self.fail("a number does not fit 32 bits")
+        return value
 
     def count(self, what: str, limit: int) -> int:
         """The length of a vector of `what`, refused above `limit` or the bytes that are left."""
@@ -121,7 +135,7 @@ class Reader:
         size = self.u32()
         start = self.skip(size)
         try:
-            return self.data[start:self.pos].decode()
+            return self.data[start : self.pos].decode()
         except UnicodeDecodeError:
             self.fail("a name is not UTF-8")
 
@@ -157,7 +171,7 @@ def sections(data: bytes, customs_max: int) -> dict[int, Section]:
         reader.where = "a section header"
         section_id = reader.byte()
         if section_id == 13:
-            raise RemoteError("unsupported", "the module uses exception handling (a tag section), which is refused")
+            raise RemoteError("unsupported", EXCEPTIONS)
         if section_id not in SECTION_NAMES:
             reader.fail(f"unknown section {section_id}", "unsupported")
         reader.where = f"the {SECTION_NAMES[section_id]} section"

@@ -23,7 +23,7 @@ from typing import Final
 from promisegrid.errors import RemoteError
 from promisegrid.wasm import opcodes
 from promisegrid.wasm.binary import HEADER, SECTION_ORDER, Reader, sized, sleb, uleb
-from promisegrid.wasm.inspect import bodies, locals_of
+from promisegrid.wasm.inspect import bodies, locals_of, pass_branch_table
 from promisegrid.wasm.layout import PAGES_MAX, Layout, parse
 from promisegrid.wasm.limits import ModuleLimits
 
@@ -74,23 +74,26 @@ def guard(data: bytes, max_pages: int | None = None, limits: ModuleLimits | None
     RemoteError: as `inspect`; out_of_memory when the module starts with more than `max_pages`; unsupported
     when it uses a reserved export name.
     """
-    layout = parse(data, limits or ModuleLimits())
+    limits = limits or ModuleLimits()
+    layout = parse(data, limits)
     taken = next((name for name in layout.exports if name.startswith(RESERVED)), None)
     if taken is not None:
         raise RemoteError("unsupported", f"the module exports {taken!r}, a name this grid keeps for itself")
     added = Additions(layout)
-    code = _code(layout, added)
+    code = _code(layout, added, limits)
     return _write(layout, added, code, max_pages)
 
 
-def _code(layout: Layout, added: Additions) -> bytes | None:
+def _code(layout: Layout, added: Additions, limits: ModuleLimits) -> bytes | None:
     """The bodies rewritten, as the code section's entries; None when there is nothing to rewrite."""
     places = bodies(layout)
     helper = added.next_function()
     call = b"\x10" + uleb(helper)
     out, changed = [], False
     for number, (start, end) in enumerate(places, layout.imported_functions):
-        body = _body(layout, number, start, end, call)
+        body = None
+        if opcodes.MAY_GROW.search(layout.data, start, end) is not None:
+            body = _body(Reader(layout.data, start, end, f"function {number}"), limits, call)
         changed |= body is not None
         out.append(sized(layout.data[start:end] if body is None else body))
     if not changed:
@@ -103,35 +106,28 @@ def _code(layout: Layout, added: Additions) -> bytes | None:
     return b"".join(out)
 
 
-def _body(layout: Layout, number: int, start: int, end: int, call: bytes) -> bytes | None:
+def _body(reader: Reader, limits: ModuleLimits, call: bytes) -> bytes | None:
     """One body with its growths replaced; None when it has none."""
-    reader = Reader(layout.data, start, end, f"function {number}")
-    locals_of(reader, ModuleLimits())
+    data, end, copied = reader.data, reader.end, reader.pos
+    locals_of(reader, limits)
     pieces: list[bytes] = []
-    copied = start
     while reader.pos < end:
-        match = opcodes.NEXT_GROW.match(layout.data, reader.pos, end)
+        match = opcodes.NEXT_GROW.match(data, reader.pos, end)
         assert match is not None, "the expression matches the empty run"
         reader.pos = match.end()
         if match.start(1) >= 0:
-            pieces.extend((layout.data[copied : match.start(1)], call))
+            pieces.extend((data[copied : match.start(1)], call))
             copied = match.end()
         elif reader.pos < end:
-            _pass_branch_table(reader)
-    return b"".join((*pieces, layout.data[copied:end])) if pieces else None
-
-
-def _pass_branch_table(reader: Reader) -> None:
-    if reader.data[reader.pos] != opcodes.BR_TABLE:
-        code, text = opcodes.refusal(reader.data, reader.pos, reader.end)
-        raise RemoteError(code, f"{reader.where} at byte {reader.pos}: {text}")
-    reader.pos += 1
-    for _ in range(reader.count("branch targets", reader.end) + 1):
-        reader.u32()
+            if data[reader.pos] != opcodes.BR_TABLE:
+                code, text = opcodes.refusal(data, reader.pos, end)
+                raise RemoteError(code, f"{reader.where} at byte {reader.pos}: {text}")
+            pass_branch_table(reader, limits)
+    return b"".join((*pieces, data[copied:end])) if pieces else None
 
 
 def _grow_helper(layout: Layout, flag: int, pages: int) -> bytes:
-    """`$grow(delta) -> old`: -1 past the declared maximum; a trap past the budget or when the engine refuses."""
+    """`$grow(delta) -> old`: -1 past the declared maximum; a trap past the budget or the engine's."""
     declared = layout.memory.max_pages if layout.memory is not None else None
     most = PAGES_MAX if declared is None else min(declared, PAGES_MAX)
     refuse = b"\x04\x40\x41\x01\x24" + uleb(flag) + b"\x00\x0b"

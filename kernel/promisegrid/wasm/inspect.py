@@ -18,18 +18,24 @@ from promisegrid.wasm.limits import ModuleLimits
 
 @dataclass(slots=True)
 class ModuleCost:
-    """The largest figure of any function, and totals. Sizes are bytes."""
+    """The largest figure of any function, and totals, in bytes. `ModuleLimits` says why each matters."""
 
     functions: int = 0
-    code_bytes: int = 0
     body_bytes: int = 0
     locals: int = 0
     depth: int = 0
     loop_depth: int = 0
     branch_targets: int = 0
     loops_times_locals: int = 0
-    """The largest (deepest loop nesting × locals) of a function: what a compiler merges at loop heads."""
-    blocks_times_locals: int = 0
+    depth_times_locals: int = 0
+    edges: int = 0
+    edges_times_locals: int = 0
+    block_values: int = 0
+    call_values: int = 0
+    all_code_bytes: int = 0
+    all_locals: int = 0
+    all_loops_times_locals: int = 0
+    all_edges_times_locals: int = 0
 
 
 def inspect(data: bytes, limits: ModuleLimits | None = None) -> ModuleCost:
@@ -40,9 +46,26 @@ def inspect(data: bytes, limits: ModuleLimits | None = None) -> ModuleCost:
     limits = limits or ModuleLimits()
     layout = parse(data, limits)
     cost = ModuleCost()
+    results_max = max((len(kind.results) for kind in layout.types), default=0)
     for number, (start, end) in enumerate(bodies(layout), layout.imported_functions):
-        _Body(layout, number, start, end, limits).scan(cost)
+        body = _Body(layout, number, start, end, limits)
+        body.scan(results_max)
+        body.add_to(cost)
+    _check_totals(cost, limits)
     return cost
+
+
+def _check_totals(cost: ModuleCost, limits: ModuleLimits) -> None:
+    """What no single function shows: many, each just within its limits."""
+    for what, figure, limit in (
+        ("bytes of code", cost.all_code_bytes, limits.all_code_bytes),
+        ("locals", cost.all_locals, limits.all_locals),
+        ("nested loops times locals", cost.all_loops_times_locals, limits.all_loops_times_locals),
+        ("blocks and branches times locals", cost.all_edges_times_locals, limits.all_edges_times_locals),
+    ):
+        if figure > limit:
+            text = f"the module's functions have {figure} {what} together, above this node's limit of {limit}"
+            raise RemoteError("too_complex", text)
 
 
 def bodies(layout: Layout) -> list[tuple[int, int]]:
@@ -60,7 +83,7 @@ def bodies(layout: Layout) -> list[tuple[int, int]]:
 
 
 def locals_of(reader: Reader, limits: ModuleLimits) -> int:
-    """Read the local groups of a body; how many locals they declare. The reader ends at the first instruction."""
+    """Pass the local groups at the start of a body; how many locals they declare."""
     total = 0
     for _ in range(reader.count("local groups", limits.locals)):
         total += reader.u32()
@@ -70,81 +93,121 @@ def locals_of(reader: Reader, limits: ModuleLimits) -> int:
     return total
 
 
+def pass_branch_table(reader: Reader, limits: ModuleLimits) -> int:
+    """Pass the `br_table` at the reader; how many targets it has, the default among them."""
+    reader.pos += 1
+    count = reader.count("branch targets", limits.branch_targets) + 1
+    for _ in range(count):
+        reader.u32()
+    return count
+
+
 class _Body:
-    """One function body under inspection."""
+    """One function body under inspection: its own figures, checked as they grow."""
 
     def __init__(self, layout: Layout, number: int, start: int, end: int, limits: ModuleLimits) -> None:
         self.reader = Reader(layout.data, start, end, f"function {number}")
+        self.layout, self.limits = layout, limits
         self.params = len(layout.type_of(number).params)
-        self.size, self.limits = end - start, limits
+        self.size = end - start
+        self.locals = self.depth = self.loop_depth = self.blocks = self.targets = 0
+        self.block_values = self.call_values = self.edges = 0
 
-    def scan(self, cost: ModuleCost) -> None:
-        """Walk to the last `end`, then add this body's figures."""
+    def scan(self, results_max: int) -> None:
+        """Walk to the last `end`; RemoteError where a figure passes its limit."""
         reader, limits = self.reader, self.limits
-        if self.size > limits.body_bytes:
-            reader.fail(f"{self.size} bytes of code, above the limit of {limits.body_bytes}", "too_complex")
-        count = locals_of(reader, limits) + self.params
-        depth, loop_depth, blocks, targets = self._walk(count)
+        self._check("bytes of code", self.size, limits.body_bytes)
+        start = reader.pos
+        self.locals = locals_of(reader, limits) + self.params
+        self._walk()
         if reader.pos != reader.end:
             reader.fail("instructions after the end of the function")
+        # br_if, and the few other bytes that look like it
+        conditional = reader.data.count(b"\x0d", start, reader.end)
+        self.edges = conditional + self.blocks + self.targets
+        self._check("blocks and branches", self.edges, limits.edges)
+        self._check("blocks and branches times locals", self.edges * self.locals, limits.edges_times_locals)
+        if results_max > 1:
+            calls = sum(reader.data.count(op, start, reader.end) for op in (b"\x10", b"\x11"))
+            self.call_values = calls * results_max
+            self._check("values returned by calls", self.call_values, limits.call_values)
+
+    def add_to(self, cost: ModuleCost) -> None:
+        """Add this body's figures to the module's."""
         cost.functions += 1
-        cost.code_bytes += self.size
+        cost.all_code_bytes += self.size
+        cost.all_locals += self.locals
         cost.body_bytes = max(cost.body_bytes, self.size)
-        cost.locals = max(cost.locals, count)
-        cost.depth = max(cost.depth, depth)
-        cost.loop_depth = max(cost.loop_depth, loop_depth)
-        cost.branch_targets = max(cost.branch_targets, targets)
-        cost.loops_times_locals = max(cost.loops_times_locals, loop_depth * count)
-        cost.blocks_times_locals = max(cost.blocks_times_locals, blocks * count)
+        cost.locals = max(cost.locals, self.locals)
+        cost.depth = max(cost.depth, self.depth)
+        cost.loop_depth = max(cost.loop_depth, self.loop_depth)
+        cost.branch_targets = max(cost.branch_targets, self.targets)
+        cost.loops_times_locals = max(cost.loops_times_locals, self.loop_depth * self.locals)
+        cost.depth_times_locals = max(cost.depth_times_locals, self.depth * self.locals)
+        cost.edges = max(cost.edges, self.edges)
+        cost.edges_times_locals = max(cost.edges_times_locals, self.edges * self.locals)
+        cost.block_values = max(cost.block_values, self.block_values)
+        cost.call_values = max(cost.call_values, self.call_values)
+        cost.all_loops_times_locals += self.loop_depth * self.locals
+        cost.all_edges_times_locals += self.edges * self.locals
 
-    def _walk(self, count: int) -> tuple[int, int, int, int]:
-        """(deepest nesting, deepest nesting of loops, blocks, branch targets) of the body."""
+    def _check(self, what: str, figure: int, limit: int) -> None:
+        if figure > limit:
+            self.reader.fail(f"{figure} {what}, above this node's limit of {limit}", "too_complex")
+
+    def _walk(self) -> None:
+        """Count what is nested in what. The stack of open blocks is as deep as `limits.depth` allows."""
         reader, limits = self.reader, self.limits
-        data, end, step = reader.data, reader.end, opcodes.NEXT.match
-        open_loops: list[bool] = [False]
-        loops = deepest = deepest_loops = blocks = targets = 0
-        while open_loops:
-            match = step(data, reader.pos, end)
+        data, end, step, pos = reader.data, reader.end, opcodes.NEXT.match, reader.pos
+        nesting: list[bool] = [False]
+        loops = 0
+        while nesting:
+            match = step(data, pos, end)
             assert match is not None, "the expression matches the empty run"
-            reader.pos = match.end()
-            if match.start(1) >= 0:
-                is_loop = data[match.start(1)] == opcodes.LOOP
-                open_loops.append(is_loop)
+            reader.pos = pos = match.end()
+            at, closing = match.start(1), match.start(2)
+            if at >= 0:
+                is_loop = data[at] == opcodes.LOOP
+                nesting.append(is_loop)
                 loops += is_loop
-                blocks += 1
-                if len(open_loops) > deepest:
-                    deepest = len(open_loops)
-                    if deepest > limits.depth:
-                        reader.fail(f"blocks nested deeper than {limits.depth}", "too_complex")
-                if loops > deepest_loops:
-                    deepest_loops = loops
-                    if loops * count > limits.loops_times_locals:
-                        reader.fail(f"{loops} nested loops over {count} locals", "too_complex")
-            elif match.start(2) >= 0:
-                if data[match.start(2)] == opcodes.END:
-                    loops -= open_loops.pop()
+                self.blocks += 1
+                if len(nesting) > self.depth:
+                    self.depth = len(nesting)
+                    self._check("nested blocks", self.depth, limits.depth)
+                    product = self.depth * self.locals
+                    self._check("nested blocks times locals", product, limits.depth_times_locals)
+                if loops > self.loop_depth:
+                    self.loop_depth = loops
+                    self._check("nested loops times locals", loops * self.locals, limits.loops_times_locals)
+                if pos - at > 2 or data[at + 1] < 0x40:
+                    self._block_type(at + 1)
+            elif closing >= 0:
+                if data[closing] == opcodes.END:
+                    loops -= nesting.pop()
             else:
-                targets += self._other()
-                if targets > limits.branch_targets:
-                    reader.fail(f"more than {limits.branch_targets} branch targets", "too_complex")
-        if blocks * count > limits.blocks_times_locals:
-            reader.fail(f"{blocks} blocks over {count} locals", "too_complex")
-        return deepest, deepest_loops, blocks, targets
+                self._other()
+                pos = reader.pos
 
-    def _other(self) -> int:
-        """What stops a run and opens nothing: br_table, memory.grow, or something refused. Branch targets."""
+    def _block_type(self, at: int) -> None:
+        """A block whose type is an index: how many values it takes and leaves."""
+        index = Reader(self.reader.data, at, self.reader.end, self.reader.where).u32()
+        if index >= len(self.layout.types):
+            self.reader.fail(f"type {index} does not exist")
+        kind = self.layout.types[index]
+        self.block_values += len(kind.params) + len(kind.results)
+        self._check("parameters and results of blocks", self.block_values, self.limits.block_values)
+
+    def _other(self) -> None:
+        """What stops a run and opens nothing: br_table, memory.grow, or something refused."""
         reader = self.reader
         if reader.pos >= reader.end:
             reader.fail("the body is cut off")
-        op = reader.data[reader.pos]
+        op, memory = reader.data[reader.pos], reader.data[reader.pos + 1 : min(reader.pos + 2, reader.end)]
         if op == opcodes.BR_TABLE:
-            reader.pos += 1
-            count = reader.count("branch targets", self.limits.branch_targets) + 1
-            for _ in range(count):
-                reader.u32()
-            return count
-        if op == opcodes.MEMORY_GROW and reader.data[reader.pos + 1 : reader.pos + 2] == b"\0":
+            self.targets += pass_branch_table(reader, self.limits)
+            self._check("branch targets", self.targets, self.limits.branch_targets)
+        elif op == opcodes.MEMORY_GROW and memory == b"\0":
             reader.pos += 2
-            return 0
-        code, text = opcodes.refusal(reader.data, reader.pos, reader.end)
-        raise RemoteError(code, f"{reader.where} at byte {reader.pos}: {text}")
+        else:
+            code, text = opcodes.refusal(reader.data, reader.pos, reader.end)
+            raise RemoteError(code, f"{reader.where} at byte {reader.pos}: {text}")

@@ -20,7 +20,13 @@ from promisegrid.wasm.limits import ModuleLimits
 from promisegrid.wasm.opcodes import CONSTANT
 
 VALUE_TYPES: Final = {
-    0x7F: "i32", 0x7E: "i64", 0x7D: "f32", 0x7C: "f64", 0x7B: "v128", 0x70: "funcref", 0x6F: "externref",
+    0x7F: "i32",
+    0x7E: "i64",
+    0x7D: "f32",
+    0x7C: "f64",
+    0x7B: "v128",
+    0x70: "funcref",
+    0x6F: "externref",
 }
 KINDS: Final = ("func", "table", "memory", "global")
 PAGES_MAX: Final = 65_536
@@ -115,9 +121,18 @@ class _Parser:
         self.memory_limits_at = (0, 0)
         self.exports: dict[str, Export] = {}
         self.start: int | None = None
-        self.segments = self.elements = 0
+        self.segments = self.elements = self.name_bytes = 0
 
     # -- pieces --------------------------------------------------------------------------------------
+
+    def name(self, reader: Reader) -> str:
+        """A name of an import or export, as long as all of them together stay within the limit."""
+        start = reader.pos
+        name = reader.name()
+        self.name_bytes += reader.pos - start
+        if self.name_bytes > self.limits.name_bytes:
+            reader.fail(f"more than {self.limits.name_bytes} bytes of names", "too_complex")
+        return name
 
     def value_type(self, reader: Reader) -> str:
         byte = reader.byte()
@@ -151,14 +166,17 @@ class _Parser:
 
     def add_table(self, reader: Reader) -> None:
         if reader.pos < reader.end and reader.data[reader.pos] == 0x40:
-            reader.fail("uses a table with an initializer (garbage collection), which is refused", "unsupported")
+            reader.fail("uses a table with an initial value, which is refused", "unsupported")
         self.value_type(reader)
         smallest, _ = self.sizes(reader, "table")
         self.tables += 1
         self.table_elements += smallest
         if self.tables > self.limits.tables or self.table_elements > self.limits.table_elements:
-            reader.fail(f"{self.tables} tables of {self.table_elements} elements, above this node's limits of "
-                        f"{self.limits.tables} and {self.limits.table_elements}", "too_complex")
+            reader.fail(
+                f"{self.tables} tables of {self.table_elements} elements; this node's limits are "
+                f"{self.limits.tables} and {self.limits.table_elements}",
+                "too_complex",
+            )
 
     def add_global(self, reader: Reader) -> None:
         self.value_type(reader)
@@ -172,7 +190,7 @@ class _Parser:
         """Pass a constant expression."""
         match = CONSTANT.match(reader.data, reader.pos, reader.end)
         if match is None:
-            reader.fail("an initial value that is not a plain constant expression, which is refused", "unsupported")
+            reader.fail("an initial value that is no plain constant, which is refused", "unsupported")
         reader.pos = match.end()
 
     def indices(self, reader: Reader) -> None:
@@ -190,16 +208,17 @@ class _Parser:
         for _ in range(reader.count("types", self.limits.types)):
             form = reader.byte()
             if form in (0x4D, 0x4E, 0x4F, 0x50, 0x5C, 0x5D, 0x5E, 0x5F):
-                reader.fail("uses garbage-collection or stack-switching types, which is refused", "unsupported")
+                reader.fail("uses garbage collection or stack switching, which is refused", "unsupported")
             if form != 0x60:
                 reader.fail(f"unknown type form 0x{form:02x}")
-            params = tuple([self.value_type(reader) for _ in range(reader.count("params", self.limits.params))])
-            results = tuple([self.value_type(reader) for _ in range(reader.count("results", self.limits.results))])
-            self.types.append(FuncType(params, results))
+            params = reader.count("params", self.limits.params)
+            taken = tuple([self.value_type(reader) for _ in range(params)])
+            results = reader.count("results", self.limits.results)
+            self.types.append(FuncType(taken, tuple([self.value_type(reader) for _ in range(results)])))
 
     def import_section(self, reader: Reader) -> None:
         for _ in range(reader.count("imports", self.limits.imports)):
-            module, name, kind = reader.name(), reader.name(), reader.byte()
+            module, name, kind = self.name(reader), self.name(reader), reader.byte()
             signature = None
             if kind == 0:
                 index = reader.u32()
@@ -238,11 +257,14 @@ class _Parser:
 
     def export_section(self, reader: Reader) -> None:
         for _ in range(reader.count("exports", self.limits.exports)):
-            name, kind = reader.name(), reader.byte()
+            name, kind = self.name(reader), reader.byte()
             if kind >= len(KINDS):
-                reader.fail(f"unknown kind of export {kind}" if kind > 4 else
-                            "uses exception handling (an exported tag), which is refused",
-                            "invalid_wasm" if kind > 4 else "unsupported")
+                reader.fail(
+                    f"unknown kind of export {kind}"
+                    if kind > 4
+                    else "uses exception handling (an exported tag), which is refused",
+                    "invalid_wasm" if kind > 4 else "unsupported",
+                )
             if name in self.exports:
                 reader.fail("the same export twice")
             self.exports[name] = Export(KINDS[kind], reader.u32())
@@ -251,7 +273,7 @@ class _Parser:
         self.start = reader.u32()
 
     def element_section(self, reader: Reader) -> None:
-        """The eight forms of 5.5.12: bit 0 not active, bit 1 explicit table or declared, bit 2 expressions."""
+        """The eight forms of 5.5.12: bit 0 not active, bit 1 a table named or declared, bit 2 expressions."""
         count = reader.count("element segments", self.limits.segments)
         self.segments += count
         for _ in range(count):
@@ -298,13 +320,23 @@ def parse(data: bytes, limits: ModuleLimits) -> Layout:
     """Read every section's declarations. Raises `RemoteError` (not_wasm, invalid_wasm, unsupported,
     too_complex, too_large) with one sentence; never anything else."""
     if len(data) > limits.module_bytes:
-        raise RemoteError("too_large", f"a module of {len(data)} bytes; this node reads {limits.module_bytes}")
+        text = f"a module of {len(data)} bytes; this node reads up to {limits.module_bytes}"
+        raise RemoteError("too_large", text)
     found = sections(data, limits.custom_sections)
     parser = _Parser(data, limits)
     readers: dict[int, Callable[[Reader], None]] = {
-        1: parser.type_section, 2: parser.import_section, 3: parser.function_section, 4: parser.table_section,
-        5: parser.memory_section, 6: parser.global_section, 7: parser.export_section, 8: parser.start_section,
-        9: parser.element_section, 12: parser.data_count_section, 10: parser.code_section, 11: parser.data_section,
+        1: parser.type_section,
+        2: parser.import_section,
+        3: parser.function_section,
+        4: parser.table_section,
+        5: parser.memory_section,
+        6: parser.global_section,
+        7: parser.export_section,
+        8: parser.start_section,
+        9: parser.element_section,
+        12: parser.data_count_section,
+        10: parser.code_section,
+        11: parser.data_section,
     }
     for section_id, section in found.items():
         reader = Reader(data, section.start, section.end, f"the {SECTION_NAMES[section_id]} section")
@@ -313,7 +345,19 @@ def parse(data: bytes, limits: ModuleLimits) -> Layout:
     if 10 not in found and len(parser.functions) > parser.imported_functions:
         raise RemoteError("invalid_wasm", "functions are declared but the code section is missing")
     return Layout(
-        data, found, tuple(parser.types), tuple(parser.imports), tuple(parser.functions),
-        parser.imported_functions, parser.tables, parser.table_elements, parser.globals, parser.memory,
-        parser.memory_limits_at, parser.exports, parser.start, parser.segments, parser.elements,
+        data,
+        found,
+        tuple(parser.types),
+        tuple(parser.imports),
+        tuple(parser.functions),
+        parser.imported_functions,
+        parser.tables,
+        parser.table_elements,
+        parser.globals,
+        parser.memory,
+        parser.memory_limits_at,
+        parser.exports,
+        parser.start,
+        parser.segments,
+        parser.elements,
     )

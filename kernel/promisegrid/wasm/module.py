@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from promisegrid.errors import RemoteError
-from promisegrid.wasm.layout import FuncType, Import, Memory, parse
+from promisegrid.wasm.layout import Export, FuncType, Import, Memory, parse
 from promisegrid.wasm.limits import ModuleLimits
 
 _I32, _I64 = "i32", "i64"
@@ -45,6 +45,7 @@ WASI_CALLS: Final[Mapping[str, FuncType]] = _calls()
 _ABORT: Final = FuncType((_I32,) * 4, ())
 _HANDLE: Final = FuncType((_I32, _I32), (_I64,))
 _ALLOC: Final = FuncType((_I32,), (_I32,))
+_NO_EXPORT: Final = Export("", 0)
 _START: Final = FuncType((), ())
 
 
@@ -56,6 +57,7 @@ class ModuleInfo:
     functions: Mapping[str, FuncType]
     memory: Memory | None
     exports_memory: bool
+    """Whether it exports its memory, under the name `memory`."""
     has_start: bool
 
     @property
@@ -107,21 +109,26 @@ def describe(data: bytes, limits: ModuleLimits | None = None) -> ModuleInfo:
     """Read a module's declarations. RemoteError as `layout.parse`."""
     layout = parse(data, limits or ModuleLimits())
     functions = {
-        name: layout.type_of(export.index)
-        for name, export in layout.exports.items()
-        if export.kind == "func"
+        name: layout.type_of(export.index) for name, export in layout.exports.items() if export.kind == "func"
     }
-    exports_memory = any(export.kind == "memory" for export in layout.exports.values())
+    exports_memory = layout.exports.get("memory", _NO_EXPORT).kind == "memory"
     return ModuleInfo(layout.imports, functions, layout.memory, exports_memory, layout.start is not None)
 
 
 def check_imports(info: ModuleInfo) -> None:
     """RemoteError("bad_import") that names every import which is not offered."""
-    missing = [f"{item.module}.{item.name}" for item in info.imports if not _offered(item)]
+    missing = [_asked(item) for item in info.imports if not _offered(item)]
     if missing:
         names = ", ".join(missing[:8]) + (f" and {len(missing) - 8} more" if len(missing) > 8 else "")
         offer = "WASI preview 1, env.abort and a memory are"
         raise RemoteError("bad_import", f"The module asks for {names}, which is not offered ({offer}).")
+
+
+def _asked(item: Import) -> str:
+    """An import in a sentence: a stranger's name, cut short, and its signature if that is what is wrong."""
+    text = "".join(c if c.isprintable() else "?" for c in f"{item.module[:60]}.{item.name[:60]}")
+    known = item.module == _WASI and item.name in WASI_CALLS
+    return f"{text} as {item.type or item.kind}" if known or item.kind != "func" else text
 
 
 def _offered(item: Import) -> bool:

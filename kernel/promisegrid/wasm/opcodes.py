@@ -44,10 +44,19 @@ PLAIN: Final = (
     rb"\x1c\x01[\x6f\x70\x7b-\x7f]",
     rb"\xd0" + REFERENCE,
     # bulk memory and tables; 0x0f table.grow is left out
-    rb"\xfc(?:[\x00-\x07]|\x0a\x00\x00|\x0b\x00|\x08" + LEB32 + rb"\x00|[\x09\x0d\x10\x11]" + LEB32
-    + rb"|[\x0c\x0e]" + LEB32 + LEB32 + rb")",
+    rb"\xfc(?:[\x00-\x07]|\x0a\x00\x00|\x0b\x00|\x08"
+    + LEB32
+    + rb"\x00|[\x09\x0d\x10\x11]"
+    + LEB32
+    + rb"|[\x0c\x0e]"
+    + LEB32
+    + LEB32
+    + rb")",
     # fixed-width SIMD: memory, constants and shuffles, lanes, lanes in memory, the rest
-    rb"\xfd(?:[\x00-\x0b\x5c\x5d]" + MEMARG + rb"|[\x0c\x0d].{16}|[\x15-\x22].|[\x54-\x5b]" + MEMARG
+    rb"\xfd(?:[\x00-\x0b\x5c\x5d]"
+    + MEMARG
+    + rb"|[\x0c\x0d].{16}|[\x15-\x22].|[\x54-\x5b]"
+    + MEMARG
     + rb".|[\x0e-\x14\x23-\x53\x5e-\x7f]|[\x80-\xff]\x01)",
 )
 RUN: Final = rb"(?:" + rb"|".join(PLAIN) + rb")*+"
@@ -57,12 +66,21 @@ BLOCK_TYPE: Final = rb"(?:[\x40\x6f\x70\x7b-\x7f]|[\x80-\xff]{0,4}+[\x00-\x3f])"
 NEXT: Final = re.compile(RUN + rb"(?:([\x02-\x04])" + BLOCK_TYPE + rb"|([\x05\x0b]))?", re.DOTALL)
 """A run, then the block opening (group 1) or `else`/`end` (group 2) that stopped it, if one did."""
 NEXT_GROW: Final = re.compile(
-    rb"(?:" + rb"|".join((*PLAIN, rb"[\x02-\x04]" + BLOCK_TYPE, rb"[\x05\x0b]")) + rb")*+(\x40\x00)?", re.DOTALL
+    rb"(?:" + rb"|".join((*PLAIN, rb"[\x02-\x04]" + BLOCK_TYPE, rb"[\x05\x0b]")) + rb")*+(\x40\x00)?",
+    re.DOTALL,
 )
 """A run through everything but `br_table`, then `memory.grow` (group 1) if that stopped it."""
+MAY_GROW: Final = re.compile(rb"\x40[\x00\x80]")
+"""What every `memory.grow` of memory 0 begins with, padded or not; other instructions may hold it too."""
 CONSTANT: Final = re.compile(
-    rb"(?:[\x23\xd2\x41]" + LEB32 + rb"|\x42" + LEB64 + rb"|\x44.{8}|\x43.{4}|\xd0" + REFERENCE
-    + rb"|\xfd\x0c.{16}|[\x6a-\x6c\x7c-\x7e])*+\x0b", re.DOTALL
+    rb"(?:[\x23\xd2\x41]"
+    + LEB32
+    + rb"|\x42"
+    + LEB64
+    + rb"|\x44.{8}|\x43.{4}|\xd0"
+    + REFERENCE
+    + rb"|\xfd\x0c.{16}|[\x6a-\x6c\x7c-\x7e])*+\x0b",
+    re.DOTALL,
 )
 """A constant expression with its `end` (3.3.10, and extended constants)."""
 
@@ -91,8 +109,24 @@ FEATURES: Final = (
 )
 """Proposals by their opcodes, so that a refusal can name what the module was built with."""
 KNOWN: Final = frozenset(
-    [*range(0x00, 0x06), 0x0B, 0x0C, 0x0D, 0x0E, 0x0F, 0x10, 0x11, 0x1A, 0x1B, 0x1C, *range(0x20, 0x27),
-     *range(0x28, 0xC5), 0xD0, 0xD1, 0xD2]
+    [
+        *range(0x06),
+        0x0B,
+        0x0C,
+        0x0D,
+        0x0E,
+        0x0F,
+        0x10,
+        0x11,
+        0x1A,
+        0x1B,
+        0x1C,
+        *range(0x20, 0x27),
+        *range(0x28, 0xC5),
+        0xD0,
+        0xD1,
+        0xD2,
+    ]
 )
 
 
