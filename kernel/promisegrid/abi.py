@@ -1,7 +1,7 @@
 """The three ways to call a module, and how arguments and values cross them.
 
 - command: exports `_start`; WASI preview 1; arguments are text.
-- handle: exports `handle(ptr, len) -> i64` and `alloc(len)`; the dag-cbor array of arguments in, dag-cbor out.
+- handle: exports `handle(ptr, len) -> i64` and `alloc(len)`; dag-cbor arguments in, a dag-cbor value out.
 - plain: any other exported function over numbers, called as itself; i64 as integers, and a result that
   is NaN or infinite is refused, because it has no dag-cbor spelling.
 
@@ -41,7 +41,8 @@ def choose(info: ModuleInfo, func: str) -> Abi:
         return "handle"
     signature = info.functions.get(func)
     if signature is None:
-        raise RemoteError("no_such_function", f"The module exports no function {func!r}; it has: {_names(info)}.")
+        text = f"The module exports no function {func!r}; it has: {_names(info)}."
+        raise RemoteError("no_such_function", text)
     odd = sorted({kind for kind in (*signature.params, *signature.results) if kind not in _NUMBERS})
     if odd:
         raise RemoteError("no_such_function", f"{func!r} works on {', '.join(odd)}, not only on numbers.")
@@ -52,7 +53,7 @@ def command_args(args: tuple[object, ...]) -> list[str]:
     """Text arguments without NUL. RemoteError("bad_args")."""
     for number, arg in enumerate(args, 1):
         if not isinstance(arg, str) or "\0" in arg:
-            raise RemoteError("bad_args", f"Argument {number} of a command must be text without NUL: {arg!r}.")
+            raise RemoteError("bad_args", f"Argument {number} of a command is text without NUL, not {arg!r}.")
     return [str(arg) for arg in args]
 
 
@@ -95,7 +96,7 @@ def _word(kind: str, arg: object, number: int) -> bytes:
     if kind in ("i32", "i64"):
         bits = 32 if kind == "i32" else 64
         if type(arg) is not int or not -(1 << (bits - 1)) <= arg < 1 << bits:
-            raise RemoteError("bad_args", f"Argument {number} must be an integer of {bits} bits, not {arg!r}.")
+            raise RemoteError("bad_args", f"Argument {number} is an integer of {bits} bits, not {arg!r}.")
         return (arg & ((1 << bits) - 1)).to_bytes(_WORD, "little")
     if type(arg) not in (int, float):
         raise RemoteError("bad_args", f"Argument {number} must be a number, not {arg!r}.")

@@ -77,7 +77,7 @@ class Caller:
         call: tuple[str, tuple[object, ...]] | None = None,
         files: Cid | None = None,
         stdin: Cid | None = None,
-        budget: Budget = Budget(),
+        budget: Budget | None = None,
         reply_to: Cid | None = None,
         body: object = None,
         refusal: tuple[str, str] | None = None,
@@ -94,7 +94,7 @@ class Caller:
             call=call,
             files=files,
             stdin=stdin,
-            budget=budget,
+            budget=budget or Budget(),
             reply_to=reply_to,
             body=body,
             refusal=refusal,
@@ -127,7 +127,7 @@ class Caller:
             pending.watch(phase[:20], done, total)
 
     def link_down(self, link: Link) -> None:
-        """A link is gone: the answers that were to come on it will not. Other links of that peer are whole."""
+        """A link is gone: the answers due on it will not come. Other links of that peer are whole."""
         for pending in list(self._pending.values()):
             if pending.link is link:
                 pending.answer.fail(RemoteError("closed", f"{link.did} disconnected before it answered."))

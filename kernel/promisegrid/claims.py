@@ -52,7 +52,7 @@ class Claims:
     call: tuple[str, tuple[object, ...]] | None = None
     files: Cid | None = None
     stdin: Cid | None = None
-    budget: Budget = Budget()
+    budget: Budget = field(default_factory=Budget)
     reply_to: Cid | None = None
     body: object = None
     refusal: tuple[str, str] | None = None
@@ -86,7 +86,7 @@ def read(data: bytes, audience: str, now_ms: int, limits: Limits) -> Claims:
     """
     claims = decode(data, limits)
     if claims.aud != audience:
-        raise RemoteError("wrong_audience", f"The message is meant for {claims.aud[:80]}, this is {audience}.")
+        raise RemoteError("wrong_audience", f"The message is for {claims.aud[:80]}, this is {audience}.")
     check_times(claims, now_ms, limits)
     return claims
 
@@ -104,7 +104,7 @@ def check_times(claims: Claims, now_ms: int, limits: Limits) -> None:
 
 
 def decode(data: bytes, limits: Limits) -> Claims:
-    """The claims set in some bytes, its shape checked and nothing else. RemoteError: bad_claims, no_expiry."""
+    """The claims set in some bytes, only its shape checked. RemoteError: bad_claims, no_expiry."""
     try:
         table = _DIALECT.decode(data)
     except CborError as error:

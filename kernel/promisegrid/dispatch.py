@@ -93,7 +93,7 @@ class Dispatcher:
             link.verifying -= 1
         if not holds:
             link.count_bad_signature()
-            raise RemoteError("bad_signature", f"The signature is not one of {content.iss} over this message.")
+            raise RemoteError("bad_signature", f"The signature is not by {content.iss} over this message.")
         return Verified(message, content, message.name)
 
     # -- after it ------------------------------------------------------------------------------------
@@ -127,13 +127,14 @@ class Dispatcher:
         except LocalError as wrong:
             refusal = RemoteError("bad_args", wrong.text)
         self._seen(sender, task, done, refusal, self._state.now_ms - started_ms)
+        chars = self._state.limits.text_chars
         return await self._caller.seal(
             verified.envelope.protocol,
             sender,
             _REPLY_LIFE_S,
             reply_to=verified.name,
             body=body,
-            refusal=None if refusal is None else (refusal.code, refusal.text[: self._state.limits.text_chars]),
+            refusal=None if refusal is None else (refusal.code, refusal.text[:chars]),
         )
 
     def _authorise(self, link: Link, verified: Verified, task: Task) -> Authorised:

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from promisegrid.cid import Cid
-from promisegrid.wasm.module import ModuleInfo
 
 Table = Literal["blocks", "memo", "grid", "apps"]
 """The store's tables, each a map from bytes to bytes ordered by key.
@@ -154,7 +153,7 @@ class Commit(Effect):
 
 @dataclass(frozen=True, slots=True)
 class Sign(Effect):
-    """Sign with this node's key. Answer: 64 bytes, ES256's raw r‖s (s of either half; the kernel lowers it)."""
+    """Sign with this node's key. Answer: 64 bytes, ES256's raw r‖s (either s; the kernel lowers it)."""
 
     message: bytes
 

@@ -87,7 +87,8 @@ def _tag(raw: bytes) -> int:
         raise RemoteError("not_grid", 'The first element is not the text "grid".')
     text = raw[2 : 2 + length]
     if text.startswith(b"grid"):
-        raise RemoteError("future_grid", f"The protocol {text.decode(errors='replace')!r} is not spoken here.")
+        spoken = text.decode(errors="replace")
+        raise RemoteError("future_grid", f"The protocol {spoken!r} is not spoken here.")
     raise RemoteError("not_grid", f'The first element is {text[:20]!r}, not the text "grid".')
 
 

@@ -87,7 +87,8 @@ class Exchange:
                 del active[cid]
                 blocks, size = blocks + 1, size + len(data)
                 if size > bytes_max or len(seen) > self._state.limits.fetch_blocks:
-                    raise RemoteError("too_large", f"{root} holds more than {bytes_max} bytes, or too many blocks.")
+                    text = f"{root} holds more than {bytes_max} bytes, or too many blocks."
+                    raise RemoteError("too_large", text)
                 watch(blocks, size)
                 fresh = [link for link in links_of(cid, data) if link not in seen]
                 seen.update(fresh)

@@ -161,7 +161,7 @@ async def _use_invitation(state: State, secret: bytes | None) -> None:
     (record,) = await Load("grid", (key,))
     invitation = membership.read_invitation(record) if record is not None else None
     if invitation is None or invitation.uses < 1 or invitation.until * 1000 < state.now_ms:
-        raise RemoteError("bad_invitation", "The invitation is unknown, used up or expired; ask for a new one.")
+        raise RemoteError("bad_invitation", "The invitation is unknown, used up or expired; ask for another.")
     left = membership.Invitation(invitation.uses - 1, invitation.until)
     await Commit((Write("grid", key, left.record() if left.uses else None),))
 

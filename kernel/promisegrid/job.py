@@ -54,7 +54,7 @@ class JobResult:
 
 
 def decode_result(blob: bytes, nodes_max: int) -> JobResult:
-    """Read a result blob. RemoteError("bad_result") when it is not one (a program broke the module's memory)."""
+    """Read a result blob. RemoteError("bad_result") when it is not one (a program broke its memory)."""
     try:
         if blob[:4] != b"PGR1":
             raise ValueError("wrong magic")

@@ -59,7 +59,7 @@ class Link:
         self._arrived.set(None)
 
     async def next_frame(self, wait_ms: int | None = None) -> frames.Frame:
-        """The next frame, in order. RemoteError: malformed, too_large, closed; hello when `wait_ms` is over."""
+        """The next frame, in order. RemoteError: malformed, too_large, closed; hello after `wait_ms`."""
         while not self._inbox:
             if self.is_closed:
                 raise RemoteError("closed", "The peer closed the link.")

@@ -44,12 +44,20 @@ async def promise(grid: Cid, founder: str, member: str, cti: bytes, now_ms: int)
     until = now + LIFE_S
     body = {"ability": "member", "grid": grid}
     content = claims.Claims(
-        iss=founder, aud=member, exp=until, cti=cti, iat=now, body=body, extra={claims.CNF: {3: member.encode()}}
+        iss=founder,
+        aud=member,
+        exp=until,
+        cti=cti,
+        iat=now,
+        body=body,
+        extra={claims.CNF: {3: member.encode()}},
     )
     return Membership(member, until, await cose.sign("grid-capability", content.encode(), detached=False))
 
 
-async def verify(proof: bytes, grid: Cid, founder: str, member: str, now_ms: int, limits: Limits) -> Membership:
+async def verify(
+    proof: bytes, grid: Cid, founder: str, member: str, now_ms: int, limits: Limits
+) -> Membership:
     """Check a membership that `member` presents. RemoteError("not_member") says what is wrong with it."""
     try:
         sign1 = cose.read(proof, "grid-capability")

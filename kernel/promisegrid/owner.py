@@ -47,7 +47,7 @@ class Owner:
     async def found(self, name: str) -> Cid:
         """Found a grid with this node's key as its founder."""
         if self._state.grid is not None:
-            raise LocalError(f"This node is already in grid {self._state.grid}; use another home to found one.")
+            raise LocalError(f"This node is in grid {self._state.grid}; use another home to found one.")
         if not name or len(name) > NAME_MAX:
             raise LocalError(f"A grid's name has 1 to {NAME_MAX} characters, not {len(name)}.")
         founded = Genesis(self._state.me, name, self._state.entropy.take(16), {})
@@ -64,7 +64,7 @@ class Owner:
     async def leave(self) -> None:
         """Leave the grid, to join another. A founder cannot: nobody else could admit members."""
         if self._state.is_founder:
-            raise LocalError("The founder's node cannot leave its own grid; use another home for another grid.")
+            raise LocalError("The founder's node cannot leave its grid; use another home for another grid.")
         for link in list(self._state.links.values()):
             link.close("closed", "The peer left the grid.")
         if self._state.serving is not None:
@@ -127,7 +127,7 @@ class Owner:
         """Promise to run programs for members: so many at once, so much memory each; cpu 0 ends it."""
         limits = self._state.limits
         if not 0 <= cpu <= limits.runs or (cpu and not 65_536 <= memory_bytes <= limits.memory_bytes):
-            text = f"Serve with 1 to {limits.runs} programs at once and up to {limits.memory_bytes} bytes each."
+            text = f"Serve 1 to {limits.runs} programs at once, up to {limits.memory_bytes} bytes each."
             raise LocalError(text, "bad_args")
         before = self._state.serving.cpu if self._state.serving else 0
         await settings.set_serving(self._state, Serving(cpu, memory_bytes) if cpu else None)
@@ -145,7 +145,7 @@ class Owner:
     ) -> None:
         """Whose receipts answer from the cache; see `receipt.TrustPolicy`."""
         if mode not in ("own", "peers", "agree") or agree < 2:
-            raise LocalError('Trust is "own", "peers" with their DIDs, or "agree" with 2 or more.', "bad_args")
+            raise LocalError('Trust is "own", "peers" with DIDs, or "agree" with 2 or more.', "bad_args")
         for executor in executors:
             try:
                 did.decode(executor)
@@ -191,7 +191,13 @@ class Owner:
     async def running(self) -> list[dict[str, Any]]:
         """What is running now, for whom, since when; `stop` takes the task."""
         return [
-            {"task": str(cid), "code": str(f.task.code), "func": f.task.func, "for": f.asker, "since_ms": f.since_ms}
+            {
+                "task": str(cid),
+                "code": str(f.task.code),
+                "func": f.task.func,
+                "for": f.asker,
+                "since_ms": f.since_ms,
+            }
             for cid, f in self._runner.flights.items()
         ]
 

@@ -22,7 +22,7 @@ _FIELDS = {"task", "result", "fuel", "memory", "engine", "wasi", "executor"}
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What an executor states. fuel is None where it does not meter; memory: bytes; wasi: the module's CID."""
+    """What an executor states. fuel: None where unmetered; memory: bytes; wasi: the module's CID."""
 
     task: Cid
     result: Cid

@@ -47,8 +47,8 @@ class Replay:
             if entry.name != name:
                 raise RemoteError("bad_claims", "This cti was used for another message; each needs its own.")
             return entry, False
-        full = len(self._entries) >= self._limits.replay_entries or self._bytes >= self._limits.replay_reply_bytes
-        if full:
+        limits = self._limits
+        if len(self._entries) >= limits.replay_entries or self._bytes >= limits.replay_reply_bytes:
             raise RemoteError("busy", "Too many recent messages to remember; try again later.")
         entry = Entry(name, self._scheduler.signal())
         self._entries[key] = entry

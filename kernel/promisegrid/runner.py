@@ -256,7 +256,10 @@ class Runner:
         blocks = [*blocks, *more]
         files: Cid | None = None
         if ended.flags & job.CHANGED:
-            files, more = unixfs.import_tree(ended.nodes)
+            try:
+                files, more = unixfs.import_tree(ended.nodes)
+            except unixfs.UnixFsError as error:
+                raise RemoteError("bad_result", f"The program left no proper folder: {error}.") from error
             blocks.extend(more)
         return Result(ended.exit, stdout, stderr, files), blocks
 

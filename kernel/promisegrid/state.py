@@ -48,7 +48,7 @@ class State:
     genesis: Genesis | None = None
     genesis_data: bytes | None = None
     membership: Membership | None = None
-    trust: TrustPolicy = TrustPolicy()
+    trust: TrustPolicy = field(default_factory=TrustPolicy)
     serving: Serving | None = None
     open_mode: bool = False
     links: dict[int, Link] = field(default_factory=dict)

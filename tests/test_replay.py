@@ -1,0 +1,107 @@
+"""A message counts once: the same message again gets the same reply, whatever the network repeats."""
+
+from __future__ import annotations
+
+from tests.scenes import (
+    add_one,
+    claims_of,
+    hand,
+    module,
+    names,
+    pair,
+    read_reply,
+    refusals,
+    replies,
+    sealed,
+    with_claims,
+)
+from tests.sim import World
+
+from promisegrid.limits import Limits
+
+
+def test_the_same_message_twice_gets_the_same_bytes() -> None:
+    ann, bob, code = pair()
+    call = sealed(bob, code, claims_of(bob, ann))
+    first, second = hand(ann, bob, call), hand(ann, bob, call)
+    assert replies(first) == replies(second) and len(replies(first)) == 1
+    assert len(ann.runs) == 1
+    assert names(second) == ["Verify", "Send", "Send"], "verified, answered, credited: nothing is signed anew"
+
+
+def test_a_repeat_while_the_first_is_still_running_waits_for_its_reply() -> None:
+    ann, bob, _ = pair()
+    waiting: list[bool] = []
+    code = module(ann, lambda job: None if waiting else add_one(job), name=b"slow")
+    waiting.append(True)
+    call = sealed(bob, code, claims_of(bob, ann))
+    hand(ann, bob, call)
+    hand(ann, bob, call)
+    assert len(ann.runs) == 1
+    ticket = max(ann.kernel._scheduler._waiting)
+    before = len(ann.log)
+    ann.answer(ticket, add_one(ann.runs[0]))
+    ann.world.run()
+    first, second = replies(ann.log[before:])
+    assert first == second
+
+
+def test_a_number_serves_one_message() -> None:
+    ann, bob, code = pair()
+    content = claims_of(bob, ann)
+    hand(ann, bob, sealed(bob, code, content))
+    other = hand(ann, bob, sealed(bob, code, with_claims(content, call=("add_one", (1,)))))
+    assert refusals(other) == ["bad_claims"] and not replies(other)
+    assert len(ann.runs) == 1
+
+
+def test_another_sender_may_use_the_same_number() -> None:
+    world = World()
+    ann, bob, carol = world.grid("ann", "bob", "carol")
+    ann.do(ann.kernel.owner.set_serving(1, 1 << 20))
+    code = module(ann, add_one)
+    cti = b"the same number"
+    for sender in (bob, carol):
+        assert replies(hand(ann, sender, sealed(sender, code, with_claims(claims_of(sender, ann), cti=cti))))
+
+
+def test_a_refusal_is_repeated_too() -> None:
+    ann, bob, code = pair(serving=False)
+    call = sealed(bob, code, claims_of(bob, ann))
+    first = replies(hand(ann, bob, call))
+    ann.do(ann.kernel.owner.set_serving(1, 1 << 20))
+    assert replies(hand(ann, bob, call)) == first
+    fresh = read_reply(replies(hand(ann, bob, sealed(bob, code, claims_of(bob, ann))))[0], bob)
+    assert fresh.refusal is None
+
+
+def test_a_full_table_is_busy_and_forgets_nothing() -> None:
+    world = World()
+    ann, bob = world.grid("ann", "bob", limits=Limits(replay_entries=2))
+    code = module(ann, add_one)
+    calls = [sealed(bob, code, with_claims(claims_of(bob, ann), cti=b"number %d" % n)) for n in range(3)]
+    first = replies(hand(ann, bob, calls[0]))
+    hand(ann, bob, calls[1])
+    assert refusals(hand(ann, bob, calls[2])) == ["busy"]
+    assert replies(hand(ann, bob, calls[0])) == first
+
+
+def test_kept_replies_are_bounded_in_bytes() -> None:
+    world = World()
+    ann, bob = world.grid("ann", "bob", limits=Limits(replay_reply_bytes=10))
+    code = module(ann, add_one)
+    assert replies(hand(ann, bob, sealed(bob, code, claims_of(bob, ann))))
+    assert refusals(hand(ann, bob, sealed(bob, code, claims_of(bob, ann)))) == ["busy"]
+
+
+def test_room_is_made_when_messages_expire_and_an_expired_one_does_not_run_again() -> None:
+    world = World()
+    ann, bob = world.grid("ann", "bob", limits=Limits(replay_entries=1))
+    code = module(ann, add_one)
+    old = sealed(bob, code, claims_of(bob, ann))
+    assert replies(hand(ann, bob, old))
+    world.now_ms += 60_000 + ann.limits.clock_skew_ms
+    assert replies(hand(ann, bob, old)), "still valid, so still remembered"
+    world.now_ms += 1_001
+    assert refusals(hand(ann, bob, old)) == ["expired"]
+    assert replies(hand(ann, bob, sealed(bob, code, claims_of(bob, ann))))
