@@ -1,7 +1,8 @@
 """The command `promisegrid`: reads its arguments, runs one verb, ends with its exit code.
 
 Exit codes: 0 done; 1 refused or failed; 2 wrong usage; for `run` the program's own, and 125 when the grid
-failed; 130 after Ctrl-C. Every failure is one sentence on stderr.
+failed; 130 after Ctrl-C. Every failure is one sentence on stderr. `up` is loaded when it is asked for: its HTTP
+server would double the time every other verb takes to start.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import importlib
 import logging
 import os
 import signal
@@ -23,7 +25,6 @@ from promisegrid_node.assemble import reach
 from promisegrid_node.home import Home
 from promisegrid_node.output import Output, complain
 from promisegrid_node.session import Node
-from promisegrid_node.up import up
 
 Act = Callable[[argparse.Namespace, Node, Output], Awaitable[int]]
 VERBS: dict[str, Act] = {
@@ -53,7 +54,8 @@ CANCELLED = 130
 async def act(options: argparse.Namespace) -> int:
     """Carry out the parsed command."""
     if options.verb == "up":
-        return await up(options)
+        started: int = await importlib.import_module("promisegrid_node.up").up(options)
+        return started
     task = asyncio.current_task()
     assert task is not None
     for number in (signal.SIGINT, signal.SIGTERM):
