@@ -7,8 +7,6 @@
  * sees int for 2 and float for 2.5. Integers past 2^53 come back as BigInt, never rounded.
  * Does not know: tags, indefinite lengths, canonical order. Bytes from a peer never come here; only the
  * kernel reads those.
- *
- * @typedef {null | boolean | number | bigint | string | Uint8Array | Plain[] | {[key: string]: Plain}} Plain
  */
 
 const TEXT = new TextEncoder();
@@ -177,7 +175,7 @@ class Reader {
   }
 }
 
-/** One item as bytes. The result is a view of a buffer of its own. @param {Plain | any} value @returns {Uint8Array} */
+/** One item as bytes. The result is a view of a buffer of its own. @param {any} value @returns {Uint8Array} */
 export function encode(value) {
   const writer = new Writer();
   writer.any(value);

@@ -38,7 +38,7 @@ class Failed extends Error {
   }
 }
 
-globalThis.onmessage = ({ data: message }) => {
+globalThis.onmessage = (/** @type {MessageEvent} */ { data: message }) => {
   if (message.op === "setup") {
     wasi = message.wasi;
     globalThis.postMessage({ ready: true });

@@ -20,7 +20,9 @@ import { Wire, channelOf } from "./wire.mjs";
 
 const FRAME_BYTES = 2 * 1024 * 1024 + 64 * 1024; // promisegrid.limits.Limits.frame_bytes
 const MEMORY_BYTES = 1024 ** 3; // of one program
-const GRID_MS = 10_000;
+/** How long `start` waits to be connected: to be admitted at first, to be back afterwards. */
+const JOIN_MS = 10_000;
+const BACK_MS = 3_000;
 /** Bytes of one folder stored at once: it passes through Python whole. */
 const TREE_BYTES = 256 * 1024 * 1024;
 /** Refusals that another attempt will meet again, until a person does something. */
@@ -177,14 +179,14 @@ export class Node {
   /** @type {((kind: string, detail: any) => void) | null} */
   #waiting = null;
 
-  /** Connect. A node that is in no grid yet waits for the first answer, whatever it is; one that is in, does not. */
+  /** Connect, and wait for the first answer, whatever it is. A refusal ends a start only if the node is in no grid. */
   async #reachGrid() {
     const wire = this.shell?.host.wire;
     if (!wire) return;
-    if (this.grid) return wire.start();
-    this.told.onphase("grid", `Joining the grid at ${this.#host}`);
+    const member = this.grid !== null;
+    this.told.onphase("grid", `${member ? "Connecting to" : "Joining"} the grid at ${this.#host}`);
     const refused = await new Promise((resolve) => {
-      const late = setTimeout(resolve, GRID_MS, null);
+      const late = setTimeout(resolve, member ? BACK_MS : JOIN_MS, null);
       this.#waiting = (kind, detail) => {
         const refused = kind === "peer" && LASTING.has(detail.code);
         if (kind === "grid" || refused || (kind === "link" && detail.state === "offline")) {
@@ -195,8 +197,8 @@ export class Node {
       wire.start();
     });
     this.#waiting = null;
-    if (refused) throw this.#refusal(refused);
-    if (!this.grid) this.told.onphase("link", this.link.text);
+    if (refused && !member) throw this.#refusal(refused);
+    if (this.link.state !== "online") this.told.onphase("link", this.link.text);
   }
 
   /** @param {{code: string, reason: string}} detail */
@@ -245,10 +247,15 @@ const VERBS = {
   put: async (_, context, data) => {
     const bytes = data instanceof Uint8Array ? data : new Uint8Array(data);
     const handle = await context.ask("put.open");
+    let before = Promise.resolve(); // one piece is hashed while the one before it is written
     for (let at = 0; at < bytes.length; at += PIECE_BYTES) {
-      await context.ask("put.chunk", { handle, data: bytes.subarray(at, at + PIECE_BYTES) });
-      context.progress({ phase: "store", done: Math.min(at + PIECE_BYTES, bytes.length), total: bytes.length });
+      const piece = context.ask("put.chunk", { handle, data: bytes.subarray(at, at + PIECE_BYTES) });
+      piece.catch(() => {}); // awaited one round later
+      await before;
+      context.progress({ phase: "store", done: at, total: bytes.length });
+      before = piece;
     }
+    await before;
     return context.ask("put.close", handle);
   },
 

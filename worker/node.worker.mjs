@@ -25,9 +25,9 @@ const settled = new Promise((resolve) => (open = resolve));
 const calls = new Map();
 
 const channel = openChannel();
-globalThis.onmessage = ({ data }) => heard(data, (message, transfer) => globalThis.postMessage(message, { transfer }));
-globalThis.onerror = (event) => fail("internal", `A fault of this node: ${typeof event === "string" ? event : event.message}`);
-globalThis.onunhandledrejection = ({ reason }) => tell({ type: "event", kind: "fault", detail: { where: "promise", text: `${reason?.stack ?? reason}` } });
+globalThis.onmessage = (/** @type {MessageEvent} */ { data }) => heard(data, (message, transfer) => globalThis.postMessage(message, { transfer }));
+globalThis.onerror = (/** @type {any} */ event) => fail("internal", `A fault of this node: ${event.message ?? event}`);
+globalThis.onunhandledrejection = (/** @type {PromiseRejectionEvent} */ { reason }) => tell({ type: "event", kind: "fault", detail: { where: "promise", text: `${reason?.stack ?? reason}` } });
 
 /** Null where the browser gives none: then this tab is alone. */
 function openChannel() {
