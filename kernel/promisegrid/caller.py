@@ -143,7 +143,7 @@ class Caller:
         data = inline.get(claim.result) or await self._exchange.block(claim.result, link)
         content = read_result(data)
         kept = [Block(cid, data) for cid, data in inline.items()]
-        await self._memo.remember(claim, sealed, [block, *kept])
+        await self._memo.remember(claim, sealed, [block, *kept], link.did)
         for part in content.parts():
             await self._exchange.fetch_dag(
                 part, self._state.limits.output_bytes * 2, lambda _, size: watch("fetch", size, None), link

@@ -46,6 +46,19 @@ class Exchange:
         (data,) = await Load("blocks", (bytes(cid),))
         return data if data is not None and await self.holds(cid, data) else None
 
+    async def stored_dag(self, root: Cid) -> bool:
+        """Whether everything a CID links to is in this node's store, whole."""
+        seen, waiting = {root}, [root]
+        while waiting:
+            cid = waiting.pop()
+            data = await self.stored(cid)
+            if data is None:
+                return False
+            fresh = [link for link in links_of(cid, data) if link not in seen]
+            seen.update(fresh)
+            waiting.extend(fresh)
+        return True
+
     async def block(self, cid: Cid, hint: Link | None = None) -> bytes:
         """A verified block, from the store or from peers, `hint` first.
 

@@ -1,8 +1,9 @@
 """What has been run already: from a task to the receipts about it, and which of them answers.
 
-Rows of the `memo` table are task CID + receipt CID → executor. Only verified receipts get a row. Which of
-them spares a run is the owner's `TrustPolicy`; a result whose content has been lost or has rotted spares
-nothing.
+Rows of the `memo` table are task CID + receipt CID → executor. Only verified receipts get a row, and only
+when the executor's key is trusted or proved itself on the link they came from: a did:key is free, and one
+member with many could agree with himself. Which of them spares a run is the owner's `TrustPolicy`; a result
+whose content has been lost or has rotted spares nothing.
 """
 
 from __future__ import annotations
@@ -55,10 +56,16 @@ class Memo:
                 return answer
         return None
 
-    async def remember(self, claim: Receipt, block: Block, blocks: list[Block]) -> None:
-        """Keep a verified receipt and what it names, written behind: losing them costs a run, no more."""
-        row = Write("memo", bytes(claim.task) + bytes(block.cid), claim.executor.encode())
-        await Save((*block_writes([*blocks, block]), row))
+    async def remember(self, claim: Receipt, block: Block, blocks: list[Block], source: str) -> None:
+        """Keep a verified receipt and what it names, written behind: losing them costs a run, no more.
+
+        `source`: the did:key that proved itself and handed the receipt over; this node's own for a run here.
+        """
+        writes = block_writes([*blocks, block])
+        if claim.executor in {source, self._state.me, *self._state.trust.executors}:
+            key = bytes(claim.task) + bytes(block.cid)
+            writes = (*writes, Write("memo", key, claim.executor.encode()))
+        await Save(writes)
 
     async def _read(self, receipt_cid: Cid, task_cid: Cid) -> Receipt | None:
         data = await self._exchange.stored(receipt_cid)
@@ -71,7 +78,7 @@ class Memo:
             return None
         content = task.read_result(data)
         for part in content.parts():
-            if await self._exchange.stored(part) is None:
+            if not await self._exchange.stored_dag(part):
                 return None
         return RunResult(
             claim.task, claim.result, receipt_cid, content, claim.executor, cached=True, fuel=claim.fuel

@@ -173,7 +173,7 @@ class Runner:
             self._state.wasi,
         )
         sealed = await receipt.seal(claim)
-        await self._memo.remember(claim, sealed, [block, result, *blocks])
+        await self._memo.remember(claim, sealed, [block, result, *blocks], self._state.me)
         return RunResult(
             block.cid, result.cid, sealed.cid, content, self._state.me, cached=False, fuel=outcome.fuel
         )
