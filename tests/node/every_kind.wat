@@ -1,0 +1,57 @@
+;; One of every kind of instruction and segment that is read, with immediates that look like other instructions.
+(module
+  (import "env" "abort" (func (param i32 i32 i32 i32)))
+  (memory 1 9)
+  (table $t 4 funcref)
+  (table $x 2 externref)
+  (global $g (mut i64) (i64.const -9223372036854775808))
+  (global $h f64 (f64.const 0x1.b0b0b0bp+1))
+  (elem (i32.const 0) func $all $all)
+  (elem $e func $all)
+  (elem declare func $all)
+  (data $d "\0b\40\00")
+  (func $all (export "all") (param i32) (result i32) (local i64 f32 f64 v128 externref)
+    ;; numbers
+    (local.set 1 (i64.mul (i64.const -1) (global.get $g)))
+    (global.set $g (local.get 1))
+    (local.set 2 (f32.add (f32.const 0.5) (f32.convert_i32_u (local.get 0))))
+    (local.set 3 (f64.promote_f32 (f32.sqrt (local.get 2))))
+    (drop (select (result i64) (i64.const 64) (i64.extend8_s (local.get 1)) (i32.trunc_sat_f64_s (local.get 3))))
+    ;; vectors
+    (local.set 4 (v128.const i8x16 11 11 64 0 2 64 3 64 4 64 5 11 14 0 12 13))
+    (local.set 4 (i8x16.shuffle 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 (local.get 4) (local.get 4)))
+    (local.set 4 (v128.load32_lane offset=64 3 (i32.const 11) (local.get 4)))
+    (v128.store (i32.const 64) (f32x4.add (local.get 4) (i32x4.trunc_sat_f32x4_s (local.get 4))))
+    (drop (i32x4.extract_lane 2 (i8x16.replace_lane 11 (local.get 4) (i32.const 64))))
+    ;; control
+    (block $out
+      (block $in
+        (loop $again
+          (br_if $out (i32.eqz (local.get 0)))
+          (local.set 0 (i32.sub (local.get 0) (i32.const 1)))
+          (br_table $out $in $again (local.get 0))))
+      (nop))
+    (i32.const 1)
+    (i32.const 2)
+    (block (param i32 i32) (result i32 i32) (drop) (drop) (i32.const 64) (i32.const 11))
+    (drop)
+    (drop)
+    ;; memory
+    (i64.store offset=1024 align=4 (i32.const 8) (i64.load32_u (i32.const 139)))
+    (memory.fill (i32.const 64) (i32.const 11) (i32.const 2))
+    (memory.copy (i32.const 0) (i32.const 64) (i32.const 2))
+    (memory.init $d (i32.const 0) (i32.const 0) (i32.const 3))
+    (data.drop $d)
+    (drop (memory.grow (memory.size)))
+    ;; tables and references
+    (table.copy $t $t (i32.const 0) (i32.const 1) (i32.const 1))
+    (table.init $t $e (i32.const 0) (i32.const 0) (i32.const 1))
+    (elem.drop $e)
+    (table.fill $x (i32.const 0) (local.get 5) (i32.const 1))
+    (table.set $x (i32.const 0) (ref.null extern))
+    (drop (table.size $x))
+    (drop (ref.is_null (table.get $x (i32.const 1))))
+    (drop (ref.func $all))
+    (if (result i32) (i32.lt_s (local.get 0) (i32.const 2))
+      (then (local.get 0))
+      (else (call_indirect $t (param i32) (result i32) (local.get 0) (i32.const 0))))))

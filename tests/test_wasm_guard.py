@@ -1,0 +1,208 @@
+"""The guard's rewriting, byte by byte. What rewritten modules do: `tests/node/test_wasm_guarded.py`."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.wasm_asm import (
+    END,
+    FUNC,
+    GLOBAL,
+    HEADER,
+    I32,
+    MEMORY,
+    Module,
+    body,
+    exported,
+    functype,
+    i32,
+    imported,
+    local_get,
+    pages,
+)
+
+from promisegrid.errors import RemoteError
+from promisegrid.wasm.binary import uleb
+from promisegrid.wasm.guard import GROW_FLAG, GROW_PAGES, guard
+from promisegrid.wasm.inspect import bodies, inspect
+from promisegrid.wasm.layout import Export, FuncType, Layout, Memory, parse
+from promisegrid.wasm.limits import ModuleLimits
+
+GROW = b"\x40\x00"
+
+
+def growing(largest: int | None = None, code: bytes = local_get(0) + GROW) -> Module:
+    """`grow(delta) -> old` over a memory of one page; a second function that never grows."""
+    return Module(
+        types=[functype([I32], [I32])],
+        functions=[(0, body(code)), (0, body(local_get(0)))],
+        memories=[pages(1, largest)],
+        exports=[exported("grow", FUNC, 0), exported("memory", MEMORY, 0)],
+    )
+
+
+def layout_of(data: bytes) -> Layout:
+    """The declarations of a module."""
+    return parse(data, ModuleLimits())
+
+
+def codes_of(data: bytes) -> list[bytes]:
+    """The function bodies of a module."""
+    return [data[start:end] for start, end in bodies(layout_of(data))]
+
+
+def refused(data: bytes, max_pages: int | None = None) -> RemoteError:
+    """The refusal of `guard`."""
+    with pytest.raises(RemoteError) as caught:
+        guard(data, max_pages)
+    return caught.value
+
+
+def test_a_growth_becomes_a_call_of_an_appended_function() -> None:
+    original = growing().encode()
+    guarded = guard(original)
+    before, after = layout_of(original), layout_of(guarded)
+    assert after.functions == (0, 0, 1)
+    assert after.types == (*before.types, FuncType(("i32",), ("i32",)))
+    assert codes_of(guarded)[0] == body(local_get(0) + b"\x10\x02")
+    assert codes_of(guarded)[1] == codes_of(original)[1]
+    assert codes_of(guarded)[2].count(GROW) == 1
+    assert after.exports == {
+        **before.exports,
+        GROW_FLAG: Export("global", 0),
+        GROW_PAGES: Export("global", 1),
+    }
+    inspect(guarded)
+
+
+def test_what_is_appended_comes_after_what_is_there() -> None:
+    module = growing()
+    module.imports = [imported("env", "abort", FUNC, uleb(0)), imported("env", "g", GLOBAL, bytes([I32, 0]))]
+    module.globals = [bytes([I32, 1]) + i32(7) + END]
+    module.exports[0] = exported("grow", FUNC, 1)
+    after = layout_of(guard(module.encode()))
+    assert after.exports["grow"] == Export("func", 1)
+    assert after.exports[GROW_FLAG] == Export("global", 2)
+    assert after.exports[GROW_PAGES] == Export("global", 3)
+    assert codes_of(guard(module.encode()))[0] == body(local_get(0) + b"\x10\x03")
+
+
+def test_a_module_that_never_grows_keeps_its_sections() -> None:
+    module = growing(code=i32(64))
+    plain = module.encode()
+    assert guard(plain) == plain
+    assert guard(HEADER) == HEADER
+    module.custom = [("name", b"secret")]
+    assert guard(module.encode()) == plain, "custom sections are dropped"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        i32(0x2000) + GROW,  # a number that ends in 0x40
+        b"\x44" + GROW * 4 + b"\x1a" + i32(1) + GROW,
+        b"\xfd\x0c" + GROW * 8 + b"\x1a" + i32(1) + GROW,
+        b"\x02\x40\x00" + END + i32(1) + GROW,
+        b"\x02\x40" + i32(0) + b"\x0e\x02\x40\x00\x00" + END + i32(1) + GROW,
+    ],
+    ids=bytes.hex,
+)
+def test_only_the_instruction_is_rewritten(code: bytes) -> None:
+    assert codes_of(guard(growing(code=code).encode()))[0] == body(code[:-2] + b"\x10\x02")
+
+
+def test_every_growth_of_a_body_is_rewritten() -> None:
+    code = (i32(1) + GROW + b"\x1a") * 1_000 + i32(0)
+    assert codes_of(guard(growing(code=code).encode()))[0] == body(code.replace(GROW, b"\x10\x02"))
+
+
+def test_a_padded_or_second_memory_cannot_slip_through() -> None:
+    for code in (b"\x40\x80\x00", b"\x40\x80\x80\x80\x80\x00"):
+        assert refused(growing(code=i32(1) + code).encode()).code == "unsupported"
+
+
+def test_locals_that_look_like_a_growth_are_locals() -> None:
+    module = growing()
+    module.functions[0] = (0, body(local_get(0) + GROW, [(0x40, 0x7F), (0, 0x7F)]))
+    assert codes_of(guard(module.encode()))[0] == body(local_get(0) + b"\x10\x02", [(0x40, 0x7F), (0, 0x7F)])
+
+
+# -- the clamp ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("declared", "clamp", "kept"),
+    [(None, None, None), (None, 5, 5), (9, 5, 5), (3, 5, 3), (9, None, 9), (None, 1, 1)],
+)
+def test_the_clamp_is_the_smaller_of_both(declared: int | None, clamp: int | None, kept: int | None) -> None:
+    for code in (local_get(0) + GROW, local_get(0)):
+        data = guard(growing(declared, code).encode(), clamp)
+        assert layout_of(data).memory == Memory(False, 1, kept)
+
+
+def test_an_imported_memory_is_clamped_where_it_is_imported() -> None:
+    module = growing()
+    module.memories = []
+    module.imports = [
+        imported("env", "abort", FUNC, uleb(0)),
+        imported("env", "memory", MEMORY, pages(2, 300)),
+        imported("env", "g", GLOBAL, bytes([I32, 0])),
+    ]
+    after = layout_of(guard(module.encode(), 4))
+    assert after.memory == Memory(True, 2, 4)
+    assert after.imports == layout_of(module.encode()).imports
+
+
+def test_the_helper_compares_with_the_declared_maximum_not_the_clamp() -> None:
+    clamped, free = guard(growing(300).encode(), 5), guard(growing(300).encode())
+    assert codes_of(clamped) == codes_of(free)
+    assert codes_of(free)[2] != codes_of(guard(growing(301).encode()))[2]
+
+
+def test_a_module_that_starts_above_the_clamp_is_refused() -> None:
+    module = growing()
+    module.memories = [pages(10)]
+    error = refused(module.encode(), 9)
+    assert error.code == "out_of_memory"
+    assert "640 KiB" in error.text
+    guard(module.encode(), 10)
+
+
+# -- refusals ----------------------------------------------------------------------------------------------
+
+
+def test_reserved_names_are_refused() -> None:
+    module = growing()
+    assert refused(guard(module.encode())).code == "unsupported", "what is guarded is not guarded again"
+    module.exports.append(exported("promisegrid:anything", FUNC, 0))
+    assert "promisegrid:anything" in refused(module.encode()).text
+
+
+def test_the_callers_limits_hold() -> None:
+    with pytest.raises(RemoteError, match="locals"):
+        module = growing()
+        module.functions[0] = (0, body(local_get(0) + GROW, [(5, I32)]))
+        guard(module.encode(), limits=ModuleLimits(locals=4))
+
+
+@given(st.binary(max_size=200), st.sampled_from([None, 1, 100]))
+def test_any_bytes_are_guarded_or_refused(code: bytes, clamp: int | None) -> None:
+    whole = Module(types=[functype()], functions=[(0, code)], memories=[pages(1)]).encode()
+    for data in (code, HEADER + code, whole, growing(code=code).encode()):
+        try:
+            guarded = guard(data, clamp)
+        except RemoteError:
+            continue
+        layout_of(guarded)
+
+
+@given(st.data())
+def test_a_damaged_module_is_guarded_or_refused(draw: st.DataObject) -> None:
+    data = bytearray(growing(9, (local_get(0) + GROW + b"\x1a") * 9 + i32(0)).encode())
+    for _ in range(draw.draw(st.integers(1, 4))):
+        data[draw.draw(st.integers(8, len(data) - 1))] = draw.draw(st.integers(0, 255))
+    try:
+        guard(bytes(data), draw.draw(st.sampled_from([None, 3])))
+    except RemoteError:
+        return
