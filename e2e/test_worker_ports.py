@@ -29,6 +29,7 @@ from tests.wasm_asm import (
 
 from promisegrid import wasi
 from promisegrid.job import decode_result, encode_job
+from promisegrid.wasm.guard import guard
 
 Ask = Callable[..., Any]
 
@@ -281,6 +282,16 @@ def test_a_bad_program_is_stopped_and_the_next_one_runs(pool: Ask, code: str) ->
     with pytest.raises(Error, match=said):
         pool("run", job(1, time=300))
     assert decode_result(bytes(pool("run", job(2))["wasi"]), 9).stdout == b"hello"
+
+
+def test_a_budget_of_memory_holds_for_its_run_only(pool: Ask) -> None:
+    keep(pool, 1, guard(command(i32(20) + b"\x40\x00\x1a", HELLO)))  # memory.grow by 20 pages
+    assert pool("run", job(1, budget=21))["memory"] == 21 * 65536
+    with pytest.raises(Error, match="out_of_memory: The program asked for more memory than its budget"):
+        pool("run", job(1, budget=20))
+    assert pool("run", job(1, budget=21))["memory"] == 21 * 65536
+    with pytest.raises(Error, match="out_of_memory: The program begins with 65536 bytes"):
+        pool("run", job(1, budget=0))
 
 
 def test_a_run_is_cancelled(pool: Ask) -> None:
