@@ -205,8 +205,8 @@ class World:
         self, a: Node, b: Node, invite: bytes | None = None, channels: tuple[str, str] = ("b/grid",) * 2
     ) -> None:
         """Connect two nodes, `a` as the initiator, and let the handshake run."""
-        near, far = a.next_link, b.next_link
-        a.next_link, b.next_link = near + 1, far + 1
+        near, a.next_link = a.next_link, a.next_link + 1
+        far, b.next_link = b.next_link, b.next_link + 1
         a.links[near], b.links[far] = (b, far), (a, near)
         a.perform(a.kernel.connect(near, "initiator", channels[0], "ws", self.now_ms, invite=invite))
         b.perform(b.kernel.connect(far, "responder", channels[1], "ws", self.now_ms))
@@ -238,14 +238,16 @@ class World:
                 self._queue.popleft()()
             if until is None or until():
                 return
-            self.now_ms = max(self.now_ms, self._next_timer())
+            due = self._next_timer()
+            assert due is not None, "nothing is left to do and nobody waits for time: the ask will never end"
+            self.now_ms = max(self.now_ms, due)
             self.tick()
 
     def pass_time(self, ms: int) -> None:
         """Let time pass, every timer in between at its moment."""
         end = self.now_ms + ms
         self.run()
-        while (due := self._next_timer()) <= end:
+        while (due := self._next_timer()) is not None and due <= end:
             self.now_ms = max(self.now_ms, due)
             self.tick()
             self.run()
@@ -256,7 +258,6 @@ class World:
         for node in self.nodes:
             node.perform(node.kernel.tick(self.now_ms))
 
-    def _next_timer(self) -> int:
+    def _next_timer(self) -> int | None:
         due = [timer for node in self.nodes if (timer := node.kernel.next_timer()) is not None]
-        assert due, "nothing is left to do and nobody waits for time: the ask will never end"
-        return min(due)
+        return min(due, default=None)
