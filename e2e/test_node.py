@@ -112,7 +112,7 @@ def test_rubbish_on_the_grid_costs_only_its_link(node: Node) -> None:
     url = f"ws://127.0.0.1:{node.port}/grid"
     assert closed_with(url, os.urandom(1000)) == 1008
     assert closed_with(url, b"") == 1008
-    assert closed_with(url, bytes(3 * 1024 * 1024)) == 1009
+    assert closed_with(url, bytes(3 * 1024 * 1024)) in (1009, 1006)  # the rest of the frame may meet a reset
     with connect(url) as link:
         greeting = link.recv(timeout=20)
     assert isinstance(greeting, bytes)

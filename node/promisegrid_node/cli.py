@@ -1,7 +1,7 @@
 """The command `promisegrid`: reads its arguments, runs one verb, ends with its exit code.
 
 Exit codes: 0 done; 1 refused or failed; 2 wrong usage; for `run` the program's own, and 125 when the grid
-failed; 130 after Ctrl-C. Every failure is one sentence on stderr. `up` is loaded when it is asked for: its HTTP
+failed; 130 after Ctrl-C. Every failure is one sentence on stderr. `up` is loaded when asked for: its HTTP
 server would double the time every other verb takes to start.
 """
 
