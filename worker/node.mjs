@@ -63,7 +63,7 @@ export class Node {
     this.kept = store.kept;
     const runs = Math.max(1, Math.min(RUNS_MAX, navigator.hardwareConcurrency || 2));
     const spawn = () => new Worker(new URL("./handler.worker.mjs", import.meta.url), { type: "module", name: "handler" });
-    const runtime = new Runtime(new Pool(spawn, { op: "setup", wasi }, runs + 1), store); // one more, so that compiling waits for no run
+    const runtime = new Runtime(new Pool(spawn, { op: "setup", wasi }, 2 * runs + 1), store); // the owner's, the guests', and one to compile
     const host = { store, keys, runtime, wire: this.#wire(), onevent: this.#heard, onfailed: this.stop };
     this.shell = new Shell(this.#begin(entry, keys.publicKey, runs), host);
     this.told.onphase("kernel", "Waking the kernel");
@@ -213,7 +213,7 @@ export function engineName(agent) {
   const found = /(Firefox|Edg|Chrome)\/([\d.]+)/.exec(agent) ?? /(?:Version)\/([\d.]+).*(Safari)/.exec(agent);
   if (!found) return "browser";
   if (found[2] === "Safari") return `Safari/${found[1]}`;
-  return `${{ Chrome: "Chromium", Edg: "Edge" }[found[1]] ?? found[1]}/${found[2]}`;
+  return `${{ Chrome: "Chromium", Edg: "Edge" }[found[1]] ?? found[1]}/${found[2].replace(/(\.0)+$/, "")}`;
 }
 
 /** A file's bytes, at most `GET_BYTES`. @param {Context} context @param {string} cid */

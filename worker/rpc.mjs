@@ -7,6 +7,25 @@
  * so a throttled page slows nobody down. Calls made before the node is ready wait for it; after a failure they
  * are refused with its reason. Bytes travel in the transfer list to the leader, as copies to followers.
  *
+ * The verbs, their arguments → what they give (CIDs are texts, bytes are Uint8Array, `kind` is file, folder or symlink):
+ *
+ *     info                         → {did, grid, engine, serving, trust, url, kept, link: {state, text}, links}
+ *     peers                        → [{did, via, rtt_ms, serves, engine}]
+ *     put bytes                    → cid; or put.open → handle, put.chunk {handle, data}, put.close handle → cid
+ *     putTree [{path, kind, data}] → cid
+ *     get cid                      → bytes, at most GET_BYTES; or read.open cid → handle, read.next handle → bytes | null, read.close handle
+ *     ls cid                       → [{name, cid, size, kind}] (kind "unknown" far down a long listing)
+ *     tree cid                     → [{path, kind, data}]
+ *     fetch cid                    → {blocks, bytes}: everything under it, into this node's store
+ *     run {code, func, args, files, stdin, on, fuel, memory, timeout, output, fresh}
+ *                                  → {task, result, receipt, exit, value, stdout, stderr, stdout_cid, stderr_cid, files, cached, fuel, by, ms}
+ *                                    args and value: plain data, BigInt past 2^53, a link is {"/": cid}; timeout in seconds
+ *     serve {cpu, memory} | false  → {cpu, memory} | null: the owner's promise to run for others
+ *     trust {mode, dids, agree} | null → the policy; mode own, peers or agree
+ *     running; stop task           → [{task, code, func, for, since_ms}]; whether it was running
+ *     history limit; receipt cid   → the latest calls; a receipt's fields and `valid`
+ *     publish {cid, name, description}; published; verify; leave; stat → {blocks, bytes, quota, heap, turns}
+ *
  * @typedef {{static: string, ws?: string, channel?: string, grid?: string, invite?: string, engine?: string, url?: string}} Config
  *   ws: URL of the node's WebSocket; channel: host[:port]/path of it (made from ws if left out);
  *   grid, invite: from the join URL; engine: a name for receipts; url: what `ready` gives back (the page's origin)
