@@ -72,6 +72,14 @@ def test_what_the_host_could_not_do_is_the_answer(host: Host) -> None:
     ]
 
 
+def test_a_file_with_a_hole_gets_no_cid(host: Host) -> None:
+    boot(host)
+    turn(host, ["call", 2, "put.open", None])
+    ((_, ticket, _),) = turn(host, ["call", 3, "put.chunk", {"handle": 1, "data": b"x"}])
+    assert turn(host, ["failure", ticket, "disk_full", "Full."]) == [["refused", 3, "disk_full", "Full."]]
+    assert turn(host, ["call", 4, "put.close", 1])[0][:3] == ["refused", 4, "bad_args"]
+
+
 @pytest.mark.parametrize(
     ("verb", "args", "code"),
     [("fly", None, "bad_args"), ("get", 1, "bad_args"), ("ls", "x", "bad_cid"), ("put.chunk", 7, "internal")],

@@ -81,7 +81,13 @@ class Verbs:
         return self._keep(unixfs.FileImporter())
 
     async def _put_chunk(self, args: Args) -> None:
-        await self._kernel.save(self._importer(args["handle"]).feed(args["data"]))
+        handle = args["handle"]
+        blocks = self._importer(handle).feed(args["data"])
+        try:
+            await self._kernel.save(blocks)
+        except (LocalError, RemoteError):
+            self._handles.pop(handle, None)  # a file with a hole gets no CID
+            raise
 
     async def _put_close(self, handle: int) -> str:
         importer = self._importer(handle)
@@ -106,9 +112,12 @@ class Verbs:
         pieces = self._handle(handle)
         if isinstance(pieces, unixfs.FileImporter):
             raise LocalError(f"Handle {handle} is open for writing.", "bad_args")
-        piece = await self._kernel.piece(pieces)
-        if piece is None:
-            self._handles.pop(handle, None)
+        piece = None
+        try:
+            piece = await self._kernel.piece(pieces)
+        finally:
+            if piece is None:
+                self._handles.pop(handle, None)  # at its end, or broken: what follows would look like the end
         return piece
 
     async def _read_close(self, handle: int) -> None:
