@@ -56,6 +56,12 @@ def test_figures_are_those_of_the_largest_function() -> None:
     assert cost.block_values == 0
 
 
+def test_loops_in_a_row_are_not_nested() -> None:
+    cost = inspect(one((b"\x03\x40" + END) * 5 + b"\x03\x40\x02\x40\x03\x40" + END * 3))
+    assert cost.loop_depth == 2
+    assert cost.depth == 4
+
+
 def test_values_of_blocks_and_calls_count_where_there_are_several() -> None:
     pair = functype([], [I32, I32])
     code = b"\x02\x01" + call(1) + END + b"\x1a\x1a" + call(1) + b"\x1a\x1a"

@@ -253,7 +253,7 @@ INVALID = {
     "the type section at byte 10": HEADER + b"\x01\x05\x01",
     "twice, or out of order": HEADER + section(3, b"\0") + section(1, b"\0"),
     "a number of more than five bytes": HEADER + b"\x01\x80\x80\x80\x80\x80\0",
-    "does not fit 32 bits": HEADER + b"\x01\xff\xff\xff\xff\x7f",
+    "does not fit 32 bits": HEADER + b"\x01\x80\x80\x80\x80\x10",
     "do not fit in the bytes": HEADER + section(1, b"\x7f"),
     "more than its content": HEADER + section(1, b"\0\0"),
     "not UTF-8": HEADER + section(7, vector([b"\x01\xff\0\0"])),
