@@ -241,7 +241,7 @@ class Kernel:
         """
         watch = self._watch()
         if not task.func:
-            func = await self._runner.entry_of(task.code)
+            func = await self._runner.entry_of(task.code, watch)
             task = Task(task.code, func, task.args, task.files, task.stdin)
         started_ms = self._state.now_ms
         try:

@@ -60,9 +60,9 @@ class Runner:
         self.guests = Slots(state.scheduler, 0, limits.runs_waiting)
         self.flights: dict[Cid, Flight] = {}
 
-    async def entry_of(self, code: Cid, hint: Link | None = None) -> str:
-        """The function that is meant when a task names none. RemoteError."""
-        return abi.entry(await self._prepare(code, self._clamp(Budget(), guest=False), hint, _silent))
+    async def entry_of(self, code: Cid, watch: Watch, hint: Link | None = None) -> str:
+        """The function that is meant when a task names none; a new module is compiled now. RemoteError."""
+        return abi.entry(await self._prepare(code, self._clamp(Budget(), guest=False), hint, watch))
 
     async def execute(
         self, task: Task, budget: Budget, asker: str, watch: Watch, hint: Link | None, fresh: bool = False
@@ -262,7 +262,3 @@ class Runner:
                 raise RemoteError("bad_result", f"The program left no proper folder: {error}.") from error
             blocks.extend(more)
         return Result(ended.exit, stdout, stderr, files), blocks
-
-
-def _silent(phase: str, done: int, total: int | None) -> None:
-    """A watch that nobody looks at."""
