@@ -57,7 +57,7 @@ export class Apps {
     } catch (error) {
       const { code, message } = /** @type {any} */ (error);
       byId("app-status").textContent = "";
-      if (code !== "not_granted") byId("app-stage").replaceChildren(el("p", { class: "error", role: "alert" }, message));
+      if (code !== "not_granted") byId("app-stage").replaceChildren(stopped(message));
       throw error;
     }
   }
@@ -121,12 +121,15 @@ export class Apps {
     this.#door?.close();
     this.#door = new Door(frame, cid, about, this.#grid, (text) => {
       frame.remove();
-      byId("app-stage").replaceChildren(el("p", { class: "error", role: "alert" }, text));
+      byId("app-stage").replaceChildren(stopped(text));
     });
     frame.src = `/app/${cid}/${about.entry.split("/").map(encodeURIComponent).join("/")}`;
     byId("app-stage").replaceChildren(frame);
   }
 }
+
+/** What is shown in an app's place. @param {string} why */
+const stopped = (why) => el("div", { class: "stopped" }, el("h2", {}, "This app is not running"), el("p", { class: "error", role: "alert" }, why), el("button", { type: "button", onclick: () => location.reload() }, "Try again"));
 
 /** An app.json, checked. @param {Uint8Array} bytes @param {string} cid @returns {About} */
 function read(bytes, cid) {

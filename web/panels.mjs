@@ -96,7 +96,7 @@ function peers(found) {
 }
 
 /** @param {{via: string, rtt_ms: number | null}} peer */
-export const reached = ({ via, rtt_ms }) => `${via === "ws" ? "WebSocket" : "WebRTC"}${rtt_ms === null ? "" : ` · ${rtt_ms} ms`}`;
+export const reached = ({ via, rtt_ms }) => `${via}${rtt_ms === null ? "" : ` · ${rtt_ms} ms`}`;
 
 /** The lamp at the top. @param {{state: string, text: string}} state */
 export function link({ state, text }) {
@@ -147,8 +147,8 @@ function printed(row, self) {
     {},
     el("time", { dateTime: at.toISOString() }, at.toLocaleTimeString([], { hour12: false })),
     el("span", { class: "what" }, program ? el("b", {}, program) : copyable(row.code, "program"), row.for === self ? null : el("span", { class: "hint" }, `for ${short(row.for)}`)),
-    row.result ? el("span", {}, copyable(row.result, "result")) : el("span", { class: "bad", title: row.text ?? "" }, row.text ?? row.refused),
-    row.by ? who(row.by) : el("span", { class: "hint" }, "—"),
+    row.result ? el("span", { class: "came" }, copyable(row.result, "result")) : el("span", { class: "came bad", title: row.text ?? "" }, row.text ?? row.refused),
+    el("span", { class: "by" }, row.by ? who(row.by) : "—"),
     el("span", { class: "took" }, el("span", { class: "name" }, el("span", { class: "ms" }, took(row.ms)), row.cached ? el("span", { class: "tag hot" }, "known") : null), durationBar(row.ms)),
   );
 }
