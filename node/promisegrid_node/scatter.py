@@ -82,7 +82,7 @@ class FolderWriter:
         elif kind == "symlink":
             os.symlink(data, os.fsencode(place))
         else:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL  # which follows no link
             self._file = os.fdopen(os.open(place, flags, 0o666), "wb")
 
     def _inside(self, path: str) -> Path:

@@ -100,6 +100,7 @@ class SocketTransport:
         self._queue: deque[bytes] = deque()
         self._bytes = 0
         self._wake = asyncio.Event()
+        self._down = False
         self._ending: tuple[int, str] | None = None
         self._writer = asyncio.get_running_loop().create_task(self._write())
 
@@ -112,6 +113,7 @@ class SocketTransport:
         if self._bytes > QUEUE_BYTES:
             self._queue.clear()
             self.close("busy", "The peer does not read what it is sent.")
+            self._writer.cancel()
         self._wake.set()
 
     def close(self, code: str, text: str) -> None:
@@ -126,6 +128,7 @@ class SocketTransport:
 
     async def ended(self) -> None:
         """Stop writing: the socket is down."""
+        self._down = True
         self._writer.cancel()
         await asyncio.gather(self._writer, return_exceptions=True)
 
@@ -142,6 +145,9 @@ class SocketTransport:
                     await self._socket.send_bytes(frame)
         except (TimeoutError, ConnectionError, RuntimeError, aiohttp.ClientError):
             self._ending = (aiohttp.WSCloseCode.GOING_AWAY, "the peer does not read")
+        except asyncio.CancelledError:
+            if self._down or self._ending is None:
+                raise
         self._ending = self._ending or (aiohttp.WSCloseCode.OK, "")
         with contextlib.suppress(TimeoutError, ConnectionError, RuntimeError, aiohttp.ClientError):
             async with asyncio.timeout(CLOSE_S):

@@ -211,7 +211,6 @@ class Stuck:
 @on_loop
 async def test_a_peer_that_does_not_read_is_closed_not_buffered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "QUEUE_BYTES", 10_000)
-    monkeypatch.setattr(wire, "WRITE_S", 0.01)
     stuck = Stuck()
     transport = wire.SocketTransport(stuck)  # type: ignore[arg-type]
     for _ in range(100):
@@ -219,4 +218,15 @@ async def test_a_peer_that_does_not_read_is_closed_not_buffered(monkeypatch: pyt
         await asyncio.sleep(0)
     await until(lambda: stuck.closed)
     assert stuck.sent == 1
+    assert stuck.closed == [aiohttp.WSCloseCode.POLICY_VIOLATION]
+    await transport.ended()
+
+
+@on_loop
+async def test_a_frame_that_does_not_leave_ends_the_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "WRITE_S", 0.01)
+    stuck = Stuck()
+    transport = wire.SocketTransport(stuck)  # type: ignore[arg-type]
+    transport.send(b"x")
+    await until(lambda: stuck.closed)
     await transport.ended()
