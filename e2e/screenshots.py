@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Pictures of the page, to be looked at: joining, ready, after a run, an app, errors; light, dark, and on a phone.
+"""Pictures of the page, to be looked at: joining, ready, after a run, an app, errors; in four looks.
 
     .venv/bin/python -m e2e.screenshots DIR [--bundle build/web] [--only NAME]
 
-Everything is real: a node, Chromium, the bundle, resvg from its package. Prints each picture's path, and fails when
-a page is wider than its screen. Does not judge looks; a person does.
+Everything is real: a node, Chromium, the bundle, resvg from its package.
+Prints each picture's path, and fails when a page is wider than its screen. A person judges the rest.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
-from playwright.sync_api import BrowserContext, Page, ViewportSize, sync_playwright
-
 from e2e.harness import BUNDLE, ROOT, Node, chromium_path, running
+from playwright.sync_api import BrowserContext, Page, Route, ViewportSize, sync_playwright
 
 ARGS = [
     "--no-sandbox",
@@ -29,11 +29,13 @@ ARGS = [
 ]
 RENDER = ROOT / "apps" / "render"
 WASM = RENDER / "handlers" / "resvg.wasm"
-SVG = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 240 140"><rect width="240" height="140" fill="#f3e9d2"/>
-<path d="M0 110 Q60 60 120 110 T240 110 V140 H0Z" fill="#20545c"/><circle cx="175" cy="48" r="24" fill="#e4572e"/></svg>"""
+SVG = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 240 140">
+<rect width="240" height="140" fill="#f3e9d2"/><circle cx="175" cy="48" r="24" fill="#e4572e"/>
+<path d="M0 110 Q60 60 120 110 T240 110 V140 H0Z" fill="#20545c"/></svg>"""
 SLOW_MS = 60_000
 WIDE: ViewportSize = {"width": 1280, "height": 900}
 PHONE: ViewportSize = {"width": 390, "height": 844}
+LOOKS = {"light": (WIDE, False), "dark": (WIDE, True), "phone": (PHONE, False), "phone-dark": (PHONE, True)}
 
 
 class Camera:
@@ -53,12 +55,15 @@ class Camera:
 
 def joining(page: Page, node: Node, camera: Camera) -> None:
     """The way to being a node, held where Python is on its way."""
-    page.route("**/*.wasm", lambda route: None)
+    held: list[Route] = []
+    page.route("**/*.wasm", lambda route: held.append(route))
     page.goto(node.join)
     page.wait_for_selector("#phases li")
     page.wait_for_timeout(600)
     camera.shoot(page, "1-joining", whole=False)
-    page.unroute_all(behavior="ignoreErrors")
+    for route in held:
+        route.abort()
+    page.unroute_all(behavior="wait")
     page.goto("about:blank")
 
 
@@ -131,7 +136,6 @@ def tour(context: BrowserContext, node: Node, camera: Camera, only: str) -> None
     """Every scene in one profile; a second tab stays `ready`, so that scenes may be left out."""
     page = context.new_page()
     page.on("pageerror", lambda error: print(f"  page error: {error}"))
-    page.on("console", lambda said: said.type == "error" and print(f"  console: {said.text}"))
     for scene in SCENES:
         if scene is ready or not only or only in scene.__name__:
             scene(page, node, camera)
@@ -143,27 +147,20 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--bundle", type=Path, default=BUNDLE)
     parser.add_argument("--only", default="", help="part of a scene's name")
-    parser.add_argument("--look", default="", help="light, dark or phone")
+    parser.add_argument("--look", default="", help="one of the looks")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    looks = {
-        "light": (WIDE, "light"),
-        "dark": (WIDE, "dark"),
-        "phone": (PHONE, "light"),
-        "phone-dark": (PHONE, "dark"),
-    }
-    with tempfile.TemporaryDirectory() as scratch, sync_playwright() as playwright:
-        with running(Path(scratch) / "home", bundle=options.bundle) as node:
-            browser = playwright.chromium.launch(executable_path=chromium_path(), args=ARGS)
-            for look, (viewport, scheme) in looks.items():
-                if options.look and options.look != look:
-                    continue
-                context = browser.new_context(
-                    viewport=viewport, color_scheme="dark" if scheme == "dark" else "light"
-                )
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        playwright = stack.enter_context(sync_playwright())
+        node = stack.enter_context(running(scratch / "home", bundle=options.bundle))
+        browser = playwright.chromium.launch(executable_path=chromium_path(), args=ARGS)
+        for look, (viewport, dark) in LOOKS.items():
+            if options.look in ("", look):
+                context = browser.new_context(viewport=viewport, color_scheme="dark" if dark else "light")
                 tour(context, node, Camera(options.folder, look), options.only)
                 context.close()
-            browser.close()
+        browser.close()
 
 
 if __name__ == "__main__":

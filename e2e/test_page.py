@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect
-
 from e2e.conftest import OpenBrowser, RunNode
 from e2e.harness import ROOT, Node, wait_for
+from playwright.sync_api import BrowserContext, Page, expect
 
 SLOW_MS = 60_000
 RESVG = ROOT / "apps" / "render" / "handlers" / "resvg.wasm"
-SVG = b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 8 4"><rect width="8" height="4" fill="#07c"/></svg>'
+SVG = b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 8 4"><path d="M0 0h8v4z"/></svg>'
 FROM_STDIN = ["--resources-dir", "/", "-", "-c"]
 """Without a folder named, resvg writes a warning before the picture."""
 ABSENT = "bafkreih7f3nuv2nj6jptk6vhnwsnmw4mn3tlvkdcfxdpssnmq26tqthvwq"
@@ -115,13 +114,18 @@ def test_a_script_runs_programs_with_every_kind_of_input(
           const progress = [];
           promisegrid.addEventListener("progress", ({detail}) => progress.push(detail.phase));
           const bytes = new TextEncoder().encode(svg);
+          const stored = await promisegrid.put(code.stream());
+          const program = new Uint8Array(await code.arrayBuffer());
           const runs = [
             await promisegrid.run({code, args: FROM_STDIN, stdin: svg}),
-            await promisegrid.run({code: new Uint8Array(await code.arrayBuffer()), args: FROM_STDIN, stdin: new Blob([bytes])}),
-            await promisegrid.run({code: await promisegrid.put(code.stream()), args: FROM_STDIN, stdin: await promisegrid.put(bytes)}),
+            await promisegrid.run({code: program, args: FROM_STDIN, stdin: new Blob([bytes])}),
+            await promisegrid.run({code: stored, args: FROM_STDIN, stdin: await promisegrid.put(bytes)}),
             await promisegrid.run({code, args: ["in.svg", "-c"], files: {"in.svg": bytes}}),
           ];
-          return runs.map((run) => ({...run, stdout: [...run.stdout.subarray(0, 4)], stderr: new TextDecoder().decode(run.stderr), bytes: run.stdout instanceof Uint8Array, progress}));
+          return runs.map((run) => ({
+            ...run, progress, bytes: run.stdout instanceof Uint8Array,
+            stdout: [...run.stdout.subarray(0, 4)], stderr: new TextDecoder().decode(run.stderr),
+          }));
         }""",
         [SVG.decode(), FROM_STDIN],
     )
@@ -144,7 +148,8 @@ def test_a_stream_gives_back_what_was_put(browser_context: BrowserContext, node:
           const bytes = new Uint8Array(9_000_001).map((_, at) => at * 7);
           const cid = await promisegrid.put(new Blob([bytes]).stream());
           const back = new Uint8Array(await new Response(promisegrid.stream(cid)).arrayBuffer());
-          return [back.length, back.every((byte, at) => byte === bytes[at]), cid === await promisegrid.put(bytes)];
+          const same = back.every((byte, at) => byte === bytes[at]);
+          return [back.length, same, cid === await promisegrid.put(bytes)];
         }"""
     )
     assert same == [9_000_001, True, True]
@@ -154,7 +159,8 @@ def test_errors_are_errors_with_a_code_and_a_sentence(browser_context: BrowserCo
     page = joined(browser_context, node)
     told = page.evaluate(
         """async (absent) => {
-          const fails = (work) => work().then(() => null, (error) => [error instanceof Error, error.code, error.message]);
+          const told = (error) => [error instanceof Error, error.code, error.message];
+          const fails = (work) => work().then(() => null, told);
           return {
             cid: await fails(() => promisegrid.get("nonsense")),
             wasm: await fails(() => promisegrid.run({code: new Uint8Array([1, 2, 3])})),
@@ -258,7 +264,8 @@ def test_the_keyboard_reaches_everything_and_nothing_is_wider_than_a_phone(
     expect(page.locator(".skip")).to_be_focused()
     unnamed = page.evaluate(
         """[...document.querySelectorAll("main input, main select, main button")].filter((at) =>
-          !at.labels?.length && !at.ariaLabel && !at.getAttribute("aria-labelledby") && !at.textContent.trim()).map((at) => at.id)"""
+          !at.labels?.length && !at.ariaLabel && !at.getAttribute("aria-labelledby") && !at.textContent.trim()
+        ).map((at) => at.id)"""
     )
     assert unnamed == []
 

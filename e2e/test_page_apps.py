@@ -1,34 +1,17 @@
-"""Apps in the page: opened by CID, granted, served through the door and no further; what is wrong with one is told."""
+"""Apps in the page: opened by CID, granted, served through the door and no further; mistakes are told."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+from e2e.harness import ROOT, Node
+from e2e.test_page import ABSENT, joined, opened
 from playwright.sync_api import BrowserContext, Page, expect
 
-from e2e.harness import Node
-from e2e.test_page import ABSENT, ROOT, joined, opened
-
-PROBE = """import {grid} from "./grid.js";
-const tried = {};
-const attempt = async (name, act) => { try { tried[name] = await act() ?? "done"; } catch (error) { tried[name] = typeof error.code === "string" ? error.code : error.name; } };
-const {granted} = await grid.ready;
-await attempt("get", () => grid.get("bafkreih7f3nuv2nj6jptk6vhnwsnmw4mn3tlvkdcfxdpssnmq26tqthvwq"));
-await attempt("put", () => grid.put("x"));
-await attempt("other", () => grid.run({handler: "other"}));
-await attempt("inherited", () => grid.run({handler: "constructor"}));
-await attempt("files", () => grid.run({handler: "add", files: "bafkreih7f3nuv2nj6jptk6vhnwsnmw4mn3tlvkdcfxdpssnmq26tqthvwq"}));
-await attempt("huge", () => grid.run({handler: "add", stdin: new Uint8Array(65 * 1024 * 1024)}));
-await attempt("own", async () => (await grid.run({handler: "add", func: "add_one", args: [41]})).value);
-await attempt("crowd", async () => (await Promise.allSettled(Array.from({length: 30}, () => grid.run({handler: "add", func: "add_one", args: [1]})))).filter((one) => one.reason?.code === "busy").length > 0);
-await attempt("parent", () => parent.document.title);
-await attempt("network", () => fetch("/healthz"));
-await attempt("storage", () => localStorage.length);
-document.body.dataset.tried = JSON.stringify({...tried, granted, origin: self.origin});
-document.querySelector("a").addEventListener("click", () => setTimeout(() => grid.run({handler: "add", func: "add_one", args: [1]}), 50));
-"""
+PROBE = ROOT / "e2e" / "fake" / "probe"
 # (module (func (export "add_one") (param i32) (result i32) local.get 0 i32.const 1 i32.add))
 ADD_ONE = bytes.fromhex(
     "0061736d0100000001060160017f017f03020100070b01076164645f6f6e650000 0a09010700200041016a0b".replace(
@@ -40,28 +23,11 @@ ADD_ONE = bytes.fromhex(
 def folder(tmp_path: Path, **about: Any) -> Path:
     """An app's folder whose page tries everything."""
     made = tmp_path / "app"
-    (made / "handlers").mkdir(parents=True)
-    (made / "index.html").write_text(
-        '<!doctype html><title>p</title><a href="other.html">go</a><script type="module" src="main.js"></script>'
-    )
-    (made / "other.html").write_text(
-        '<!doctype html><title>o</title><script type="module" src="main.js"></script>'
-    )
-    (made / "main.js").write_text(PROBE)
+    shutil.copytree(PROBE, made)
+    (made / "handlers").mkdir()
     (made / "handlers" / "add.wasm").write_bytes(ADD_ONE)
-    handlers = {"add": "handlers/add.wasm"}
-    (made / "app.json").write_text(
-        json.dumps(
-            {
-                "name": "Probe",
-                "description": "tries",
-                "entry": "index.html",
-                "handlers": handlers,
-                "asks": ["run"],
-            }
-            | about
-        )
-    )
+    plain = {"name": "Probe", "description": "tries", "entry": "index.html", "asks": ["run"]}
+    (made / "app.json").write_text(json.dumps({**plain, "handlers": {"add": "handlers/add.wasm"}, **about}))
     return made
 
 
@@ -90,7 +56,8 @@ def test_an_app_gets_what_was_granted_and_no_more(
     frame.locator("body[data-tried]").wait_for(state="attached")
     tried = json.loads(frame.locator("body").get_attribute("data-tried") or "{}")
     assert tried == {
-        "get": "not_granted", "put": "not_granted", "other": "no_such_handler", "inherited": "no_such_handler",
+        "get": "not_granted", "put": "not_granted",
+        "other": "no_such_handler", "inherited": "no_such_handler",
         "files": "not_granted", "huge": "too_large", "own": 42, "crowd": True,
         "parent": "SecurityError", "network": "TypeError", "storage": "SecurityError",
         "granted": ["run"], "origin": "null",

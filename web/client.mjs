@@ -43,6 +43,8 @@ export class Client extends EventTarget {
   #pinging;
   /** @type {() => void} */
   #release = () => {};
+  /** Whether a request of this tab waits for the lock. */
+  #inLine = false;
   /** @type {"none" | "leader" | "follower"} */
   role = "none";
   /** @type {Ready | null} */
@@ -96,17 +98,27 @@ export class Client extends EventTarget {
 
   // -- who owns the worker -------------------------------------------------------------------------------
 
-  /** Wait for the lock behind whoever holds it, and meanwhile follow. */
+  /** Lead if nobody does. */
   #elect() {
+    this.#request({ ifAvailable: true });
+  }
+
+  /** Ask for the lock, and lead for as long as it is held. @param {LockOptions} options */
+  #request(options) {
     const held = (/** @type {Lock | null} */ lock) => {
       if (!lock) return this.#follow(), undefined;
+      if (!options.steal) this.#inLine = false;
       this.#lead();
       return new Promise((resolve) => (this.#release = () => resolve(undefined)));
     };
-    navigator.locks
-      .request(LOCK, { ifAvailable: true }, held)
-      .then(() => this.role !== "leader" && navigator.locks.request(LOCK, held))
-      .catch((error) => this.#lost(error));
+    navigator.locks.request(LOCK, options, held).catch((error) => this.#lost(error));
+  }
+
+  /** Wait behind whoever holds the lock, once. */
+  #queue() {
+    if (this.#inLine) return;
+    this.#inLine = true;
+    this.#request({});
   }
 
   #lead() {
@@ -129,7 +141,9 @@ export class Client extends EventTarget {
     this.#worker.onerror = (event) => {
       event.preventDefault();
       if (this.#spoke) return void this.#hear({ type: "event", kind: "fault", detail: { where: "worker", text: event.message } });
-      this.#fail("internal", `The node's worker could not be started: ${event.message || "its script did not load"}. Is the node still running? Reload to try again.`);
+      const message = `The node's worker could not be started: ${event.message || "its script did not load"}. Is the node at ${location.host} still running? Reload to try again.`;
+      this.#channel?.postMessage({ type: "failed", code: "internal", message });
+      this.#fail("internal", message);
     };
     this.#worker.postMessage({ type: "start", config: this.config });
   }
@@ -153,6 +167,7 @@ export class Client extends EventTarget {
     this.#role("follower");
     this.#watch(() => this.#ping());
     this.#flush();
+    this.#queue();
   }
 
   /** @param {() => void} look every PING_MS, and now */
@@ -179,12 +194,7 @@ export class Client extends EventTarget {
   #steal() {
     clearInterval(this.#pinging);
     this.#calls.fail("closed", "The tab that ran this node stopped answering. This tab has taken over; try again.");
-    navigator.locks
-      .request(LOCK, { steal: true }, () => {
-        this.#lead();
-        return new Promise((resolve) => (this.#release = () => resolve(undefined)));
-      })
-      .catch((error) => this.#lost(error));
+    this.#request({ steal: true });
   }
 
   /** The lock was stolen: another tab leads. @param {any} error */
@@ -193,13 +203,14 @@ export class Client extends EventTarget {
     this.#stepDown();
   }
 
+  /** Another tab leads now; told by the lock, by the store, or by both. */
   #stepDown() {
+    if (this.role !== "leader") return;
     this.#worker?.terminate();
     this.#worker = null;
     this.#release();
     this.#calls.fail("closed", "Another tab took the node over; try again.");
     this.#follow();
-    navigator.locks.request(LOCK, () => new Promise(() => this.#lead())).catch((error) => this.#lost(error));
   }
 
   /** @param {"leader" | "follower"} role */
