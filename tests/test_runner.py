@@ -200,6 +200,25 @@ def test_guests_get_no_more_than_the_owner_promised() -> None:
     )
 
 
+def test_when_the_owner_stops_serving_nothing_more_starts_for_others() -> None:
+    ann, bob, _ = pair()
+    code = module(ann, never, name=b"never")
+    tasks = [Task(code, "add_one", (number,)) for number in range(3)]
+    asks = [bob.start(bob.kernel.run(task, Budget(), on=ann.did)) for task in tasks]
+    ann.world.run()
+    own, first = ann.start(ann.kernel.run(tasks[2], Budget())), running(ann)
+    ann.world.run()
+    ann.do(ann.kernel.owner.set_serving(0, 0))
+    ann.answer(first, add_one(ann.runs[0]))
+    assert bob.end(asks[0]).value == 1, "what runs may end"
+    for ask in asks[1:]:
+        with pytest.raises(RemoteError) as wrong:
+            bob.end(ask)
+        assert wrong.value.code == "not_serving"
+    assert [job.params[0] for job in ann.runs] == [0, 2], "the owner's own goes on"
+    ann.perform(ann.kernel.cancel(own, ann.world.now_ms))
+
+
 def test_a_host_that_forgets_a_run_does_not_hold_the_asker_for_ever() -> None:
     ann = alone()
     ask = ann.start(ann.kernel.run(Task(module(ann, never), "add_one", (1,)), Budget(time_ms=1000)))

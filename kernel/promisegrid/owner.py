@@ -69,6 +69,7 @@ class Owner:
             link.close("closed", "The peer left the grid.")
         if self._state.serving is not None:
             self._runner.guests.resize(-self._state.serving.cpu)
+            self._runner.guests.turn_away(RemoteError("not_serving"))
         await settings.leave(self._state)
 
     async def invite(self, uses: int = 1, days: int = 7) -> bytes:
@@ -132,6 +133,8 @@ class Owner:
         before = self._state.serving.cpu if self._state.serving else 0
         await settings.set_serving(self._state, Serving(cpu, memory_bytes) if cpu else None)
         self._runner.guests.resize(cpu - before)
+        if not cpu:
+            self._runner.guests.turn_away(RemoteError("not_serving"))
         for link in self._state.open_links():
             link.send(frames.Status(cpu > 0, self._state.engine))
 

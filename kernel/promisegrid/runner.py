@@ -80,7 +80,9 @@ class Runner:
             try:
                 return await self._join(block.cid, flight, watch)
             except RemoteError as wrong:
-                if wrong.code not in _OF_BUDGET or flight.budget == granted:
+                of_less = wrong.code in _OF_BUDGET and flight.budget != granted
+                of_guests = wrong.code == "not_serving" and asker == self._state.me
+                if not of_less and not of_guests:
                     raise
 
     def stop(self, task_cid: Cid) -> bool:

@@ -277,19 +277,21 @@ class Slots:
         except RemoteError:
             if turn in self._queue:
                 self._queue.remove(turn)
-            elif turn.is_set:
+            elif turn.is_set and turn.error is None:
                 self.give()
             raise
 
     def give(self) -> None:
         """Hand the slot to the next in line."""
-        if self._queue:
-            self._queue.popleft().set(None)
-        else:
-            self.free += 1
+        self.resize(1)
+
+    def turn_away(self, wrong: RemoteError) -> None:
+        """Tell everybody in line that their turn will not come."""
+        while self._queue:
+            self._queue.popleft().fail(wrong)
 
     def resize(self, by: int) -> None:
-        """More or fewer slots; those in use stay with their holders."""
+        """More or fewer slots; those in use stay with their holders, so `free` may be below zero."""
         self.free += by
         while self.free > 0 and self._queue:
             self.free -= 1
