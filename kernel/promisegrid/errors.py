@@ -53,7 +53,6 @@ CODES: Final[dict[str, str]] = {
     "output_too_large": "the program wrote more than its budget",
     "bad_result": "the program returned a value that cannot be expressed",
     "cancelled": "the call was cancelled",
-    "disagreement": "executors disagree about the result",
     "disk_full": "the store is full",
     "internal": "a fault of this node",
 }
