@@ -13,10 +13,11 @@ from promisegrid.errors import CODES
 
 KERNEL = Path(promisegrid.__file__).parent
 ROOT = KERNEL.parent.parent
-FORBIDDEN = {
-    "asyncio", "os", "time", "random", "secrets", "socket", "ssl", "select", "selectors", "threading",
-    "subprocess", "multiprocessing", "concurrent", "pathlib", "io", "tempfile", "shutil", "sqlite3",
-    "logging", "datetime", "ctypes", "urllib", "http", "js", "pyodide", "promisegrid_node", "promisegrid_worker",
+HOSTS = {"js", "pyodide", "promisegrid_node", "promisegrid_worker"}
+FORBIDDEN = HOSTS | {
+    "asyncio", "concurrent", "ctypes", "datetime", "http", "io", "logging", "multiprocessing", "os", "select",
+    "pathlib", "random", "secrets", "selectors", "shutil", "socket", "sqlite3", "ssl", "subprocess", "time",
+    "tempfile", "threading", "urllib",
 }  # fmt: skip
 FILES = sorted(KERNEL.rglob("*.py"))
 
