@@ -58,6 +58,7 @@ class Api:
             self.id, self.peers, self.save, self.locate, self.ls, self.read, self.export, self.fetch,
             self.run, self.publish, self.published, self.invite, self.admit, self.members,
             self.leave, self.serve, self.trust, self.receipt, self.stat, self.verify, self.history,
+            self.running, self.stop,
         )  # fmt: skip
         return {verb.__name__: verb for verb in named}
 
@@ -75,6 +76,14 @@ class Api:
     async def history(self, args: Args, session: Session) -> dict[str, Any]:
         """{runs: […]}, newest first."""
         return {"runs": await self._host.ask(self._owner.history(_whole(args, "limit", 50)))}
+
+    async def running(self, args: Args, session: Session) -> dict[str, Any]:
+        """{running: [{task, code, func, for, since_ms}]}."""
+        return {"running": await self._host.ask(self._owner.running())}
+
+    async def stop(self, args: Args, session: Session) -> dict[str, Any]:
+        """End a running task, whoever asked for it: {stopped}."""
+        return {"stopped": await self._host.ask(self._owner.stop(read_cid(args.get("task"))))}
 
     # -- content -------------------------------------------------------------------------------------
 
@@ -248,10 +257,10 @@ class Api:
         return {"serving": await self._host.ask(self._owner.serving())}
 
     async def trust(self, args: Args, session: Session) -> dict[str, Any]:
-        """Set whose receipts count ({mode, dids}), or just tell: {mode, dids, agree}."""
+        """Set whose receipts count ({mode, dids, agree}), or just tell: the same."""
         if "mode" in args:
             dids = [str(did) for did in args.get("dids") or ()]
-            await self._host.ask(self._owner.set_trust(args["mode"], dids))
+            await self._host.ask(self._owner.set_trust(args["mode"], dids, _whole(args, "agree", 2)))
         return dict(await self._host.ask(self._owner.trust()))
 
     # -- looking after -------------------------------------------------------------------------------

@@ -235,11 +235,14 @@ def _grid(verb: _Verb) -> None:
     trust = verb(
         "trust",
         "Say whose receipts answer from the cache, or tell.",
-        "promisegrid trust own\npromisegrid trust did:key:…",
+        "promisegrid trust own\npromisegrid trust agree 3\npromisegrid trust did:key:…",
     )
-    trust.add_argument("whom", nargs="*", metavar="own|DID")
+    trust.add_argument("whom", nargs="*", metavar="own|agree N|DID")
     history = verb("history", "List what ran here lately, and for whom.")
     history.add_argument("--limit", type=_positive, default=50, metavar="N")
+    verb("running", "List what runs now, and for whom.")
+    stop = verb("stop", "End a running task, whoever asked for it.")
+    stop.add_argument("task", metavar="TASK")
     receipt = verb("receipt", "Read and check a receipt.")
     receipt.add_argument("cid", metavar="CID")
     verb("stat", "Say what this node holds.")

@@ -44,6 +44,8 @@ VERBS: dict[str, Act] = {
     "serve": verbs_grid.serve,
     "trust": verbs_grid.trust,
     "history": verbs_grid.history,
+    "running": verbs_grid.running,
+    "stop": verbs_grid.stop,
     "receipt": verbs_grid.receipt,
     "stat": verbs_grid.stat,
     "verify": verbs_grid.verify,

@@ -92,16 +92,43 @@ async def serve(options: argparse.Namespace, node: Node, out: Output) -> int:
 
 async def trust(options: argparse.Namespace, node: Node, out: Output) -> int:
     """Whose receipts answer from the cache."""
-    asked: dict[str, Any] = {}
-    if options.whom == ["own"]:
-        asked = {"mode": "own", "dids": []}
-    elif options.whom:
-        asked = {"mode": "peers", "dids": options.whom}
-    value = await node.call("trust", asked)
-    out.answer(
-        value,
-        ["own receipts only"] if value["mode"] == "own" else ["own receipts, and those of:", *value["dids"]],
-    )
+    value = await node.call("trust", _policy(options.whom))
+    said = {
+        "own": ["own receipts only"],
+        "peers": ["own receipts, and those of:", *value["dids"]],
+        "agree": [f"own receipts, and what {value['agree']} executors agree on"],
+    }
+    out.answer(value, said[value["mode"]])
+    return 0
+
+
+def _policy(whom: list[str]) -> dict[str, Any]:
+    """What `trust` sets; nothing when it only asks. LocalError when it makes no sense."""
+    if not whom:
+        return {}
+    if whom == ["own"]:
+        return {"mode": "own", "dids": []}
+    if whom[0] == "agree":
+        if len(whom) != 2 or not whom[1].isdecimal():
+            raise LocalError("Say how many executors must agree: promisegrid trust agree 3.")
+        return {"mode": "agree", "dids": [], "agree": int(whom[1])}
+    return {"mode": "peers", "dids": whom}
+
+
+async def running(options: argparse.Namespace, node: Node, out: Output) -> int:
+    """What runs now, and for whom."""
+    value = await node.call("running", {})
+    lines = [f"{run['task']}  {run['func']} of {run['code']}  for {run['for']}" for run in value["running"]]
+    out.answer(value, lines)
+    return 0
+
+
+async def stop(options: argparse.Namespace, node: Node, out: Output) -> int:
+    """End a running task; exit code 1 when it was not running."""
+    value = await node.call("stop", {"task": options.task})
+    if not value["stopped"]:
+        raise LocalError(f"{options.task} is not running; `promisegrid running` lists what is.")
+    out.answer(value, ["stopped"])
     return 0
 
 

@@ -16,7 +16,7 @@ from promisegrid import dagcbor, unixfs
 from promisegrid.cid import Cid
 from promisegrid.errors import LocalError
 from promisegrid.limits import Limits
-from promisegrid_node import arguments, cli, output, up, verbs_content, verbs_run
+from promisegrid_node import arguments, cli, output, up, verbs_content, verbs_grid, verbs_run
 from promisegrid_node.api import About, Api
 from promisegrid_node.gather import BATCH_BYTES, Gatherer
 from promisegrid_node.home import Home
@@ -303,3 +303,12 @@ def test_the_default_home_is_the_environments(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv("PROMISEGRID_HOME", str(tmp_path / "h"))
     assert arguments.parse(["id"]).home == str(tmp_path / "h")
     assert Home(Path("~/x")).path == Path.home() / "x"
+
+
+def test_trust_says_whom() -> None:
+    assert verbs_grid._policy([]) == {}
+    assert verbs_grid._policy(["own"]) == {"mode": "own", "dids": []}
+    assert verbs_grid._policy(["agree", "3"]) == {"mode": "agree", "dids": [], "agree": 3}
+    assert verbs_grid._policy(["did:key:z1"]) == {"mode": "peers", "dids": ["did:key:z1"]}
+    with pytest.raises(LocalError, match="how many"):
+        verbs_grid._policy(["agree"])
