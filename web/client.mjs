@@ -36,6 +36,12 @@ export class Client extends EventTarget {
   #early = [];
   #heard = 0;
   #spoke = false;
+  /** Whether this tab's own worker has come up, or has failed. */
+  #up = false;
+  /** Which worker a follower follows; another one has not heard what was asked of the first. */
+  #leading = "";
+  /** Why this tab has no node and looks for none. @type {NodeError | null} */
+  #gone = null;
   /** What was last told, so that a follower's pings do not tell it again. */
   #told = "";
   #asked = 0;
@@ -80,6 +86,7 @@ export class Client extends EventTarget {
 
   /** Call a verb of the node. @param {string} verb @param {any} [args] @param {{onprogress?: (detail: any) => void, signal?: AbortSignal}} [options] @returns {Promise<any>} */
   call(verb, args = null, { onprogress, signal } = {}) {
+    if (this.#gone) return Promise.reject(this.#gone);
     if (signal?.aborted) return Promise.reject(new NodeError("cancelled", "The call was cancelled."));
     return this.#calls.start((id) => {
       const sent = this.#send({ type: "call", id, verb, args });
@@ -107,6 +114,7 @@ export class Client extends EventTarget {
   #request(options) {
     const held = (/** @type {Lock | null} */ lock) => {
       if (!lock) return this.#follow(), undefined;
+      if (this.#gone) return undefined;
       if (!options.steal) this.#inLine = false;
       this.#lead();
       return new Promise((resolve) => (this.#release = () => resolve(undefined)));
@@ -130,43 +138,53 @@ export class Client extends EventTarget {
   }
 
   #begin() {
-    this.#spoke = false;
-    this.#channel?.postMessage({ type: "leading" });
+    this.#spoke = this.#up = false;
+    this.#leading = crypto.randomUUID();
+    this.#channel?.postMessage({ type: "leading", worker: this.#leading });
     this.#worker = new Worker(`${this.config.static}/node.worker.mjs`, { type: "module", name: "promisegrid" });
     this.#worker.onmessage = ({ data }) => {
       this.#spoke = true;
+      this.#up ||= data.type === "ready" || data.type === "failed";
       this.#heard = Date.now();
       this.#hear(data);
     };
     this.#worker.onerror = (event) => {
       event.preventDefault();
       if (this.#spoke) return void this.#hear({ type: "event", kind: "fault", detail: { where: "worker", text: event.message } });
-      const message = `The node's worker could not be started: ${event.message || "its script did not load"}. Is the node at ${location.host} still running? Reload to try again.`;
-      this.#channel?.postMessage({ type: "failed", code: "internal", message });
-      this.#fail("internal", message);
+      this.#giveUp(new NodeError("internal", `The node's worker could not be started: ${event.message || "its script did not load"}. Is the node at ${location.host} still running? Reload to try again.`));
     };
     this.#worker.postMessage({ type: "start", config: this.config });
   }
 
+  /** No worker, no node: another tab may try. @param {NodeError} error */
+  #giveUp(error) {
+    this.#gone = error;
+    clearInterval(this.#pinging);
+    this.#worker = null;
+    this.role = "none";
+    this.#release();
+    this.#fail(error.code, error.message);
+  }
+
   /** The leader's watch over its own worker. */
   #beat() {
-    if (!this.#spoke) this.#channel?.postMessage({ type: "leading" });
+    if (!this.#up) this.#channel?.postMessage({ type: "leading", worker: this.#leading });
     if (this.node && this.#silence() > HUNG_MS) return this.#restart();
     this.#send({ type: "ping", client: this.#client });
   }
 
   #restart() {
     this.#worker?.terminate();
-    this.#calls.fail("closed", "The node stopped answering and was started again; try again.");
+    this.#drop("The node stopped answering and was started again; try again.");
     this.#heard = Date.now();
     this.#begin();
     this.dispatchEvent(new CustomEvent("event", { detail: { kind: "fault", detail: { where: "worker", text: "no answer" } } }));
   }
 
   #follow() {
+    this.#spoke = false;
     this.#role("follower");
     this.#watch(() => this.#ping());
-    this.#flush();
     this.#queue();
   }
 
@@ -193,7 +211,7 @@ export class Client extends EventTarget {
 
   #steal() {
     clearInterval(this.#pinging);
-    this.#calls.fail("closed", "The tab that ran this node stopped answering. This tab has taken over; try again.");
+    this.#drop("The tab that ran this node stopped answering. This tab has taken over; try again.");
     this.#request({ steal: true });
   }
 
@@ -209,14 +227,14 @@ export class Client extends EventTarget {
     this.#worker?.terminate();
     this.#worker = null;
     this.#release();
-    this.#calls.fail("closed", "Another tab took the node over; try again.");
+    this.#drop("Another tab took the node over; try again.");
     this.#follow();
   }
 
   /** @param {"leader" | "follower"} role */
   #role(role) {
     if (this.role === "follower" && role === "leader") {
-      this.#calls.fail("closed", "The tab that ran this node was closed. This tab has taken over; try again.");
+      this.#drop("The tab that ran this node was closed. This tab has taken over; try again.");
     }
     this.role = role;
     this.dispatchEvent(new CustomEvent("role", { detail: role }));
@@ -230,14 +248,33 @@ export class Client extends EventTarget {
       if (this.role !== "follower" || (data?.client && data.client !== this.#client)) return;
       if (!TO_TABS.has(data?.type)) return;
       this.#heard = Date.now();
+      if (data.type === "leading") return this.#another(data.worker);
+      if (data.type === "pong" && !this.#spoke) {
+        this.#spoke = true;
+        this.#flush();
+      }
       this.#hear(data);
     };
   }
 
-  /** @param {any} message */
+  /** Calls that nobody will answer. @param {string} text */
+  #drop(text) {
+    this.#early = [];
+    this.#calls.fail("closed", text);
+  }
+
+  /** A worker is starting: calls wait for its first answer. @param {string} worker */
+  #another(worker) {
+    if (worker === this.#leading) return;
+    this.#leading = worker;
+    if (this.#spoke) this.#drop("Another tab took the node over; try again.");
+    this.#spoke = false;
+  }
+
+  /** False when nobody hears it yet. @param {any} message */
   #send(message) {
     if (this.role === "leader" && this.#worker) this.#worker.postMessage(message);
-    else if (this.role === "follower") this.#channel?.postMessage({ ...message, client: this.#client });
+    else if (this.role === "follower" && (this.#spoke || message.type === "ping")) this.#channel?.postMessage({ ...message, client: this.#client });
     else return false;
     return true;
   }
