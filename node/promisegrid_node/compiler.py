@@ -15,6 +15,8 @@ import asyncio
 import os
 import resource
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -28,25 +30,35 @@ from promisegrid.wasm.inspect import inspect
 from promisegrid.wasm.module import ModuleInfo, check_imports, describe
 from promisegrid_node.modules import engine_config
 
-CPU_S: Final = 120
-"""Processor time of one compile; CPython for WASI, 26 MB, takes about 10."""
-MEMORY_BYTES: Final = 4 * 1024**3
-"""Address space of one compile; CPython for WASI takes about 1.5 GiB."""
-DEADLINE_S: Final = 150
-_ANSWER_MAX: Final = 4 * 1024 * 1024
+_ANSWER_MAX: Final = 8 * 1024 * 1024
+_CHILD: Final = (sys.executable, "-c", "from promisegrid_node.compiler import main; main()")
+
+
+@dataclass(frozen=True, slots=True)
+class CompileLimits:
+    """What one compile may cost. The static limits of `wasm.inspect` come first and catch what is known."""
+
+    cpu_s: int = 120
+    """Processor time; CPython for WASI, 26 MB, takes about 10."""
+    memory_bytes: int = 4 * 1024**3
+    """Address space; CPython for WASI takes about 1.5 GiB."""
+    deadline_s: float = 150
+    """Wall clock, for a machine that is busy with other things."""
 
 
 async def compile_module(
-    data: bytes, path: Path, cpu_s: int = CPU_S, memory_bytes: int = MEMORY_BYTES
+    data: bytes, path: Path, limits: CompileLimits | None = None, child: Sequence[str] = _CHILD
 ) -> ModuleInfo | Failure:
-    """Compile into `path` (….cwasm and ….info). Cancelling the task kills the child."""
-    child = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        "from promisegrid_node.compiler import main; main()",
+    """Compile into `path` (….cwasm and ….info). Cancelling the task kills the child.
+
+    `child` is the command that runs `main`; tests give one that lacks a check.
+    """
+    bounds = limits or CompileLimits()
+    process = await asyncio.create_subprocess_exec(
+        *child,
         str(path.with_suffix("")),
-        str(cpu_s),
-        str(memory_bytes),
+        str(bounds.cpu_s),
+        str(bounds.memory_bytes),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
@@ -54,25 +66,31 @@ async def compile_module(
         start_new_session=True,
     )
     try:
-        answer, _ = await asyncio.wait_for(child.communicate(data), DEADLINE_S)
+        answer, _ = await asyncio.wait_for(process.communicate(data), bounds.deadline_s)
     except TimeoutError:
-        return Failure("too_complex", f"The module did not compile within {DEADLINE_S} s.")
+        return Failure("too_complex", f"The module did not compile within {bounds.deadline_s:g} s.")
     finally:
-        if child.returncode is None:
-            child.kill()
-            await child.wait()
-    return _read(answer, child.returncode or 0)
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        _clean(path, process.pid)
+    return _read(answer, process.returncode or 0)
+
+
+def _clean(path: Path, pid: int) -> None:
+    """A child that was killed while it wrote leaves nothing behind."""
+    for kind in (".info", ".cwasm"):
+        _new_name(path.with_suffix(kind), pid).unlink(missing_ok=True)
 
 
 def _read(answer: bytes, status: int) -> ModuleInfo | Failure:
-    if not answer or len(answer) > _ANSWER_MAX:
+    try:
+        said = dagcbor.decode(answer) if len(answer) <= _ANSWER_MAX else {}
+        return ModuleInfo.from_value(said["info"]) if "info" in said else Failure(said["code"], said["text"])
+    except (ValueError, KeyError):  # nothing, or half of something
         why = f"signal {-status}" if status < 0 else f"status {status}"
         text = f"Compiling the module took more time or memory than allowed (the compiler ended with {why})."
         return Failure("too_complex", text)
-    said = dagcbor.decode(answer)
-    if "info" in said:
-        return ModuleInfo.from_value(said["info"])
-    return Failure(said["code"], said["text"])
 
 
 def main() -> None:
@@ -82,10 +100,13 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     os.nice(5)
+    said: dict[str, object]
     try:
         said = {"info": _compile(sys.stdin.buffer.read(), base).to_value()}
     except RemoteError as wrong:
         said = {"code": wrong.code, "text": wrong.text}
+    except OSError as error:
+        said = {"code": "disk_full", "text": f"No room for compiled code in {base.parent}: {error.strerror}."}
     except MemoryError:
         said = {"code": "too_complex", "text": "Compiling the module took more memory than allowed."}
     sys.stdout.buffer.write(dagcbor.encode(said))
@@ -99,21 +120,36 @@ def _compile(data: bytes, base: Path) -> ModuleInfo:
     try:
         wasmtime.Module.validate(engine, data)
     except wasmtime.WasmtimeError as error:
-        reason = str(error).strip().splitlines()
-        raise RemoteError("invalid_wasm", f"The module does not validate: {reason[-1][:300]}") from error
-    compiled = wasmtime.Module(engine, guard(data)).serialize()
+        raise RemoteError("invalid_wasm", f"The module does not validate: {_reason(error)}.") from error
+    guarded = guard(data)
+    try:
+        compiled = wasmtime.Module(engine, guarded).serialize()
+    except wasmtime.WasmtimeError as error:
+        raise RemoteError("too_complex", f"The engine cannot compile it: {_reason(error)}.") from error
     _write(base.with_suffix(".info"), dagcbor.encode(info.to_value()))
     _write(base.with_suffix(".cwasm"), bytes(compiled))
     return info
 
 
+def _reason(error: Exception) -> str:
+    """The engine's last line: its most particular one."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1].rstrip(".")[:300] if lines else "no reason given"
+
+
+def _new_name(path: Path, pid: int) -> Path:
+    return path.with_suffix(f"{path.suffix}.{pid}.new")
+
+
 def _write(path: Path, data: bytes) -> None:
-    """All or nothing, 0600."""
-    new = path.with_suffix(path.suffix + f".{os.getpid()}.new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    """All or nothing, 0600; synced, because half a file would be run as native code."""
+    new = _new_name(path, os.getpid())
     try:
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
+            file.flush()
+            os.fsync(descriptor)
         new.rename(path)
     finally:
         new.unlink(missing_ok=True)

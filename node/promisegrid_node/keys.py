@@ -5,8 +5,9 @@ The key is P-256, PKCS#8 in a file of 0600 in the home. It never leaves this obj
 
 from __future__ import annotations
 
+import contextlib
 import os
-from functools import lru_cache
+from collections import OrderedDict
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +23,14 @@ FILE: Final = "key.pem"
 _ES256: Final = -7
 _EDDSA: Final = -8
 _PS256: Final = -37
+_POINT_BYTES: Final = 65
 _RSA_BITS: Final = range(2048, 8193)
+_RSA_KEY_BYTES: Final = 1200
+"""DER of the largest key: a modulus of 1024 bytes, a small exponent, and their headers."""
+_RSA_EXPONENT_MAX: Final = (1 << 32) - 1
+"""A giant exponent is legal and makes verification cost a thousand times as much."""
+_KNOWN_MAX: Final = 1024
+"""Public keys kept parsed; parsing a point costs half as much as verifying."""
 _SHA256: Final = hashes.SHA256()
 PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey
 
@@ -36,29 +44,15 @@ class Keys:
             serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint
         )
         self.did = did.encode_p256(self.public_key)
+        self._known: OrderedDict[tuple[int, bytes], PublicKey] = OrderedDict()
 
     @classmethod
     def open(cls, home: Path) -> Keys:
         """The key of a home, made when there is none. LocalError when the file cannot be trusted or read."""
         path = home / FILE
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        except FileExistsError:
-            return cls(_read(path))
-        except OSError as error:
-            raise LocalError(f"{path} cannot be written: {error.strerror}; use --home DIR.") from error
-        private = ec.generate_private_key(ec.SECP256R1())
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(
-                private.private_bytes(
-                    serialization.Encoding.PEM,
-                    serialization.PrivateFormat.PKCS8,
-                    serialization.NoEncryption(),
-                )
-            )
-            file.flush()
-            os.fsync(descriptor)
-        return cls(private)
+        if not path.exists():
+            _write(path, ec.generate_private_key(ec.SECP256R1()))
+        return cls(_read(path))
 
     def sign(self, message: bytes) -> bytes:
         """ES256: 64 bytes r‖s."""
@@ -68,15 +62,49 @@ class Keys:
     def verify(self, alg: int, key: bytes, message: bytes, signature: bytes) -> bool:
         """Whether the signature holds; False, too, for a key or signature that cannot be read."""
         try:
-            return _verify(alg, _load(alg, key), message, signature)
+            _verify(self._public(alg, key), message, signature)
         except (ValueError, InvalidSignature, UnsupportedAlgorithm):
             return False
+        return True
+
+    def _public(self, alg: int, key: bytes) -> PublicKey:
+        known = self._known.get((alg, key))
+        if known is None:
+            known = self._known[alg, key] = _load(alg, key)
+            if len(self._known) > _KNOWN_MAX:
+                self._known.popitem(last=False)
+        return known
+
+
+def _write(path: Path, private: ec.EllipticCurvePrivateKey) -> None:
+    """Whole or not at all, never over another key, never readable by others, not even for a moment."""
+    data = private.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    new = path.with_suffix(f".{os.getpid()}.new")
+    try:
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(descriptor)
+            with contextlib.suppress(FileExistsError):  # another process was quicker: its key is the key
+                os.link(new, path)
+            folder = os.open(path.parent, os.O_RDONLY)
+            os.fsync(folder)
+            os.close(folder)
+        finally:
+            new.unlink()
+    except OSError as error:
+        raise LocalError(f"The key {path} cannot be written: {error.strerror}; use --home DIR.") from error
 
 
 def _read(path: Path) -> ec.EllipticCurvePrivateKey:
     try:
-        status = path.stat()
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            data = file.read(65_536)
     except OSError as error:
         raise LocalError(f"The key {path} cannot be read: {error.strerror}.") from error
     if status.st_mode & 0o077 or status.st_uid != os.geteuid():
@@ -84,33 +112,42 @@ def _read(path: Path) -> ec.EllipticCurvePrivateKey:
     try:
         key = serialization.load_pem_private_key(data, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise LocalError(f"The key {path} is damaged; restore it, or move it away for a new identity.") from error
+        raise LocalError(f"The key {path} is damaged; restore it, or move it away for a new one.") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
         raise LocalError(f"The key {path} is not a P-256 key; move it away for a new identity.")
     return key
 
 
-@lru_cache(maxsize=1024)
 def _load(alg: int, key: bytes) -> PublicKey:
-    if alg == _ES256:
+    """ValueError or UnsupportedAlgorithm unless it is a key of that algorithm in its one spelling."""
+    if alg == _ES256 and len(key) == _POINT_BYTES:
         return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), key)
     if alg == _EDDSA:
         return ed25519.Ed25519PublicKey.from_public_bytes(key)
-    if alg == _PS256:
-        loaded = serialization.load_der_public_key(key)
-        if isinstance(loaded, rsa.RSAPublicKey) and loaded.key_size in _RSA_BITS:
-            return loaded
+    if alg == _PS256 and len(key) <= _RSA_KEY_BYTES:
+        return _rsa(key)
     raise ValueError(f"no key of algorithm {alg}")
 
 
-def _verify(alg: int, key: PublicKey, message: bytes, signature: bytes) -> bool:
+def _rsa(key: bytes) -> rsa.RSAPublicKey:
+    loaded = serialization.load_der_public_key(key)
+    if not isinstance(loaded, rsa.RSAPublicKey) or loaded.key_size not in _RSA_BITS:
+        raise ValueError("not an RSA key, or of a size that is refused")
+    if loaded.public_numbers().e > _RSA_EXPONENT_MAX:
+        raise ValueError("an RSA key with a giant exponent")
+    if loaded.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.PKCS1) != key:
+        raise ValueError("an RSA key in another spelling than RSAPublicKey")
+    return loaded
+
+
+def _verify(key: PublicKey, message: bytes, signature: bytes) -> None:
+    """InvalidSignature or ValueError unless it holds."""
     if isinstance(key, ec.EllipticCurvePublicKey):
         if len(signature) != 64:
-            return False
+            raise InvalidSignature
         r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
         key.verify(encode_dss_signature(r, s), message, ec.ECDSA(_SHA256))
     elif isinstance(key, ed25519.Ed25519PublicKey):
         key.verify(signature, message)
     else:
-        key.verify(signature, message, padding.PSS(padding.MGF1(_SHA256), 32), _SHA256)
-    return True
+        key.verify(signature, message, padding.PSS(padding.MGF1(_SHA256), _SHA256.digest_size), _SHA256)

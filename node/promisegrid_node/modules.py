@@ -2,14 +2,19 @@
 
 Compiled code is native code: whoever can write it can run anything as this user. So it is keyed by engine
 version and settings, lies in a 0700 folder as 0600 files of this user, is read only if that still holds, and
-is never a block and never fetched.
+is never a block and never fetched. Both the memory and the folder are bounded; what was used least recently
+goes first.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
+import shutil
+import threading
+import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -28,6 +33,10 @@ STACK_BYTES: Final = 512 * 1024
 """Wasm stack of one program."""
 _MEMORY_MAX: Final = 256 * 1024 * 1024
 """Compiled code kept in memory, by the size of its file."""
+DISK_MAX: Final = 2 * 1024**3
+"""Compiled code kept on disk: strangers choose what is compiled."""
+_ABANDONED_S: Final = 3600
+"""A half-written file is this old only if its compiler was killed."""
 
 
 def engine_config() -> wasmtime.Config:
@@ -62,25 +71,33 @@ class Compiled:
 
 
 class Modules:
-    """The compiled modules of one engine, under `HOME/cache/modules`."""
+    """The compiled modules of one engine, under `HOME/cache/modules`. For any thread."""
 
-    def __init__(self, home: Path, engine: wasmtime.Engine) -> None:
+    def __init__(self, home: Path, engine: wasmtime.Engine, disk_max: int = DISK_MAX) -> None:
         settings = f"{engine_name()} {platform.machine()} guard {GUARD_VERSION} stack {STACK_BYTES}"
         self.folder = home / "cache" / "modules" / hashlib.sha256(settings.encode()).hexdigest()[:16]
-        self._engine = engine
+        self._engine, self._disk_max = engine, disk_max
         self._recent: OrderedDict[Cid, Compiled] = OrderedDict()
         self._bytes = 0
+        self._lock = threading.Lock()
 
     def place(self, code: Cid) -> Path:
-        """Where a compiled module belongs; the folder is made. The child writes `….new` beside it."""
+        """Where a compiled module belongs; the folder is made. The child writes beside it. OSError."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return self.folder / f"{code}.cwasm"
 
+    def recent(self, code: Cid) -> Compiled | None:
+        """A module that is in memory, or None. Never waits for a disk."""
+        with self._lock:
+            known = self._recent.get(code)
+            if known is not None:
+                self._recent.move_to_end(code)
+            return known
+
     def get(self, code: Cid) -> Compiled | None:
-        """A module compiled earlier, or None."""
-        known = self._recent.get(code)
+        """A module compiled earlier, from memory or disk, or None. Some milliseconds."""
+        known = self.recent(code)
         if known is not None:
-            self._recent.move_to_end(code)
             return known
         path = self.folder / f"{code}.cwasm"
         info_path = path.with_suffix(".info")
@@ -89,17 +106,48 @@ class Modules:
         try:
             info = ModuleInfo.from_value(dagcbor.decode(info_path.read_bytes()))
             module = wasmtime.Module.deserialize_file(self._engine, str(path))
+            os.utime(path)
+            size = path.stat().st_size
         except (OSError, ValueError, KeyError, TypeError, wasmtime.WasmtimeError):
             return None
-        return self._keep(code, Compiled(module, info, path.stat().st_size))
+        return self._keep(code, Compiled(module, info, size))
+
+    def tidy(self) -> None:
+        """Forget other engines' code, what killed compilers left, and the oldest above the disk's bound."""
+        for other in self.folder.parent.glob("*/"):
+            if other != self.folder and _is_ours(other):
+                shutil.rmtree(other, ignore_errors=True)
+        now, total = time.time(), 0
+        for written, path, size in sorted(_files(self.folder), reverse=True):
+            if path.suffix == ".new":
+                if now - written > _ABANDONED_S:
+                    path.unlink(missing_ok=True)
+            elif path.suffix == ".cwasm":
+                total += size
+                if total > self._disk_max:
+                    path.with_suffix(".info").unlink(missing_ok=True)
+                    path.unlink(missing_ok=True)
 
     def _keep(self, code: Cid, compiled: Compiled) -> Compiled:
-        self._recent[code] = compiled
-        self._bytes += compiled.size
-        while self._bytes > _MEMORY_MAX and len(self._recent) > 1:
-            _, dropped = self._recent.popitem(last=False)
-            self._bytes -= dropped.size
+        with self._lock:
+            if code in self._recent:  # another thread was quicker
+                return self._recent[code]
+            self._recent[code] = compiled
+            self._bytes += compiled.size
+            while self._bytes > _MEMORY_MAX and len(self._recent) > 1:
+                _, dropped = self._recent.popitem(last=False)
+                self._bytes -= dropped.size
         return compiled
+
+
+def _files(folder: Path) -> list[tuple[float, Path, int]]:
+    """(time of writing, path, bytes) of every file; one that vanishes meanwhile is left out."""
+    found = []
+    for path in folder.iterdir():
+        with contextlib.suppress(OSError):
+            status = path.stat()
+            found.append((status.st_mtime, path, status.st_size))
+    return found
 
 
 def _is_ours(path: Path) -> bool:

@@ -1,8 +1,11 @@
 """One run of one program: a fresh store and instance, every bound set, every ending told apart.
 
-How an ending is recognised: the WASI module's flags (output limit, its own memory, proc_exit), the guard's
-global (memory refused), the reason noted when the epoch callback ended it (time, cancellation), then the
-engine's trap code. In that order, because each of the first leaves a trap behind as well.
+How an ending is recognised: the reason noted when the epoch callback ended it (time, cancellation), the
+engine's trap code (fuel, stack), the WASI module's flags (output limit, its own memory, proc_exit), the
+guard's global (memory refused). What is left is the program's own trap, told in the engine's words.
+
+Fuel is Wasmtime's count of instructions, the WASI module's included. Linking is not charged; a module with a
+start function, which runs while it is linked, pays for both.
 """
 
 from __future__ import annotations
@@ -10,8 +13,9 @@ from __future__ import annotations
 import ctypes
 import struct
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, ParamSpec, TypeVar
 
 import wasmtime
 from wasmtime import _bindings as ffi
@@ -23,73 +27,87 @@ from promisegrid_node import wasi
 from promisegrid_node.modules import Compiled
 from promisegrid_node.wasi import Linked, LinkError, Wasi
 
+Exports = Mapping[str, object]
+P = ParamSpec("P")
+T = TypeVar("T")
 _ENDLESS: Final = (1 << 63) - 1
 _PAGE: Final = 65_536
-_WASI_SLACK: Final = 64 * 1024 * 1024
 _TABLE_ELEMENTS: Final = 2_000_000
+_RESULT_S: Final = 60
+"""Wall clock for the WASI module to hand out what the program left: half a gigabyte at most."""
 _WORDS: Final = {"i32": "<i", "i64": "<q", "f32": "<f", "f64": "<d"}
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Stop:
     """Set from any thread: the program ends within a tick."""
 
     cancelled: bool = False
 
 
+class _Refused(Exception):
+    """An ending that is no trap of the program's."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.failure = Failure(code, text)
+
+
 class Program:
-    """A job about to run. `run` once, then `close`."""
+    """A job about to run. `run` once, then `close`, in the same thread."""
 
     def __init__(
         self, engine: wasmtime.Engine, linker: Wasi, compiled: Compiled, job: Job, stop: Stop
     ) -> None:
         self._linker, self._compiled, self._job, self._stop = linker, compiled, job, stop
         self._store = wasmtime.Store(engine)
-        self._late = False
-        self._fuel_left = 0
         self._linked: Linked | None = None
+        self._late = False
+        self._fuel = job.fuel if job.fuel is not None else _ENDLESS
         self._deadline = time.monotonic() + job.time_ms / 1000
-        self._callback = _EPOCH_CALLBACK(self._on_tick)
+        self._callback: Any = _EPOCH_CALLBACK(self._on_tick)
 
     def run(self) -> Outcome | Failure:
         """Link, call, and say how it ended."""
         memory = self._compiled.info.memory
         if memory is not None and memory.min_pages * _PAGE > self._job.memory_bytes:
-            needs = memory.min_pages * _PAGE
-            return Failure("out_of_memory", f"The program needs {needs} bytes of memory to start with.")
-        self._bound()
+            needs, has = memory.min_pages * _PAGE, self._job.memory_bytes
+            text = f"The program begins with {needs} bytes of memory; its budget is {has}."
+            return Failure("out_of_memory", text)
+        values: bytes = b""
+        wrong: Exception | None = None
         try:
+            self._bound()
+            self._link()
             values = self._call()
-        except (wasmtime.Trap, wasmtime.WasmtimeError, LinkError) as error:
-            return self._ended(error)
-        except _BadResult as error:
-            return Failure("bad_result", str(error))
-        fuel = self._fuel_given() - self._fuel_left
-        blob = self._blob()
-        flags = struct.unpack_from("<I", blob, 4)[0]
-        if self._job.abi != "command" and flags & blobs.EXITED:
-            return Failure("trap", "The program ended itself instead of returning a value.")
-        return Outcome(values, blob, fuel, self._memory_bytes())
+        except (wasmtime.Trap, wasmtime.WasmtimeError, LinkError, _Refused) as error:
+            wrong = error
+        fuel = self._fuel - self._store.get_fuel()
+        try:
+            return self._settle(values, fuel, wrong)
+        except (wasmtime.Trap, wasmtime.WasmtimeError) as error:  # while the result was handed out
+            text = f"The program's output cannot be read: {_reason(error)}."
+            return self._outside() or Failure("out_of_memory", text)
 
     def close(self) -> None:
         """Give the memory back at once."""
         self._linked = None
         self._store.close()
+        self._callback = None
 
     # -- before --------------------------------------------------------------------------------------
 
     def _bound(self) -> None:
-        """Bounds of the store. Guest memory is bounded exactly by the guard; this holds for all memories."""
+        """Bounds of the store. The guard bounds the program's memory; this one is for the WASI module's."""
         store, job = self._store, self._job
-        most = max(job.memory_bytes, len(job.wasi) + job.output_bytes * 2 + _WASI_SLACK)
         store.set_limits(
-            memory_size=most,
+            memory_size=max(job.memory_bytes, wasi.memory_bound(len(job.wasi), job.output_bytes)),
             table_elements=_TABLE_ELEMENTS,
             instances=wasi.INSTANCES + 1,
             memories=wasi.MEMORIES + 1,
             tables=wasi.TABLES + 16,
         )
-        store.set_fuel(_ENDLESS)
+        store.set_fuel(self._fuel if self._is_linking_charged else _ENDLESS)
         store.set_epoch_deadline(1)
         ffi.wasmtime_store_epoch_deadline_callback(store.ptr(), self._callback, None, _NO_FINALIZER)
 
@@ -102,49 +120,56 @@ class Program:
         delta[0] = 1
         return 0
 
+    @property
+    def _is_linking_charged(self) -> bool:
+        """A start function runs while the module is linked; without imports linking costs nothing."""
+        return self._compiled.info.has_start or not self._compiled.info.imports
+
+    def _link(self) -> None:
+        store, compiled = self._store, self._compiled
+        if compiled.info.imports:
+            self._linked = self._linker.link(store, compiled.module, self._job.wasi)
+        else:
+            instance = wasmtime.Instance(store, compiled.module, [])
+            memory = instance.exports(store).get("memory")
+            own = memory if isinstance(memory, wasmtime.Memory) else None
+            self._linked = Linked(store, instance, own, None)
+        pages = self._linked.instance.exports(store).get(GROW_PAGES)
+        if isinstance(pages, wasmtime.Global):
+            pages.set_value(store, self._job.memory_bytes // _PAGE)
+        if not self._is_linking_charged:
+            store.set_fuel(self._fuel)
+
     # -- the call ------------------------------------------------------------------------------------
 
     def _call(self) -> bytes:
-        job, store = self._job, self._store
-        linked = self._linker.link(store, self._compiled.module, job.wasi)
-        self._linked = linked
-        exports = linked.instance.exports(store)
-        budget = exports.get(GROW_PAGES)
-        if isinstance(budget, wasmtime.Global):
-            budget.set_value(store, job.memory_bytes // _PAGE)
-        store.set_fuel(self._fuel_given())
-        if job.abi == "command":
-            values = self._command(exports)
-        else:
-            if self._compiled.info.has_initialize:
-                _func(exports, "_initialize")(store)
-            values = self._handle(exports) if job.abi == "handle" else self._plain(exports)
-        self._fuel_left = store.get_fuel()
-        return values
-
-    def _command(self, exports: wasmtime.InstanceExports) -> bytes:
-        try:
+        assert self._linked is not None
+        exports = self._linked.instance.exports(self._store)
+        if self._job.abi == "command":
             _func(exports, "_start")(self._store)
-        except (wasmtime.Trap, wasmtime.WasmtimeError):
-            if not self._flags() & blobs.EXITED:  # proc_exit ends a program by a trap too
-                raise
-        return b""
+            return b""
+        if self._compiled.info.has_initialize:
+            _func(exports, "_initialize")(self._store)
+        return self._handle(exports) if self._job.abi == "handle" else self._plain(exports)
 
-    def _handle(self, exports: wasmtime.InstanceExports) -> bytes:
-        store, params = self._store, self._job.params
-        memory = exports["memory"]
+    def _handle(self, exports: Exports) -> bytes:
+        store, params, most = self._store, self._job.params, self._job.output_bytes
+        memory = exports.get("memory")
         if not isinstance(memory, wasmtime.Memory):
-            raise _BadResult("The handler does not export its memory as \"memory\".")
+            raise _Refused("bad_result", 'The handler does not export its memory as "memory".')
         at = _func(exports, "alloc")(store, len(params))
-        wasi.write(store, memory, at, params)
+        _inside("alloc", wasi.write, store, memory, at, params)
         packed = _func(exports, "handle")(store, at, len(params)) & 0xFFFF_FFFF_FFFF_FFFF
         size = packed & 0xFFFF_FFFF
-        if size > self._job.output_bytes:
-            raise _BadResult(f"The handler returned {size} bytes; at most {self._job.output_bytes} are read.")
-        return wasi.read(store, memory, packed >> 32, size)
+        if size > most:
+            raise _Refused("output_too_large", f"The handler returned {size} bytes; its budget is {most}.")
+        return _inside("handle", wasi.read, store, memory, packed >> 32, size)
 
-    def _plain(self, exports: wasmtime.InstanceExports) -> bytes:
-        signature = self._compiled.info.functions[self._job.func]
+    def _plain(self, exports: Exports) -> bytes:
+        signature = self._compiled.info.functions.get(self._job.func)
+        if signature is None or not {*signature.params, *signature.results} <= _WORDS.keys():
+            text = f"The module exports no function {self._job.func!r} over numbers."
+            raise _Refused("no_such_function", text)
         words = self._job.params
         args = [
             struct.unpack_from(_WORDS[kind], words, 8 * at)[0] for at, kind in enumerate(signature.params)
@@ -158,61 +183,71 @@ class Program:
 
     # -- after ---------------------------------------------------------------------------------------
 
+    def _settle(self, values: bytes, fuel: int, wrong: Exception | None) -> Outcome | Failure:
+        """What it came to, now that nothing of the program runs any more."""
+        early = self._told_by_engine(wrong)
+        if early is not None:
+            return early
+        blob = self._blob()
+        flags = int.from_bytes(blob[4:8], "little")
+        failure = self._told_by_flags(flags) if wrong is not None else None
+        if failure is None and flags & blobs.EXITED and self._job.abi != "command":
+            failure = Failure("trap", "The function called proc_exit instead of returning.")
+        if failure is None and wrong is not None and not flags & blobs.EXITED:
+            failure = Failure("trap", f"The program trapped: {_reason(wrong)}.")
+        memory = self._linked.memory if self._linked is not None else None
+        size = int(memory.data_len(self._store)) if memory is not None else 0
+        return failure or Outcome(values, blob, fuel, size)
+
+    def _told_by_engine(self, wrong: Exception | None) -> Failure | None:
+        """Endings that need no look at what the program left."""
+        if wrong is None:
+            return None
+        if isinstance(wrong, _Refused):
+            return wrong.failure
+        if isinstance(wrong, LinkError):
+            return Failure("trap", f"The program cannot be started: {wrong}.")
+        code = getattr(wrong, "trap_code", None)
+        if code == wasmtime.TrapCode.OUT_OF_FUEL:
+            return Failure("out_of_fuel", f"The program used up its fuel of {self._job.fuel}.")
+        if code == wasmtime.TrapCode.STACK_OVERFLOW:
+            return Failure("stack_overflow", "The program recursed too deeply.")
+        return self._outside()
+
+    def _told_by_flags(self, flags: int) -> Failure | None:
+        """Endings that leave a trap behind and a note of why."""
+        job = self._job
+        if flags & blobs.OUTPUT_LIMIT:
+            text = f"The program wrote more than its budget of {job.output_bytes} bytes."
+            return Failure("output_too_large", text)
+        if flags & blobs.NO_MEMORY:
+            return Failure("out_of_memory", "The program's files outgrew the memory of its file system.")
+        if self._growth_refused():
+            text = f"The program asked for more memory than its budget of {job.memory_bytes} bytes."
+            return Failure("out_of_memory", text)
+        return None
+
+    def _outside(self) -> Failure | None:
+        """Whether it was ended from outside."""
+        if self._stop.cancelled:
+            return Failure("cancelled", "The run was stopped.")
+        if self._late:
+            return Failure("out_of_time", f"The program did not end within {self._job.time_ms} ms.")
+        return None
+
     def _blob(self) -> bytes:
         """The result blob; building it costs the program nothing."""
         if self._linked is None:
             return wasi.EMPTY_RESULT
         self._store.set_fuel(_ENDLESS)
-        self._deadline = time.monotonic() + 60
+        self._deadline = time.monotonic() + _RESULT_S
         return self._linked.result()
-
-    def _flags(self) -> int:
-        used = self._store.get_fuel()
-        try:
-            flags: int = struct.unpack_from("<I", self._blob(), 4)[0]
-        except (wasmtime.Trap, wasmtime.WasmtimeError, LinkError):
-            flags = 0
-        self._store.set_fuel(used)
-        return flags
-
-    def _ended(self, error: Exception) -> Failure:
-        """Why a program did not end by itself."""
-        job = self._job
-        if self._stop.cancelled:
-            return Failure("cancelled", "The run was stopped.")
-        if self._late:
-            return Failure("out_of_time", f"The program did not end within {job.time_ms} ms.")
-        code = getattr(error, "trap_code", None)
-        if code == wasmtime.TrapCode.OUT_OF_FUEL:
-            return Failure("out_of_fuel", f"The program used up its fuel of {job.fuel}.")
-        if code == wasmtime.TrapCode.STACK_OVERFLOW:
-            return Failure("stack_overflow", "The program recursed too deeply.")
-        flags = self._flags()
-        if flags & blobs.OUTPUT_LIMIT:
-            return Failure("output_too_large", f"The program wrote more than its {job.output_bytes} bytes.")
-        if flags & blobs.NO_MEMORY or self._growth_refused():
-            return Failure("out_of_memory", f"The program asked for more than its {job.memory_bytes} bytes of memory.")
-        if isinstance(error, LinkError):
-            return Failure("trap", f"The program could not be started: {error}.")
-        return Failure("trap", f"The program trapped: {_reason(error)}.")
 
     def _growth_refused(self) -> bool:
         if self._linked is None:
             return False
         flag = self._linked.instance.exports(self._store).get(GROW_FLAG)
         return isinstance(flag, wasmtime.Global) and flag.value(self._store) == 1
-
-    def _fuel_given(self) -> int:
-        return self._job.fuel if self._job.fuel is not None else _ENDLESS
-
-    def _memory_bytes(self) -> int:
-        if self._linked is None or self._linked.memory is None:
-            return 0
-        return int(self._linked.memory.data_len(self._store))
-
-
-class _BadResult(Exception):
-    """A handler returned what cannot be read."""
 
 
 _EPOCH_CALLBACK = ctypes.CFUNCTYPE(
@@ -222,14 +257,22 @@ _EPOCH_CALLBACK = ctypes.CFUNCTYPE(
     ctypes.POINTER(ctypes.c_uint64),
     ctypes.POINTER(ffi.wasmtime_update_deadline_kind_t),
 )
-_NO_FINALIZER = ctypes.cast(None, ctypes.CFUNCTYPE(None, ctypes.c_void_p))
+_NO_FINALIZER = ctypes.CFUNCTYPE(None, ctypes.c_void_p)()
 
 
-def _func(exports: wasmtime.InstanceExports, name: str) -> wasmtime.Func:
+def _func(exports: Exports, name: str) -> wasmtime.Func:
     found = exports.get(name)
     if not isinstance(found, wasmtime.Func):
-        raise _BadResult(f"The module exports no function {name!r}.")
+        raise _Refused("no_such_function", f"The module exports no function {name!r}.")
     return found
+
+
+def _inside(who: str, touch: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Touch the memory where the handler said; outside it, that is the handler's bad result."""
+    try:
+        return touch(*args, **kwargs)
+    except LinkError as error:
+        raise _Refused("bad_result", f"`{who}` gave an address outside its memory: {error}.") from error
 
 
 def _reason(error: Exception) -> str:

@@ -1,18 +1,20 @@
 """Preparing and running modules on Wasmtime. Twin of worker/promisegrid_worker/runtime.py.
 
-A module is compiled once, in a child process (`compiler.py`); a program runs in a thread of a bounded pool, on
-a fresh store and instance, with fuel, memory, output, stack and wall-clock time bounded. What it gets is the
-WASI module and nothing else.
+A module is compiled once, in a child process (`compiler.py`); a program runs in a thread of a bounded pool,
+on a fresh store and instance, with fuel, memory, output, stack and wall-clock time bounded. What it gets is
+the WASI module and nothing else.
 
 Floats: Wasmtime and V8 agree on every result but the bit patterns of NaNs; a program that stores those may
-differ between hosts, and that is all that is not promised.
+differ between hosts, and that is all that is not promised. (Wasmtime's canonical NaNs are off: V8 has none.)
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import wasmtime
@@ -23,10 +25,18 @@ from promisegrid.limits import Limits
 from promisegrid.wasi import WASI_SHA256
 from promisegrid.wasm.module import ModuleInfo
 from promisegrid_node.compiler import compile_module
-from promisegrid_node.modules import Modules, engine_config, engine_name
+from promisegrid_node.modules import Compiled, Modules, engine_config, engine_name
 from promisegrid_node.program import Program, Stop
 from promisegrid_node.ticker import Ticker
 from promisegrid_node.wasi import Wasi
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A compile in work, and how many wait for it."""
+
+    task: asyncio.Task[ModuleInfo | Failure]
+    waiting: int = 0
 
 
 class Runtime:
@@ -37,59 +47,89 @@ class Runtime:
         self.wasi = Cid.of_digest(bytes.fromhex(WASI_SHA256))
         self._wasmtime = wasmtime.Engine(engine_config())
         self._linker: Wasi | None = None
+        self._linking = threading.Lock()
         self._modules = Modules(home, self._wasmtime)
         self._pool = ThreadPoolExecutor(2 * limits.runs, "program")
+        self._disk = ThreadPoolExecutor(1, "modules")
         self._compiling = asyncio.Semaphore(1)
-        self._flights: dict[Cid, asyncio.Task[ModuleInfo | Failure]] = {}
+        self._flights: dict[Cid, _Flight] = {}
+        self._stops: set[Stop] = set()
         self._ticker = Ticker(self._wasmtime.increment_epoch)
 
     async def prepare(self, effect: Prepare) -> ModuleInfo | Failure | None:
         """See `effects.Prepare`. Cancelling the last one who waits kills the compiler."""
-        known = await asyncio.get_running_loop().run_in_executor(self._pool, self._modules.get, effect.code)
+        known = self._modules.recent(effect.code) or await self._on_disk(effect.code)
         if known is not None:
             return known.info
         if effect.data is None:
             return None
         flight = self._flights.get(effect.code)
         if flight is None:
-            flight = asyncio.create_task(self._compile(effect.code, effect.data))
+            flight = _Flight(asyncio.create_task(self._compile(effect.code, effect.data)))
             self._flights[effect.code] = flight
-            flight.add_done_callback(lambda _: self._flights.pop(effect.code, None))
-        return await flight
+        flight.waiting += 1
+        try:
+            return await asyncio.shield(flight.task)
+        finally:
+            flight.waiting -= 1
+            if not flight.waiting:
+                flight.task.cancel()
+                if self._flights.get(effect.code) is flight:
+                    del self._flights[effect.code]
 
     async def run(self, job: Job) -> Outcome | Failure:
-        """See `effects.Run`. Cancelling the task stops the program."""
+        """See `effects.Run`. Cancelling the task stops the program within a tick."""
         stop = Stop()
+        self._stops.add(stop)
         try:
-            with self._ticker.running():
-                return await asyncio.shield(
-                    asyncio.get_running_loop().run_in_executor(self._pool, self._run, job, stop)
-                )
+            return await asyncio.get_running_loop().run_in_executor(self._pool, self._run, job, stop)
         except asyncio.CancelledError:
             stop.cancelled = True
             raise
+        finally:
+            self._stops.discard(stop)
 
     async def close(self) -> None:
-        """Stop compiling; programs are stopped by whoever cancels their tasks."""
-        for flight in list(self._flights.values()):
-            flight.cancel()
-        await asyncio.gather(*self._flights.values(), return_exceptions=True)
+        """Stop compilers and programs. Whoever awaits them is told."""
+        for stop in self._stops:
+            stop.cancelled = True
+        tasks = [flight.task for flight in self._flights.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._ticker.close()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown(wait=False)
+        self._disk.shutdown(wait=False)
 
     # -- inside --------------------------------------------------------------------------------------
 
+    async def _on_disk(self, code: Cid) -> Compiled | None:
+        return await asyncio.get_running_loop().run_in_executor(self._disk, self._modules.get, code)
+
     async def _compile(self, code: Cid, data: bytes) -> ModuleInfo | Failure:
         async with self._compiling:
-            return await compile_module(data, self._modules.place(code))
+            try:
+                place = self._modules.place(code)
+            except OSError as error:
+                return Failure("disk_full", f"{self._modules.folder} cannot be made: {error.strerror}.")
+            answer = await compile_module(data, place)
+            await asyncio.get_running_loop().run_in_executor(self._disk, self._modules.tidy)
+            return answer
 
     def _run(self, job: Job, stop: Stop) -> Outcome | Failure:
+        """In a thread of the pool."""
+        if stop.cancelled:
+            return Failure("cancelled", "The run was stopped before it began.")
         compiled = self._modules.get(job.code)
         if compiled is None:
             return Failure("not_found", "The compiled module is no longer here; ask again.")
-        if self._linker is None:
-            self._linker = Wasi(self._wasmtime)
-        with contextlib.closing(Program(self._wasmtime, self._linker, compiled, job, stop)) as program:
+        program = Program(self._wasmtime, self._wasi_linker(), compiled, job, stop)
+        with self._ticker.running(), contextlib.closing(program):
             return program.run()
 
-
+    def _wasi_linker(self) -> Wasi:
+        """Compiled when the first program runs: a tenth of a second that other verbs need not spend."""
+        with self._linking:
+            if self._linker is None:
+                self._linker = Wasi(self._wasmtime)
+            return self._linker
