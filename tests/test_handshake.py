@@ -10,7 +10,7 @@ from tests.sim import Node, World
 from promisegrid import claims, cose, dagcbor, did, frames, membership
 from promisegrid.cid import Cid
 from promisegrid.effects import Commit, Send, Verify
-from promisegrid.errors import LocalError, RemoteError
+from promisegrid.errors import LocalError
 from promisegrid.frames import Hello, Join, Proof
 from promisegrid.limits import Limits
 
@@ -287,6 +287,20 @@ def test_the_founder_renews_a_membership_in_its_second_half() -> None:
     assert state.membership is not None and state.membership.proof == after
 
 
+def test_a_member_that_comes_back_after_its_membership_expired_is_admitted_anew() -> None:
+    world = World()
+    ann, bob = world.grid("ann", "bob")
+    world.cut(bob, max(bob.links))
+    world.run()
+    world.now_ms += (membership.LIFE_S + 3600) * 1000
+    twin = Node(world, "bob")
+    twin.tables = bob.tables
+    world.nodes.append(twin)
+    assert twin.do(twin.kernel.owner.boot())["grid"] == str(ann.kernel.grid)
+    world.link(twin, ann)
+    assert twin.kernel._state.membership is not None and len(ann.kernel.peers()) == 1
+
+
 # -- joining -------------------------------------------------------------------------------------------------
 
 
@@ -442,5 +456,5 @@ def test_another_key_in_the_same_home_is_told_what_to_do() -> None:
     _, bob = world.grid("ann", "bob")
     carol = Node(world, "carol")
     carol.tables = bob.tables
-    with pytest.raises((LocalError, RemoteError)):
+    with pytest.raises(LocalError, match="use another home"):
         carol.do(carol.kernel.owner.boot())

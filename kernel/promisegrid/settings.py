@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from promisegrid import dagcbor, genesis, membership
+from promisegrid.cid import Cid
 from promisegrid.effects import Commit, Load, Write
-from promisegrid.errors import LocalError
+from promisegrid.errors import LocalError, RemoteError
+from promisegrid.membership import Membership
 from promisegrid.receipt import TrustPolicy
 from promisegrid.state import Serving, State
 
@@ -20,21 +22,28 @@ async def load(state: State) -> None:
     if data is not None:
         state.grid, state.genesis = genesis.read(data)
         state.genesis_data = data
-        if proof is not None:
-            state.membership = await membership.verify(
-                proof, state.grid, state.genesis.founder, state.me, state.now_ms, state.limits
-            )
-        elif not state.is_founder:
-            raise LocalError(
-                f"The store belongs to a member of grid {state.grid}, and this node's key is another one. "
-                "Put the key back, or use another home."
-            )
+        if not state.is_founder:
+            state.membership = await _membership(state, state.grid, state.genesis.founder, proof)
     if serving is not None:
         kept = dagcbor.decode(serving)
         state.serving = Serving(kept["cpu"], kept["memory"])
     if trust is not None:
         kept = dagcbor.decode(trust)
         state.trust = TrustPolicy(kept["mode"], frozenset(kept["executors"]), kept["agree"])
+
+
+async def _membership(state: State, grid: Cid, founder: str, proof: bytes | None) -> Membership | None:
+    """This node's own membership; None when it has expired, and the founder will be asked for another."""
+    try:
+        if proof is None:
+            raise RemoteError("not_member", "The store holds no membership.")
+        mine = await membership.verify(proof, grid, founder, state.me, 0, state.limits)
+    except RemoteError as wrong:
+        raise LocalError(
+            f"The store belongs to a member of grid {grid}, and this node's key is another: {wrong.text} "
+            "Put the key back, or use another home."
+        ) from wrong
+    return mine if mine.until * 1000 > state.now_ms else None
 
 
 async def set_serving(state: State, serving: Serving | None) -> None:
