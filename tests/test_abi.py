@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -22,9 +23,9 @@ def info(functions: dict[str, FuncType]) -> ModuleInfo:
     return ModuleInfo((), functions, Memory(False, 1, None), True, False)
 
 
-def code_of(function: object, *args: object) -> str:
+def code_of(function: Callable[..., object], *args: object) -> str:
     with pytest.raises(RemoteError) as wrong:
-        function(*args)  # type: ignore[operator]
+        function(*args)
     return wrong.value.code
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from tests import p256
 from tests.scenes import sent
@@ -105,10 +107,10 @@ EVE = p256.secret_of("eve")
 EVE_DID = did.encode_p256(p256.public_key(EVE))
 
 
-def membership_of(ann: Node, member: str, secret: int | None = None, **changes: object) -> bytes:
+def membership_of(ann: Node, member: str, secret: int | None = None, **changes: Any) -> bytes:
     """A membership by hand."""
     now = ann.world.now_ms // 1000
-    fields: dict[str, object] = {
+    fields: dict[str, Any] = {
         "iss": ann.did,
         "aud": member,
         "exp": now + 1000,
@@ -117,7 +119,7 @@ def membership_of(ann: Node, member: str, secret: int | None = None, **changes: 
         "extra": {claims.CNF: {3: member.encode()}},
         **changes,
     }
-    payload = claims.Claims(**fields).encode()  # type: ignore[arg-type]
+    payload = claims.Claims(**fields).encode()
     protected = cose.protected_header("grid-capability")
     raw = p256.sign(secret or ann.secret, cose.to_be_signed(protected, payload))
     return cose.assemble(protected, payload, cose.low_s(raw))
@@ -238,7 +240,7 @@ def test_a_link_that_goes_down_while_it_is_greeted_never_opens() -> None:
 # -- membership ----------------------------------------------------------------------------------------------
 
 YEAR = 365 * 24 * 3600
-FALSE_MEMBERSHIPS: dict[str, dict[str, object]] = {
+FALSE_MEMBERSHIPS: dict[str, dict[str, Any]] = {
     "another key's": {"aud": "did:key:zDnaerx9CtbPJ1q36T5Ln5wYt3MQYeGRG5ehnPAmxcf5mDZpv"},
     "another grid's": {"body": {"ability": "member", "grid": Cid.of(b"another", "dag-cbor")}},
     "another ability": {"body": {"ability": "guest"}},
@@ -255,7 +257,7 @@ def test_a_membership_that_does_not_hold(what: str) -> None:
     _, ann = founder()
     eve = Stranger(ann, EVE_DID, EVE)
     eve.say(hello := eve.hello())
-    eve.say(eve.proof(hello, member=membership_of(ann, EVE_DID, **FALSE_MEMBERSHIPS[what])))  # type: ignore[arg-type]
+    eve.say(eve.proof(hello, member=membership_of(ann, EVE_DID, **FALSE_MEMBERSHIPS[what])))
     assert eve.refused() == "not_member" and not eve.is_in
 
 

@@ -121,6 +121,24 @@ def test_a_pause_ends_in_time_or_by_its_signal_whichever_is_first() -> None:
     assert told.said == [None, "late", "now", "now"]
 
 
+def test_the_deadline_of_a_wait_that_is_over_does_not_end_the_next() -> None:
+    told = Told()
+    first, second = told.scheduler.signal(), told.scheduler.signal()
+
+    async def both() -> object:
+        return [await Pause(first, 10), await Pause(second, 100)]
+
+    told.scheduler.spawn(told.say(both()))
+    told.go()
+    first.set(1)
+    told.go()
+    told.go(10)
+    assert told.said == [] and told.scheduler.next_timer() == 100
+    second.set(2)
+    told.go()
+    assert told.said == [[1, 2]] and told.scheduler.next_timer() is None
+
+
 def test_a_signal_is_set_once() -> None:
     told = Told()
     signal = told.scheduler.signal()
