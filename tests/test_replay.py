@@ -6,8 +6,10 @@ from tests.scenes import (
     add_one,
     claims_of,
     hand,
+    link_from,
     module,
     names,
+    never,
     pair,
     read_reply,
     refusals,
@@ -17,6 +19,7 @@ from tests.scenes import (
 )
 from tests.sim import World
 
+from promisegrid.effects import Cancel
 from promisegrid.limits import Limits
 
 
@@ -86,12 +89,38 @@ def test_a_full_table_is_busy_and_forgets_nothing() -> None:
     assert replies(hand(ann, bob, calls[0])) == first
 
 
-def test_kept_replies_are_bounded_in_bytes() -> None:
+def test_a_reply_that_is_no_longer_kept_is_made_again_without_running_again() -> None:
     world = World()
     ann, bob = world.grid("ann", "bob", limits=Limits(replay_reply_bytes=10))
+    ann.do(ann.kernel.owner.set_serving(1, 1 << 20))
+    code = module(ann, add_one)
+    call = sealed(bob, code, claims_of(bob, ann))
+    first = read_reply(replies(hand(ann, bob, call))[0], bob)
+    again = read_reply(replies(hand(ann, bob, call))[0], bob)
+    assert isinstance(first.body, dict) and isinstance(again.body, dict)
+    assert again.body["receipt"] == first.body["receipt"] and again.body["cached"] is True
+    assert len(ann.runs) == 1
+
+
+def test_one_sender_cannot_fill_the_table() -> None:
+    world = World()
+    ann, bob, carol = world.grid("ann", "bob", "carol", limits=Limits(replay_per_sender=1))
     code = module(ann, add_one)
     assert replies(hand(ann, bob, sealed(bob, code, claims_of(bob, ann))))
-    assert refusals(hand(ann, bob, sealed(bob, code, claims_of(bob, ann)))) == ["busy"]
+    second = sealed(bob, code, with_claims(claims_of(bob, ann), cti=b"another number"))
+    assert refusals(hand(ann, bob, second)) == ["busy"]
+    assert replies(hand(ann, carol, sealed(carol, code, claims_of(carol, ann))))
+
+
+def test_a_run_ends_with_the_link_of_the_last_one_who_asked() -> None:
+    ann, bob, _ = pair()
+    code = module(ann, never, name=b"slow")
+    hand(ann, bob, sealed(bob, code, claims_of(bob, ann)))
+    assert len(ann.runs) == 1
+    ann.world.cut(ann, link_from(ann, bob))
+    ann.world.run()
+    assert not ann.kernel._runner.flights
+    assert any(isinstance(effect, Cancel) for effect in ann.log)
 
 
 def test_room_is_made_when_messages_expire_and_an_expired_one_does_not_run_again() -> None:

@@ -61,7 +61,7 @@ class Dispatcher:
         self._seen = seen
 
     async def message(self, link: Link, raw: bytes) -> None:
-        """Take one message from a link through all stages. The caller counted it in `link.in_work`."""
+        """Take one message from a link through all stages, in a strand of its own."""
         try:
             verified = await self._verify(link, self._open(raw))
             if verified.claims.reply_to is not None:
@@ -71,7 +71,6 @@ class Dispatcher:
         except RemoteError as wrong:
             link.refuse(wrong, Cid.of(raw))
         finally:
-            link.in_work -= 1
             link.send(frames.Credit(1))
 
     # -- before the signature ------------------------------------------------------------------------
@@ -123,6 +122,8 @@ class Dispatcher:
             done = await self._run(link, self._authorise(link, verified, task))
             body = reply_body(done, await self._inline(done))
         except RemoteError as wrong:
+            if link.is_closed:
+                raise
             refusal = wrong
         except LocalError as wrong:
             refusal = RemoteError("bad_args", wrong.text)

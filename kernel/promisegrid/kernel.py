@@ -309,15 +309,23 @@ class Kernel:
             link.send(frames.Ping(number))
             await Pause(None, self._state.limits.ping_ms)
 
+    async def _deal(self, link: Link, raw: bytes) -> None:
+        """One message; it is given up with its link, so that no run outlives all who asked for it."""
+        strand = self._scheduler.current
+        assert strand is not None
+        try:
+            await self._dispatcher.message(link, raw)
+        finally:
+            link.work.discard(strand)
+
     def _take(self, link: Link, frame: Frame) -> None:
         """One frame of an open link."""
         limits = self._state.limits
         match frame:
             case frames.Message(raw):
-                if link.in_work >= limits.link_credit:
+                if len(link.work) >= limits.link_credit:
                     raise RemoteError("busy", "More messages at once than this node gave credit for.")
-                link.in_work += 1
-                self._scheduler.spawn(self._dispatcher.message(link, raw))
+                link.work.add(self._scheduler.spawn(self._deal(link, raw)))
             case Want():
                 if link.serving_wants >= limits.wants_served_per_link:
                     raise RemoteError("busy", "More blocks asked for at once than this node sends.")
@@ -352,6 +360,8 @@ class Kernel:
             link.refuse(wrong, None)
             link.close(wrong.code, wrong.text)
         link.down()
+        for strand in tuple(link.work):
+            self._scheduler.cancel(strand)
         self._caller.link_down(link)
         self._tell_peer(link, "down", wrong)
 

@@ -76,8 +76,10 @@ class Limits:
     # -- memory ----------------------------------------------------------------------------------
     replay_entries: int = 65_536
     """(iss, cti) pairs remembered until they expire; a full table refuses with `busy`."""
+    replay_per_sender: int = 16_384
+    """Of these, one sender's: a quarter, so that no member can shut out the others."""
     replay_reply_bytes: int = 16 * 1024 * 1024
-    """Reply bytes kept for repeats, in total."""
+    """Reply bytes kept for repeats, in total; the oldest are dropped and made again when asked for."""
     verdicts: int = 4096
     """Remembered verdicts on exact bytes (membership promises, receipts)."""
     memo_recent: int = 4096

@@ -16,7 +16,7 @@ from promisegrid.cid import Cid
 from promisegrid.effects import Close, Send
 from promisegrid.errors import RemoteError
 from promisegrid.limits import Limits
-from promisegrid.strand import Late, Pause, Scheduler, Signal, Slots
+from promisegrid.strand import Late, Pause, Scheduler, Signal, Slots, Strand
 
 Role = Literal["initiator", "responder"]
 
@@ -37,7 +37,8 @@ class Link:
         self.ping_sent_ms = self.heard_ms = scheduler.now_ms
         self.wants: dict[Cid, list[Signal[bytes | None]]] = {}
         self.want_slots = Slots(scheduler, limits.wants_per_link, limits.links * limits.wants_per_link)
-        self.serving_wants = self.in_work = self.verifying = self.bad_signatures = 0
+        self.serving_wants = self.verifying = self.bad_signatures = 0
+        self.work: set[Strand[None]] = set()
         self._scheduler, self._limits = scheduler, limits
         self._inbox: deque[bytes] = deque()
         self._arrived: Signal[None] = scheduler.signal()
