@@ -5,7 +5,9 @@ engine's trap code (fuel, stack), the WASI module's flags (output limit, its own
 guard's global (memory refused). What is left is the program's own trap, told in the engine's words.
 
 Fuel is Wasmtime's count of instructions, the WASI module's included. Linking is not charged; a module with a
-start function, which runs while it is linked, pays for both.
+start function, which runs while it is linked, pays for both. Wasmtime looks at the fuel where loops and
+functions begin, so a program may end having overdrawn: one unit more is given, and who used that has used up
+its fuel.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from promisegrid_node.wasi import Linked, LinkError, Wasi
 Exports = Mapping[str, object]
 P = ParamSpec("P")
 T = TypeVar("T")
-_ENDLESS: Final = (1 << 63) - 1
+_ENDLESS: Final = 1 << 62
 _PAGE: Final = 65_536
 _TABLE_ELEMENTS: Final = 2_000_000
 _RESULT_S: Final = 60
@@ -63,7 +65,7 @@ class Program:
         self._store = wasmtime.Store(engine)
         self._linked: Linked | None = None
         self._late = False
-        self._fuel = job.fuel if job.fuel is not None else _ENDLESS
+        self._fuel = job.fuel + 1 if job.fuel is not None else _ENDLESS
         self._deadline = time.monotonic() + job.time_ms / 1000
         self._callback: Any = _EPOCH_CALLBACK(self._on_tick)
 
@@ -82,9 +84,11 @@ class Program:
             values = self._call()
         except (wasmtime.Trap, wasmtime.WasmtimeError, LinkError, _Refused) as error:
             wrong = error
-        fuel = self._fuel - self._store.get_fuel()
+        left = self._store.get_fuel()
+        if not left and not isinstance(wrong, _Refused):
+            return Failure("out_of_fuel", f"The program used up its fuel of {self._job.fuel}.")
         try:
-            return self._settle(values, fuel, wrong)
+            return self._settle(values, self._fuel - left, wrong)
         except (wasmtime.Trap, wasmtime.WasmtimeError) as error:  # while the result was handed out
             text = f"The program's output cannot be read: {_reason(error)}."
             return self._outside() or Failure("out_of_memory", text)

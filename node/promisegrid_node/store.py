@@ -170,6 +170,8 @@ class Store:
 _UPSERT_BLOCK: Final = (
     "INSERT INTO blocks VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2 WHERE value IS NOT ?2"
 )
+
+
 def _set_up(connection: sqlite3.Connection, path: Path, bytes_max: int | None) -> None:
     """Settings, and the tables if they are not there. sqlite3.Error; LocalError for a newer file."""
     run = connection.execute
