@@ -87,7 +87,7 @@ def _read(answer: bytes, status: int) -> ModuleInfo | Failure:
     try:
         said = dagcbor.decode(answer) if len(answer) <= _ANSWER_MAX else {}
         return ModuleInfo.from_value(said["info"]) if "info" in said else Failure(said["code"], said["text"])
-    except (ValueError, KeyError):  # nothing, or half of something
+    except (ValueError, KeyError, TypeError):  # nothing, or half of something
         why = f"signal {-status}" if status < 0 else f"status {status}"
         text = f"Compiling the module took more time or memory than allowed (the compiler ended with {why})."
         return Failure("too_complex", text)
