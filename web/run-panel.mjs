@@ -158,6 +158,7 @@ class RunPanel {
     byId("run-error").textContent = code === "cancelled" ? "Stopped. Nothing was kept of it." : message;
     byId("run-error").dataset.code = code ?? "";
     if (code === "usage") byId("code").focus();
+    byId("run-error").scrollIntoView({ block: "nearest" });
   }
 }
 
