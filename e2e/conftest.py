@@ -77,6 +77,7 @@ def open_browser(playwright: Playwright, tmp_path: Path) -> Iterator[OpenBrowser
             context = playwright.chromium.launch_persistent_context(
                 str(tmp_path / f"profile{next(count)}"),
                 executable_path=chromium_path(),
+                service_workers="block",  # tests that answer requests themselves must see them all
                 args=["--no-sandbox", "--disable-gpu"],
             )
             stack.callback(context.close)

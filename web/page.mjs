@@ -92,6 +92,15 @@ function ready(node) {
   if (!node.kept) notice("This browser keeps nothing here (a private window?). The node works, and is gone with this tab.");
   if (wanted && node.grid && node.grid !== wanted) otherGrid(node.grid, wanted);
   if (join) history.replaceState(null, "", "#/");
+  keepCopy();
+}
+
+/** Have a copy of this page kept, so that it can be reloaded while the node is gone. Its absence costs only that. */
+async function keepCopy() {
+  const found = await navigator.serviceWorker?.register("/sw.js").catch(() => null);
+  if (!found) return;
+  navigator.serviceWorker.addEventListener("message", ({ data }) => data === "kept" && (document.documentElement.dataset.offline = "ready"));
+  (await navigator.serviceWorker.ready).active?.postMessage("keep");
 }
 
 /** @param {{message: string, code: string}} error */

@@ -5,6 +5,7 @@ Nothing outside the list can be asked for, so no path can lead out of the direct
 
 from __future__ import annotations
 
+import hashlib
 import json
 import mimetypes
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Final
 
 from promisegrid.errors import LocalError
 
+LIST: Final = "manifest.json"
 TYPES: Final = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
@@ -70,24 +72,26 @@ class Bundle:
 
 
 def load(folder: Path) -> Bundle:
-    """Read the list of a bundle. LocalError when there is none."""
+    """Read the list of a bundle; the list itself is an asset too. LocalError when there is none."""
     try:
-        listed = json.loads((folder / "manifest.json").read_text())
+        text = (folder / LIST).read_bytes()
+        listed = json.loads(text)
         files, static = listed["files"], str(listed["static"])
     except FileNotFoundError:
         raise LocalError(f"There is no page to serve in {folder}: run ./build.sh bundle.") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise LocalError(
-            f"{folder / 'manifest.json'} cannot be read ({error}): run ./build.sh bundle."
+            f"{folder / LIST} cannot be read ({error}): run ./build.sh bundle."
         ) from error
-    assets = {}
-    for name, about in files.items():
-        path = folder / name
-        twins = tuple(
-            code for code, end in (("br", ".br"), ("gzip", ".gz")) if Path(f"{path}{end}").is_file()
-        )
-        assets[name] = Asset(path, f'"{about["sha256"][:32]}"', twins)
-    return Bundle(assets, static)
+    digests = {name: about["sha256"] for name, about in files.items()}
+    digests[LIST] = hashlib.sha256(text).hexdigest()
+    return Bundle({name: _asset(folder / name, digest) for name, digest in digests.items()}, static)
+
+
+def _asset(path: Path, digest: str) -> Asset:
+    ends = (("br", ".br"), ("gzip", ".gz"))
+    twins = tuple(code for code, end in ends if Path(f"{path}{end}").is_file())
+    return Asset(path, f'"{digest[:32]}"', twins)
 
 
 def find() -> Path:
