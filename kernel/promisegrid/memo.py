@@ -9,6 +9,7 @@ whose content has been lost or has rotted spares nothing.
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import replace
 
 from promisegrid import receipt, task
 from promisegrid.block import Block
@@ -66,6 +67,11 @@ class Memo:
             key = bytes(claim.task) + bytes(block.cid)
             writes = (*writes, Write("memo", key, claim.executor.encode()))
         await Save(writes)
+
+    def note(self, done: RunResult) -> None:
+        """A value that was just computed here answers a repeat from memory: nothing of it can get lost."""
+        if not done.content.parts():
+            self._keep(done.task, replace(done, cached=True))
 
     async def _read(self, receipt_cid: Cid, task_cid: Cid) -> Receipt | None:
         data = await self._exchange.stored(receipt_cid)

@@ -175,10 +175,12 @@ class Runner:
             self._state.wasi,
         )
         sealed = await receipt.seal(claim)
-        await self._memo.remember(claim, sealed, [block, result, *blocks], self._state.me)
-        return RunResult(
+        done = RunResult(
             block.cid, result.cid, sealed.cid, content, self._state.me, cached=False, fuel=outcome.fuel
         )
+        await self._memo.remember(claim, sealed, [block, result, *blocks], self._state.me)
+        self._memo.note(done)
+        return done
 
     async def _prepare(self, code: Cid, budget: Budget, hint: Link | None, tell: Watch) -> ModuleInfo:
         info: ModuleInfo | None = await Prepare(code, None, budget)
