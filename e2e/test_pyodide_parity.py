@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-QUIET = ("-q", "-p", "no:cacheprovider", "--color=no")
+QUIET = ("-q", "--color=no")
 MINUTES = 8  # for a suite that takes CPython one; Pyodide is three to five times slower
 
 
