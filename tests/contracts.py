@@ -207,6 +207,14 @@ async def anything_else_does_not_hold(perform: Perform) -> None:
         assert await perform(bad) == [False] * len(bad), alg
 
 
+async def a_signature_has_one_length(perform: Perform) -> None:
+    """r and s are 32 bytes each; a zero in front of s would be the same number."""
+    message, key, signature = SAMPLE[ES256]
+    raw = bytes.fromhex(signature)
+    check = Verify(ES256, bytes.fromhex(key), message, raw[:32] + b"\0" + raw[32:])
+    assert await one(perform, check) is False
+
+
 async def a_point_has_one_spelling(perform: Perform) -> None:
     """Compressed points are legal elsewhere; here they would give one key two names."""
     message, key, signature = SAMPLE[ES256]
@@ -238,5 +246,6 @@ def signs_for(public_key: bytes) -> Law:
 KEYS: Final[tuple[Law, ...]] = (
     known_signatures_hold,
     anything_else_does_not_hold,
+    a_signature_has_one_length,
     a_point_has_one_spelling,
 )

@@ -185,7 +185,8 @@ async def fuel_runs_out_at_the_same_place(perform: Perform) -> None:
     if used is None:
         return
     assert 0 < used < 100
-    assert (await ran(perform, programs.NUMBERS, "add_one", word(1))).fuel == used
+    for enough in (None, used, used + 1):
+        assert (await ran(perform, programs.NUMBERS, "add_one", word(1), fuel=enough)).fuel == used
     assert await failed(perform, programs.NUMBERS, "add_one", word(1), fuel=used - 1) == "out_of_fuel"
     for func, code in (("forever", programs.NUMBERS), ("f", programs.STARTING)):
         assert await failed(perform, code, func, fuel=100_000) == "out_of_fuel"

@@ -183,12 +183,13 @@ def _reactor() -> bytes:
 
 
 def _starting() -> bytes:
-    """A start function that never ends."""
+    """A start function that never ends, in a program that asks for WASI."""
     return Module(
-        types=[functype()],
+        types=[functype(), functype([], [I32])],
+        imports=[imported(_WASI, "sched_yield", FUNC, uleb(1))],
         functions=[(0, body(_loop(b""))), (0, body(b""))],
-        start=0,
-        exports=[exported("f", FUNC, 1)],
+        start=1,
+        exports=[exported("f", FUNC, 2)],
     ).encode()
 
 

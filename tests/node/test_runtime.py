@@ -140,7 +140,7 @@ def test_two_who_prepare_share_one_compile(home: Path, monkeypatch: pytest.Monke
         async with running(home) as runtime:
             effect = prepare(programs.numbers(seed=10))
             first, second, third = (asyncio.create_task(runtime.prepare(effect)) for _ in range(3))
-            while not compiles:
+            while not (runtime._flights and runtime._flights[effect.code].waiting == 3):
                 await asyncio.sleep(0)
             first.cancel()
             assert isinstance(await second, ModuleInfo) and await third == await second
@@ -157,7 +157,7 @@ def test_the_last_one_who_gives_up_ends_the_compile(home: Path, monkeypatch: pyt
         async with running(home) as runtime:
             effect = prepare(programs.numbers(seed=11))
             waiting = [asyncio.create_task(runtime.prepare(effect)) for _ in range(2)]
-            while not compiles:
+            while not (compiles and runtime._flights[effect.code].waiting == 2):
                 await asyncio.sleep(0)
             for task in waiting:
                 task.cancel()
@@ -225,6 +225,13 @@ def test_damaged_code_is_compiled_again(tmp_path: Path, content: bytes | None) -
     assert not asyncio.run(found(tmp_path, programs.HANDLER))
     assert asyncio.run(compiled(tmp_path, programs.HANDLER)) == path
     assert asyncio.run(found(tmp_path, programs.HANDLER))
+
+
+def test_a_compile_tidies_the_cache(tmp_path: Path) -> None:
+    old = tmp_path / "cache" / "modules" / "0123456789abcdef"
+    old.mkdir(mode=0o700, parents=True)
+    asyncio.run(compiled(tmp_path, programs.HANDLER))
+    assert not old.exists()
 
 
 def test_the_cache_is_bounded_and_forgets_the_oldest(tmp_path: Path) -> None:
