@@ -3,8 +3,7 @@
     python bench/wasi.py [--rounds 5]
 
 Same engine, same settings, same compiled program, turn about; a fresh store and instance each time. The
-interpreter
-is CPython 3.12 for WASI. Ours includes linking, loading the job and reading the result.
+interpreter is CPython 3.12 for WASI. Ours includes linking, loading the job and reading the result.
 """
 
 from __future__ import annotations
