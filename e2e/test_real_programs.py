@@ -1,7 +1,7 @@
-"""Other people's programs, by four compilers' worth of habits: the same result wherever one runs.
+"""Other people's programs, built by other compilers: the same result wherever one runs.
 
-Rust (resvg), C (a speech synthesiser, full of floating point) and a C interpreter (CPython 3.12): each runs on the
-command line's node, in a tab, on the tab for the command line, and from the cache, and the result has one CID.
+Rust (resvg), C (a speech synthesiser, full of floating point) and an interpreter (CPython 3.12): each runs on
+the command line's node, in a tab, on the tab for the command line, and from the cache, with one result CID.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from playwright.sync_api import BrowserContext
 SCRIPT = """
 import json, os, random, time
 os.makedirs("made", exist_ok=True)
+words = sorted(open("in.txt").read().split())
 with open("made/report.json", "w") as file:
-    json.dump({"random": random.random(), "time": time.time(), "words": sorted(open("in.txt").read().split())}, file)
+    json.dump({"random": random.random(), "time": time.time(), "words": words}, file)
 print(os.listdir("."), 2 ** 0.5, hash(3.5))
 """
 
@@ -63,9 +64,9 @@ PROGRAMS = {
         "made/report.json",
     ),
 }
-RUN = """async ({code, args, files, on}) => {
-  const {task, result, exit, by, cached, files: made} = await promisegrid.run({code, args, files, on, timeout: 120});
-  const names = made ? (await promisegrid.tree(made)).map(({path}) => path) : [];
+RUN = """async (asked) => {
+  const {task, result, exit, by, cached, files} = await promisegrid.run({...asked, timeout: 120});
+  const names = files ? (await promisegrid.tree(files)).map(({path}) => path) : [];
   return {task, result, exit, by, cached, names};
 }"""
 
