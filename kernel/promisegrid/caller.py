@@ -12,9 +12,9 @@ from promisegrid import cose, envelope, receipt
 from promisegrid.block import Block
 from promisegrid.cid import Cid
 from promisegrid.claims import Claims
-from promisegrid.effects import Budget
+from promisegrid.effects import Budget, Save
 from promisegrid.errors import LocalError, RemoteError
-from promisegrid.exchange import Exchange
+from promisegrid.exchange import Exchange, block_writes
 from promisegrid.link import Link
 from promisegrid.memo import Memo
 from promisegrid.runner import Watch
@@ -40,8 +40,20 @@ class Caller:
         self._state, self._exchange, self._memo = state, exchange, memo
         self._pending: dict[Cid, _Pending] = {}
 
-    async def call(self, did: str, task: Task, budget: Budget, watch: Watch) -> RunResult:
-        """Have a peer run a settled task. RemoteError is its refusal; LocalError when it is not linked."""
+    async def call(
+        self,
+        did: str,
+        task: Task,
+        budget: Budget,
+        watch: Watch,
+        fresh: bool = False,
+        remember: bool = True,
+    ) -> RunResult:
+        """Have a peer run a settled task; `fresh`: even if it remembers a result.
+
+        With `remember` False the receipt is stored and does not count yet (`Memo.index`). RemoteError is the
+        peer's refusal; LocalError when it is not linked.
+        """
         link = self._state.link_to(did)
         if link is None or self._state.grid is None:
             raise LocalError(f"{did} is not connected to this node; `peers` lists who is.", "no_such_peer")
@@ -55,6 +67,7 @@ class Caller:
             files=task.files,
             stdin=task.stdin,
             budget=budget,
+            fresh=fresh,
         )
         name = Cid.of(raw)
         pending = _Pending(link, self._state.scheduler.signal(), watch)
@@ -66,7 +79,7 @@ class Caller:
             raise RemoteError("out_of_time", f"{did} did not answer within {wait_ms // 1000} s.") from None
         finally:
             del self._pending[name]
-        return await self._accept(reply, block, link, watch)
+        return await self._accept(reply, block, link, watch, remember)
 
     async def seal(
         self,
@@ -81,6 +94,7 @@ class Caller:
         reply_to: Cid | None = None,
         body: object = None,
         refusal: tuple[str, str] | None = None,
+        fresh: bool = False,
     ) -> bytes:
         """A message from this node, signed. Its lifetime is `life_s` seconds, at most the longest."""
         assert self._state.grid is not None
@@ -98,6 +112,7 @@ class Caller:
             reply_to=reply_to,
             body=body,
             refusal=refusal,
+            fresh=fresh,
         )
         signed = envelope.prepare(protocol, self._state.grid, content.encode())
         raw = envelope.seal(signed, await cose.sign("grid-message", signed, detached=True))
@@ -132,7 +147,9 @@ class Caller:
             if pending.link is link:
                 pending.answer.fail(RemoteError("closed", f"{link.did} disconnected before it answered."))
 
-    async def _accept(self, reply: Claims, block: Block, link: Link, watch: Watch) -> RunResult:
+    async def _accept(
+        self, reply: Claims, block: Block, link: Link, watch: Watch, remember: bool
+    ) -> RunResult:
         if reply.refusal is not None:
             raise RemoteError.from_wire(*reply.refusal)
         receipt_cid, cached, inline = _body(reply.body)
@@ -143,12 +160,24 @@ class Caller:
         data = inline.get(claim.result) or await self._exchange.block(claim.result, link)
         content = read_result(data)
         kept = [Block(cid, data) for cid, data in inline.items()]
-        await self._memo.remember(claim, sealed, [block, *kept], link.did)
+        if remember:
+            await self._memo.remember(claim, sealed, [block, *kept], link.did)
+        else:
+            await Save(block_writes([block, sealed, *kept]))
         for part in content.parts():
             await self._exchange.fetch_dag(
                 part, self._state.limits.output_bytes * 2, lambda _, size: watch("fetch", size, None), link
             )
-        return RunResult(block.cid, claim.result, receipt_cid, content, claim.executor, cached, claim.fuel)
+        return RunResult(
+            block.cid,
+            claim.result,
+            receipt_cid,
+            content,
+            claim.executor,
+            cached,
+            claim.fuel,
+            claim.engine,
+        )
 
 
 def reply_body(done: RunResult, blocks: list[Block]) -> dict[str, object]:

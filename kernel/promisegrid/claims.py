@@ -34,6 +34,7 @@ BODY: Final = -65541  #    any dag-cbor: what the protocol defines
 FILES: Final = -65542  #   link: the folder of a call
 STDIN: Final = -65543  #   link: the standard input of a call
 REFUSAL: Final = -65544  # [code, text]: why not
+FRESH: Final = -65545  #   true: run it, even if a result is remembered
 
 _DIALECT: Final = Dialect(name="claims", int_keys=True, max_bytes=1 << 20, depth=24)
 _BUDGET_NAMES: Final = ("fuel", "memory", "output", "time")
@@ -56,6 +57,7 @@ class Claims:
     reply_to: Cid | None = None
     body: object = None
     refusal: tuple[str, str] | None = None
+    fresh: bool = False
     proofs: tuple[bytes, ...] = ()
     extra: Mapping[int, object] = field(default_factory=dict)
 
@@ -74,6 +76,7 @@ class Claims:
             BODY: self.body,
             REFUSAL: None if self.refusal is None else list(self.refusal),
             PROOFS: list(self.proofs) or None,
+            FRESH: self.fresh or None,
         }
         table.update((key, value) for key, value in optional.items() if value is not None)
         return _DIALECT.encode({**table, **self.extra})
@@ -113,7 +116,7 @@ def decode(data: bytes, limits: Limits) -> Claims:
         raise RemoteError("bad_claims", "The claims are not a map with integer keys.")
     if EXP not in table:
         raise RemoteError("no_expiry", "The message carries no expiry (claim 4).")
-    known = {ISS, AUD, EXP, CTI, NBF, IAT, CALL, FILES, STDIN, BUDGET, REPLY_TO, BODY, REFUSAL, PROOFS}
+    known = {ISS, AUD, EXP, CTI, NBF, IAT, CALL, FILES, STDIN, BUDGET, REPLY_TO, BODY, REFUSAL, PROOFS, FRESH}
     return Claims(
         iss=_text(table, ISS, DID_MAX),
         aud=_text(table, AUD, DID_MAX),
@@ -129,6 +132,7 @@ def decode(data: bytes, limits: Limits) -> Claims:
         body=table.get(BODY),
         refusal=_refusal(table[REFUSAL], limits) if REFUSAL in table else None,
         proofs=_proofs(table[PROOFS]) if PROOFS in table else (),
+        fresh=_flag(table, FRESH),
         extra={key: value for key, value in table.items() if key not in known},
     )
 
@@ -192,6 +196,12 @@ def _refusal(value: object, limits: Limits) -> tuple[str, str]:
     if not isinstance(value, list) or len(value) != 2 or not all(isinstance(part, str) for part in value):
         raise _wrong("refusal")
     return value[0][:64], value[1][: limits.text_chars]
+
+
+def _flag(table: dict[int, Any], key: int) -> bool:
+    if table.get(key, True) is not True:
+        raise _wrong("fresh, true or absent,")
+    return key in table
 
 
 def _proofs(value: object) -> tuple[bytes, ...]:

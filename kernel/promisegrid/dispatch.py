@@ -155,7 +155,9 @@ class Dispatcher:
             link.send(frames.Progress(name, phase, done, total))
 
         content = call.verified.claims
-        return await self._runner.execute(call.task, content.budget, content.iss, watch, link)
+        return await self._runner.execute(
+            call.task, content.budget, content.iss, watch, link, content.fresh
+        )
 
     async def _inline(self, done: RunResult) -> list[Block]:
         """The receipt, the result, and its content while it is small, to spare the asker round trips."""

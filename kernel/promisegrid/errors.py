@@ -52,6 +52,7 @@ CODES: Final[dict[str, str]] = {
     "stack_overflow": "the program recursed too deeply",
     "output_too_large": "the program wrote more than its budget",
     "bad_result": "the program returned a value that cannot be expressed",
+    "disagreement": "peers that ran the same task signed different results",
     "cancelled": "the call was cancelled",
     "disk_full": "the store is full",
     "internal": "a fault of this node",

@@ -32,6 +32,7 @@ from promisegrid.runner import Runner, Watch
 from promisegrid.state import Identity, State
 from promisegrid.strand import Issued, Pause, Scheduler, Slots, Strand
 from promisegrid.task import RunResult, Task
+from promisegrid.verifying import Verified, Verifier
 
 
 class Kernel:
@@ -55,7 +56,8 @@ class Kernel:
         self._memo = Memo(self._state, self._exchange)
         self._runner = Runner(self._state, self._exchange, self._memo)
         self._caller = Caller(self._state, self._exchange, self._memo)
-        self.owner = Owner(self._state, self._exchange, self._memo, self._runner)
+        self._verifier = Verifier(self._state, self._caller, self._memo)
+        self.owner = Owner(self._state, self._exchange, self._memo, self._runner, self._verifier)
         self._dispatcher = Dispatcher(
             self._state, self._exchange, self._runner, self._caller, self.owner.saw
         )
@@ -240,20 +242,38 @@ class Kernel:
         RemoteError is why there is no result; LocalError what to change.
         """
         watch = self._watch()
-        if not task.func:
-            func = await self._runner.entry_of(task.code, watch)
-            task = Task(task.code, func, task.args, task.files, task.stdin)
+        task = await self._settled(task, watch)
         started_ms = self._state.now_ms
         try:
             if on is None or on == self._state.me:
                 done = await self._runner.execute(task, budget, self._state.me, watch, None, fresh)
             else:
-                done = await self._caller.call(on, task, budget, watch)
+                done = await self._caller.call(on, task, budget, watch, fresh)
         except RemoteError as wrong:
             self.owner.saw(self._state.me, task, None, wrong, self._state.now_ms - started_ms)
             raise
         self.owner.saw(self._state.me, task, done, None, self._state.now_ms - started_ms)
         return done
+
+    async def run_verified(self, task: Task, budget: Budget, peers: int) -> Verified:
+        """Have that many distinct peers run a task and compare what they sign. Errors as `Verifier.run`."""
+        watch = self._watch()
+        task = await self._settled(task, watch)
+        started_ms = self._state.now_ms
+        try:
+            verified = await self._verifier.run(task, budget, peers, watch)
+        except RemoteError as wrong:
+            self.owner.saw(self._state.me, task, None, wrong, self._state.now_ms - started_ms)
+            raise
+        self.owner.saw(self._state.me, task, verified.done, None, self._state.now_ms - started_ms)
+        return verified
+
+    async def _settled(self, task: Task, watch: Watch) -> Task:
+        """The task with its function named, as its CID needs it."""
+        if task.func:
+            return task
+        func = await self._runner.entry_of(task.code, watch)
+        return Task(task.code, func, task.args, task.files, task.stdin)
 
     def _watch(self) -> Watch:
         current = self._scheduler.current

@@ -84,6 +84,8 @@ class Limits:
     """Remembered verdicts on exact bytes (membership promises, receipts)."""
     memo_recent: int = 4096
     """Answers kept in memory, so that a repeat costs no look-up."""
+    disputes: int = 1024
+    """Tasks on which peers disagreed, evidence kept."""
     invitations: int = 1024
     """Open invitations."""
 

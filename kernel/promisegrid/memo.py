@@ -29,6 +29,7 @@ class Memo:
     def __init__(self, state: State, exchange: Exchange) -> None:
         self._state, self._exchange = state, exchange
         self._recent: OrderedDict[Cid, RunResult] = OrderedDict()
+        self._disputed: set[Cid] = set()
 
     def forget(self) -> None:
         """Drop what is remembered in memory: after the policy changed."""
@@ -44,7 +45,9 @@ class Memo:
         rows: tuple[tuple[bytes, bytes], ...] = await Scan("memo", prefix, prefix, _RECEIPTS_READ)
         claims = [(who.decode(), Cid.decode(key[len(prefix) :])) for key, who in rows]
         wanted = {self._state.me, *self._state.trust.executors}
-        if self._state.trust.mode != "agree":
+        if task_cid in self._disputed:
+            claims = [(who, cid) for who, cid in claims if who == self._state.me]
+        elif self._state.trust.mode != "agree":
             claims = [(who, cid) for who, cid in claims if who in wanted]
         receipts = [await self._read(cid, task_cid) for _, cid in claims]
         found = [
@@ -62,11 +65,26 @@ class Memo:
 
         `source`: the did:key that proved itself and handed the receipt over; this node's own for a run here.
         """
-        writes = block_writes([*blocks, block])
-        if claim.executor in {source, self._state.me, *self._state.trust.executors}:
-            key = bytes(claim.task) + bytes(block.cid)
-            writes = (*writes, Write("memo", key, claim.executor.encode()))
-        await Save(writes)
+        row = self._row(claim.task, block.cid, claim.executor, source)
+        await Save((*block_writes([*blocks, block]), *row))
+
+    async def index(self, done: RunResult, source: str) -> None:
+        """Let a verified receipt that is already stored count, as `remember` would."""
+        await Save(self._row(done.task, done.receipt, done.by, source))
+
+    def _row(self, task_cid: Cid, receipt_cid: Cid, executor: str, source: str) -> tuple[Write, ...]:
+        if executor not in {source, self._state.me, *self._state.trust.executors}:
+            return ()
+        return (Write("memo", bytes(task_cid) + bytes(receipt_cid), executor.encode()),)
+
+    def dispute(self, task_cid: Cid) -> None:
+        """Peers disagree about a task: from now on only this node's own receipts answer it."""
+        self._disputed.add(task_cid)
+        self._recent.pop(task_cid, None)
+
+    async def block(self, cid: Cid) -> bytes | None:
+        """A block of this node's store."""
+        return await self._exchange.stored(cid)
 
     def note(self, done: RunResult) -> None:
         """A value that was just computed here answers a repeat from memory: nothing of it can get lost."""
@@ -87,7 +105,14 @@ class Memo:
             if not await self._exchange.stored_dag(part):
                 return None
         return RunResult(
-            claim.task, claim.result, receipt_cid, content, claim.executor, cached=True, fuel=claim.fuel
+            claim.task,
+            claim.result,
+            receipt_cid,
+            content,
+            claim.executor,
+            cached=True,
+            fuel=claim.fuel,
+            engine=claim.engine,
         )
 
     def _keep(self, task_cid: Cid, answer: RunResult) -> None:

@@ -22,6 +22,7 @@ from promisegrid.receipt import TrustPolicy
 from promisegrid.runner import Runner
 from promisegrid.state import Serving, State
 from promisegrid.task import RunResult, Task
+from promisegrid.verifying import Verifier
 
 _HISTORY = 200
 _PAGE = 256
@@ -30,8 +31,11 @@ _PAGE = 256
 class Owner:
     """The owner's verbs."""
 
-    def __init__(self, state: State, exchange: Exchange, memo: Memo, runner: Runner) -> None:
+    def __init__(
+        self, state: State, exchange: Exchange, memo: Memo, runner: Runner, verifier: Verifier
+    ) -> None:
         self._state, self._exchange, self._memo, self._runner = state, exchange, memo, runner
+        self._verifier = verifier
         self._history: deque[dict[str, Any]] = deque(maxlen=_HISTORY)
 
     # -- belonging -------------------------------------------------------------------------------------
@@ -39,6 +43,7 @@ class Owner:
     async def boot(self) -> dict[str, str | None]:
         """First of all: read what is kept. {"did", "grid" (None when in none)}."""
         await settings.load(self._state)
+        await self._verifier.load()
         if self._state.serving is not None:
             self._runner.guests.resize(self._state.serving.cpu)
         grid = None if self._state.grid is None else str(self._state.grid)
@@ -186,6 +191,10 @@ class Owner:
         }
         self._history.appendleft(detail)
         self._state.scheduler.emit(Notify("receipt" if done is not None else "message", detail))
+
+    async def evidence(self) -> list[dict[str, Any]]:
+        """Disagreements kept by `Verifier`: {"evidence", "task", "at", "said"}, CIDs as text."""
+        return await self._verifier.evidence()
 
     async def history(self, limit: int = 50) -> list[dict[str, Any]]:
         """The latest calls, newest first, since this node started."""

@@ -176,7 +176,14 @@ class Runner:
         )
         sealed = await receipt.seal(claim)
         done = RunResult(
-            block.cid, result.cid, sealed.cid, content, self._state.me, cached=False, fuel=outcome.fuel
+            block.cid,
+            result.cid,
+            sealed.cid,
+            content,
+            self._state.me,
+            cached=False,
+            fuel=outcome.fuel,
+            engine=self._state.engine,
         )
         await self._memo.remember(claim, sealed, [block, result, *blocks], self._state.me)
         self._memo.note(done)

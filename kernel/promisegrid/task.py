@@ -100,6 +100,7 @@ class RunResult:
     by: str
     cached: bool
     fuel: int | None
+    engine: str = ""
 
     @property
     def exit(self) -> int | None:
