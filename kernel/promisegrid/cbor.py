@@ -128,110 +128,112 @@ class Dialect:
 
 Put = Callable[[bytes], None]
 
-_HEADS: Final = [[bytes((major << 5 | number,)) for number in range(24)] for major in range(8)]
+_HEADS: Final = [
+    [bytes((major << 5 | n,)) if n < 24 else bytes((major << 5 | 24, n)) for n in range(256)]
+    for major in range(8)
+]
+"""The shortest heads of numbers below 256, by major type: nearly all that are ever written."""
+_BYTES, _TEXTS, _LISTS = _HEADS[2], _HEADS[3], _HEADS[4]
 
 
-def _head(major: int, number: int) -> bytes:
-    """The shortest head of a major type with its number, 0 to 2**64 - 1."""
-    if number < 24:
+def head(major: int, number: int) -> bytes:
+    """The shortest head of a major type with its number, 0 to 2**64 - 1 (RFC 8949 section 3)."""
+    if number < 256:
         return _HEADS[major][number]
-    for width in (0, 1, 2, 3):
+    for width in (1, 2, 3):
         if number < 1 << (8 << width):
             return bytes((major << 5 | 24 + width,)) + number.to_bytes(1 << width, "big")
     raise OverflowError
 
 
+def byte_string(data: bytes) -> bytes:
+    """A byte string: its shortest head and itself."""
+    size = len(data)
+    return (_BYTES[size] if size < 256 else head(2, size)) + data
+
+
 def _write(value: object, put: Put, depth: int, dialect: Dialect) -> None:
     """Write one value and all below it; `depth` is how many levels of nesting are left."""
-    writer = _WRITERS.get(type(value))
-    if writer is None:
-        kind = type(value).__name__
-        raise dialect.error(f"a value of type {kind} cannot be written as {dialect.name}")
-    writer(value, put, depth, dialect)
-
-
-def _write_int(value: int, put: Put, depth: int, dialect: Dialect) -> None:
-    if 0 <= value < 24:
-        put(_HEADS[0][value])
-    elif 0 <= value < 1 << 64:
-        put(_head(0, value))
-    elif -(1 << 64) <= value < 0:
-        put(_head(1, -1 - value))
+    if type(value) is str:
+        put(_text(value))
+    elif type(value) is int:
+        put(_int(value, dialect))
+    elif type(value) is bytes:
+        put(byte_string(value))
+    elif type(value) is list or type(value) is tuple:
+        size, inner = len(value), _deeper(depth, dialect)
+        put(_LISTS[size] if size < 256 else head(4, size))
+        for item in value:
+            _write(item, put, inner, dialect)
+    elif type(value) is dict:
+        _write_dict(value, put, depth, dialect)
+    elif type(value) is Cid:
+        _write_cid(value, put, depth, dialect)
     else:
-        raise dialect.error(f"an integer of {value.bit_length()} bits does not fit the 64 of {dialect.name}")
+        _write_rare(value, put, depth, dialect)
 
 
-def _write_str(value: str, put: Put, depth: int, dialect: Dialect) -> None:
+def _text(value: str) -> bytes:
     text = value.encode()
-    put(_head(3, len(text)))
-    put(text)
+    size = len(text)
+    return (_TEXTS[size] if size < 256 else head(3, size)) + text
 
 
-def _write_bytes(value: bytes, put: Put, depth: int, dialect: Dialect) -> None:
-    put(_head(2, len(value)))
-    put(value)
-
-
-def _write_list(value: list[object] | tuple[object, ...], put: Put, depth: int, dialect: Dialect) -> None:
-    put(_head(4, len(value)))
-    inner = _deeper(depth, dialect)
-    for item in value:
-        _write(item, put, inner, dialect)
+def _int(value: int, dialect: Dialect) -> bytes:
+    if 0 <= value < 1 << 64:
+        return head(0, value)
+    if -(1 << 64) <= value < 0:
+        return head(1, -1 - value)
+    raise dialect.error(f"an integer of {value.bit_length()} bits does not fit the 64 of {dialect.name}")
 
 
 def _write_dict(value: dict[object, object], put: Put, depth: int, dialect: Dialect) -> None:
-    put(_head(5, len(value)))
+    put(head(5, len(value)))
     inner = _deeper(depth, dialect)
-    rows = [(_key(key, dialect), item) for key, item in value.items()]
-    rows.sort(key=_order)
-    for key, item in rows:
+    rows = [(len(key), key, name) for name, key in zip(value, _keys(value, dialect), strict=True)]
+    rows.sort()
+    for _, key, name in rows:
         put(key)
-        _write(item, put, inner, dialect)
+        _write(value[name], put, inner, dialect)
 
 
-def _order(row: tuple[bytes, object]) -> tuple[int, bytes]:
-    return len(row[0]), row[0]
-
-
-def _key(key: object, dialect: Dialect) -> bytes:
-    if type(key) is str:
-        text = key.encode()
-        return _head(3, len(text)) + text
-    if dialect.int_keys and type(key) is int:
-        out: list[bytes] = []
-        _write_int(key, out.append, 0, dialect)
-        return out[0]
-    raise dialect.error(f"a map key of type {type(key).__name__} cannot be written as {dialect.name}")
-
-
-def _write_bool(value: bool, put: Put, depth: int, dialect: Dialect) -> None:
-    put(b"\xf5" if value else b"\xf4")
-
-
-def _write_none(value: None, put: Put, depth: int, dialect: Dialect) -> None:
-    put(b"\xf6")
-
-
-def _write_float(value: float, put: Put, depth: int, dialect: Dialect) -> None:
-    if not math.isfinite(value):
-        raise dialect.error(f"{value} cannot be written as {dialect.name}")
-    put(struct.pack(">Bd", 0xFB, value))
+def _keys(value: dict[object, object], dialect: Dialect) -> list[bytes]:
+    """The keys of a map as bytes. No two are alike, so that sorting never looks beyond them."""
+    out = []
+    for key in value:
+        if type(key) is str:
+            out.append(_text(key))
+        elif dialect.int_keys and type(key) is int:
+            out.append(_int(key, dialect))
+        else:
+            raise dialect.error(f"a map key of type {type(key).__name__} cannot be written as {dialect.name}")
+    return out
 
 
 def _write_cid(value: Cid, put: Put, depth: int, dialect: Dialect) -> None:
     if not dialect.links:
         raise dialect.error(f"{dialect.name} has no links")
     _deeper(depth, dialect)
-    put(b"\xd8\x2a")
-    put(_head(2, len(value.encoded) + 1))
-    put(b"\x00" + value.encoded)
+    put(b"\xd8\x2a" + byte_string(b"\x00" + value.encoded))
 
 
-def _write_tag(value: Tag, put: Put, depth: int, dialect: Dialect) -> None:
-    if value.number not in dialect.tags:
-        raise dialect.error(f"tag {value.number} is not admitted in {dialect.name}")
-    put(_head(6, value.number))
-    _write(value.value, put, _deeper(depth, dialect), dialect)
+def _write_rare(value: object, put: Put, depth: int, dialect: Dialect) -> None:
+    if type(value) is bool:
+        put(b"\xf5" if value else b"\xf4")
+    elif value is None:
+        put(b"\xf6")
+    elif type(value) is float:
+        if not math.isfinite(value):
+            raise dialect.error(f"{value} cannot be written as {dialect.name}")
+        put(struct.pack(">Bd", 0xFB, value))
+    elif type(value) is Tag:
+        if value.number not in dialect.tags:
+            raise dialect.error(f"tag {value.number} is not admitted in {dialect.name}")
+        put(head(6, value.number))
+        _write(value.value, put, _deeper(depth, dialect), dialect)
+    else:
+        kind = type(value).__name__
+        raise dialect.error(f"a value of type {kind} cannot be written as {dialect.name}")
 
 
 def _deeper(depth: int, dialect: Dialect) -> int:
@@ -239,20 +241,6 @@ def _deeper(depth: int, dialect: Dialect) -> int:
         raise dialect.error(f"nested deeper than the {dialect.depth} levels of one {dialect.name} item")
     return depth - 1
 
-
-_WRITERS: Final[dict[type, Callable[[Any, Put, int, Dialect], None]]] = {
-    int: _write_int,
-    str: _write_str,
-    bytes: _write_bytes,
-    list: _write_list,
-    tuple: _write_list,
-    dict: _write_dict,
-    bool: _write_bool,
-    type(None): _write_none,
-    float: _write_float,
-    Cid: _write_cid,
-    Tag: _write_tag,
-}
 
 Reader = Callable[[Any, bool], object]
 
