@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.test_fuzz import A_CID, CLAIMS, FRAMES, LIMITS, MESSAGE, SIGN1
 
 from promisegrid import claims, envelope, frames
+from promisegrid.cbor import byte_string
 from promisegrid.cid import Cid
 from promisegrid.effects import Budget
 from promisegrid.errors import RemoteError
@@ -153,7 +154,7 @@ def test_a_link_has_its_zero_byte_and_one_spelling() -> None:
         b"\0" + bytes(A_CID) + b"\0",
         b"\0" + bytes(200),
     ):
-        raw = b"\x85\x64grid\xd8\x2a" + envelope._bytes_head(len(content)) + content + tail
+        raw = b"\x85\x64grid\xd8\x2a" + byte_string(content) + tail
         with pytest.raises(RemoteError) as wrong:
             envelope.open_message(raw, A_CID, 1 << 20)
         assert wrong.value.code == "bad_cid"

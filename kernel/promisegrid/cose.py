@@ -11,10 +11,11 @@ Signing and verifying are effects; this file only builds and reads the bytes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal
 
 from promisegrid import did
-from promisegrid.cbor import CborError, Dialect, Tag
+from promisegrid.cbor import CborError, Dialect, Tag, byte_string
 from promisegrid.effects import Sign, Verify
 from promisegrid.errors import RemoteError
 
@@ -24,6 +25,9 @@ _ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC6325
 _SIGN1: Final = 18
 _DIALECT: Final = Dialect(name="COSE", tags=frozenset({_SIGN1}), links=False, int_keys=True, depth=4)
 _SIGNATURE_MAX: Final = 1024
+_OPENING: Final = b"\xd2\x84"
+"""Tag 18 and an array of four."""
+_CONTEXT: Final = b"\x84\x6aSignature1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,7 @@ class Sign1:
     signature: bytes
 
 
+@lru_cache(maxsize=64)
 def protected_header(typ: Typ, alg: int = ES256) -> bytes:
     """The bytes of the protected header."""
     return _DIALECT.encode({1: alg, 16: typ})
@@ -44,16 +49,20 @@ def protected_header(typ: Typ, alg: int = ES256) -> bytes:
 
 def to_be_signed(protected: bytes, payload: bytes) -> bytes:
     """The Sig_structure of RFC 9052 section 4.4, external data empty."""
-    return _DIALECT.encode(["Signature1", protected, b"", payload])
+    return b"".join((_CONTEXT, byte_string(protected), b"\x40", byte_string(payload)))
 
 
 def assemble(protected: bytes, payload: bytes | None, signature: bytes) -> bytes:
     """The tagged COSE_Sign1: 18([protected, {}, payload or nil, signature])."""
-    return _DIALECT.encode(Tag(_SIGN1, [protected, {}, payload, signature]))
+    middle = b"\xf6" if payload is None else byte_string(payload)
+    return b"".join((_OPENING, byte_string(protected), b"\xa0", middle, byte_string(signature)))
 
 
 def read(data: bytes, typ: Typ) -> Sign1:
     """Take a tagged COSE_Sign1 apart. RemoteError("malformed") unless it is one, of that typ."""
+    usual = _usual(typ)
+    if len(data) == len(usual) + 64 and data.startswith(usual):
+        return Sign1(protected_header(typ), ES256, typ, None, data[len(usual) :])
     try:
         item = _DIALECT.decode(data)
     except CborError as error:
@@ -72,6 +81,12 @@ def read(data: bytes, typ: Typ) -> Sign1:
     if len(signature) > _SIGNATURE_MAX:
         raise RemoteError("malformed", f"A signature of {len(signature)} bytes.")
     return Sign1(protected, alg, typ, payload, signature)
+
+
+@lru_cache(maxsize=64)
+def _usual(typ: Typ) -> bytes:
+    """How nearly every signature begins: ES256, detached, 64 bytes to follow."""
+    return assemble(protected_header(typ), None, bytes(64))[:-64]
 
 
 def _header(protected: bytes, typ: Typ) -> int:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from promisegrid import cose
+from promisegrid.cbor import byte_string, head
 from promisegrid.cid import Cid, CidError
 from promisegrid.errors import RemoteError
 
@@ -45,7 +46,7 @@ class Envelope:
 
 def prepare(protocol: Cid, grid: Cid, claims: bytes) -> bytes:
     """Elements 1–4 as the 4-array to be signed."""
-    return b"".join((_FOUR, _GRID, _link(protocol), _link(grid), _bytes_head(len(claims)), claims))
+    return b"".join((_FOUR, _GRID, _link(protocol), _link(grid), byte_string(claims)))
 
 
 def seal(signed: bytes, sign1: bytes) -> bytes:
@@ -93,8 +94,7 @@ def _tag(raw: bytes) -> int:
 
 
 def _link(cid: Cid) -> bytes:
-    data = bytes(cid)
-    return _LINK + _bytes_head(len(data) + 1) + b"\x00" + data
+    return _LINK + byte_string(b"\x00" + cid.encoded)
 
 
 def _link_at(raw: bytes, at: int, what: str) -> tuple[bytes, int]:
@@ -112,15 +112,6 @@ def _bytes_at(raw: bytes, at: int, what: str) -> tuple[bytes, int]:
     width = {0x58: 1, 0x59: 2, 0x5A: 4}.get(first, 0)
     length = first - 0x40 if 0x40 <= first <= 0x57 else int.from_bytes(raw[at + 1 : at + 1 + width], "big")
     begin = at + 1 + width
-    if raw[at:begin] != _bytes_head(length) or len(raw) < begin + length:
+    if raw[at:begin] != head(2, length) or len(raw) < begin + length:
         raise RemoteError("malformed", f"The {what} element is not a byte string, or it is cut off.")
     return raw[begin : begin + length], begin + length
-
-
-def _bytes_head(length: int) -> bytes:
-    if length < 24:
-        return bytes([0x40 + length])
-    for first, width in ((0x58, 1), (0x59, 2), (0x5A, 4)):
-        if length < 1 << (8 * width):
-            return bytes([first]) + length.to_bytes(width, "big")
-    raise RemoteError("too_large", f"{length} bytes are too many for one element.")

@@ -10,12 +10,18 @@ import base64
 import binascii
 
 BASE36 = "0123456789abcdefghijklmnopqrstuvwxyz"
+_BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
+_PAIRS = tuple(high + low for high in _BASE32 for low in _BASE32)
 BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
 
 def base32(data: bytes) -> str:
     """Lower-case base32 without padding (RFC 4648 section 6)."""
-    return base64.b32encode(data).decode("ascii").rstrip("=").lower()
+    bits = 8 * len(data)
+    digits = -(-bits // 10)
+    number = int.from_bytes(data, "big") << (10 * digits - bits)
+    text = "".join([_PAIRS[number >> shift & 1023] for shift in range(10 * digits - 10, -1, -10)])
+    return text[: -(-bits // 5)]
 
 
 def from_base32(text: str) -> bytes:
