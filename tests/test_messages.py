@@ -129,9 +129,12 @@ def test_claims_of_the_wrong_kind(what: str) -> None:
     assert wrong.value.code == "bad_claims"
 
 
-def test_a_refusal_is_cut_to_what_fits_a_screen() -> None:
-    content = replace(CLAIMS, refusal=("x" * 100, "y" * 5000))
-    assert claims.decode(content.encode(), LIMITS).refusal == ("x" * 64, "y" * LIMITS.text_chars)
+@pytest.mark.parametrize("refusal", [("x" * 65, "y"), ("x", "y" * (LIMITS.text_chars + 1))])
+def test_a_refusal_fits_a_screen(refusal: tuple[str, str]) -> None:
+    content = replace(CLAIMS, refusal=refusal)
+    with pytest.raises(RemoteError) as wrong:
+        claims.decode(content.encode(), LIMITS)
+    assert wrong.value.code == "bad_claims"
 
 
 # -- the envelope --------------------------------------------------------------------------------------------

@@ -68,6 +68,8 @@ class Dialect:
             _write(value, out.append, self.depth, self)
         except UnicodeEncodeError as error:
             raise self.error(f"text with a lone surrogate cannot be written as {self.name}") from error
+        except OverflowError as error:
+            raise self.error(f"{error}, so it cannot be written as {self.name}") from error
         data = b"".join(out)
         if len(data) > self.max_bytes:
             raise self.error(f"{len(data)} bytes is more than the {self.max_bytes} of one {self.name} item")
@@ -75,13 +77,21 @@ class Dialect:
 
     def decode(self, data: bytes) -> Any:
         """The value that the whole of `data` spells. Raises `error` for everything else."""
+        value = self.decode_loosely(data)
+        again = self.encode(value)
+        if again != data:
+            raise self.error(f"not {self.name}: not in its one canonical form {_difference(again, data)}")
+        return value
+
+    def decode_loosely(self, data: bytes) -> Any:
+        """As `decode`, other spellings of the value included: the caller writes it again and compares."""
         size = len(data)
         if size > self.max_bytes:
             raise self.error(f"{size} bytes is more than the {self.max_bytes} of one {self.name} item")
         if size > self.max_items:
             self.skip(data)
         try:
-            value = cbor2.loads(
+            return cbor2.loads(
                 data,
                 semantic_decoders=_readers(self.tags, self.links),
                 max_depth=self.depth,
@@ -91,10 +101,6 @@ class Dialect:
             )
         except (cbor2.CBORError, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise self.error(f"not {self.name}: {_reason(error)}") from error
-        again = self.encode(value)
-        if again != data:
-            raise self.error(f"not {self.name}: not in its one canonical form {_difference(again, data)}")
-        return value
 
     def skip(self, data: bytes, at: int = 0) -> int:
         """The offset behind the item that begins at `at`, without building anything.
@@ -133,17 +139,18 @@ _HEADS: Final = [
     for major in range(8)
 ]
 """The shortest heads of numbers below 256, by major type: nearly all that are ever written."""
-_BYTES, _TEXTS, _LISTS = _HEADS[2], _HEADS[3], _HEADS[4]
+_LONGER: Final = ((25, 2, 0xFFFF), (26, 4, 0xFFFF_FFFF), (27, 8, 0xFFFF_FFFF_FFFF_FFFF))
+_UINTS, _BYTES, _TEXTS, _LISTS = _HEADS[0], _HEADS[2], _HEADS[3], _HEADS[4]
 
 
 def head(major: int, number: int) -> bytes:
     """The shortest head of a major type with its number, 0 to 2**64 - 1 (RFC 8949 section 3)."""
     if number < 256:
         return _HEADS[major][number]
-    for width in (1, 2, 3):
-        if number < 1 << (8 << width):
-            return bytes((major << 5 | 24 + width,)) + number.to_bytes(1 << width, "big")
-    raise OverflowError
+    for info, width, most in _LONGER:
+        if number <= most:
+            return bytes((major << 5 | info,)) + number.to_bytes(width, "big")
+    raise OverflowError(f"an integer of {number.bit_length()} bits does not fit the 64 of CBOR")
 
 
 def byte_string(data: bytes) -> bytes:
@@ -152,12 +159,26 @@ def byte_string(data: bytes) -> bytes:
     return (_BYTES[size] if size < 256 else head(2, size)) + data
 
 
+def text(value: str) -> bytes:
+    """A text string. UnicodeEncodeError for a lone surrogate."""
+    data = value.encode()
+    size = len(data)
+    return (_TEXTS[size] if size < 256 else head(3, size)) + data
+
+
+def number(value: int) -> bytes:
+    """An integer of 64 bits and its sign. OverflowError for a larger one."""
+    if value >= 0:
+        return _UINTS[value] if value < 256 else head(0, value)
+    return head(1, -1 - value)
+
+
 def _write(value: object, put: Put, depth: int, dialect: Dialect) -> None:
     """Write one value and all below it; `depth` is how many levels of nesting are left."""
     if type(value) is str:
-        put(_text(value))
+        put(text(value))
     elif type(value) is int:
-        put(_int(value, dialect))
+        put(number(value))
     elif type(value) is bytes:
         put(byte_string(value))
     elif type(value) is list or type(value) is tuple:
@@ -171,20 +192,6 @@ def _write(value: object, put: Put, depth: int, dialect: Dialect) -> None:
         _write_cid(value, put, depth, dialect)
     else:
         _write_rare(value, put, depth, dialect)
-
-
-def _text(value: str) -> bytes:
-    text = value.encode()
-    size = len(text)
-    return (_TEXTS[size] if size < 256 else head(3, size)) + text
-
-
-def _int(value: int, dialect: Dialect) -> bytes:
-    if 0 <= value < 1 << 64:
-        return head(0, value)
-    if -(1 << 64) <= value < 0:
-        return head(1, -1 - value)
-    raise dialect.error(f"an integer of {value.bit_length()} bits does not fit the 64 of {dialect.name}")
 
 
 def _write_dict(value: dict[object, object], put: Put, depth: int, dialect: Dialect) -> None:
@@ -202,9 +209,9 @@ def _keys(value: dict[object, object], dialect: Dialect) -> list[bytes]:
     out = []
     for key in value:
         if type(key) is str:
-            out.append(_text(key))
+            out.append(text(key))
         elif dialect.int_keys and type(key) is int:
-            out.append(_int(key, dialect))
+            out.append(number(key))
         else:
             raise dialect.error(f"a map key of type {type(key).__name__} cannot be written as {dialect.name}")
     return out

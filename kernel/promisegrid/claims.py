@@ -6,11 +6,11 @@ who wrote them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from promisegrid.cbor import CborError, Dialect
+from promisegrid.cbor import CborError, Dialect, byte_string, head, number, text
 from promisegrid.cid import Cid
 from promisegrid.did import DID_MAX
 from promisegrid.effects import Budget
@@ -37,7 +37,15 @@ REFUSAL: Final = -65544  # [code, text]: why not
 FRESH: Final = -65545  #   true: run it, even if a result is remembered
 
 _DIALECT: Final = Dialect(name="claims", int_keys=True, max_bytes=1 << 20, depth=24)
-_BUDGET_NAMES: Final = ("fuel", "memory", "output", "time")
+_BUDGET_NAMES: Final = {
+    "fuel": "fuel",
+    "memory": "memory_bytes",
+    "output": "output_bytes",
+    "time": "time_ms",
+}
+
+
+_NO_BUDGET: Final = Budget()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +61,7 @@ class Claims:
     call: tuple[str, tuple[object, ...]] | None = None
     files: Cid | None = None
     stdin: Cid | None = None
-    budget: Budget = field(default_factory=Budget)
+    budget: Budget = _NO_BUDGET
     reply_to: Cid | None = None
     body: object = None
     refusal: tuple[str, str] | None = None
@@ -63,23 +71,15 @@ class Claims:
 
     def encode(self) -> bytes:
         """The claims set, absent claims left out."""
-        table: dict[int, object] = {ISS: self.iss, AUD: self.aud, EXP: self.exp, CTI: self.cti}
-        budget = dict(zip(_BUDGET_NAMES, _budget_values(self.budget), strict=True))
-        optional: dict[int, object] = {
-            NBF: self.nbf,
-            IAT: self.iat,
-            CALL: None if self.call is None else [self.call[0], list(self.call[1])],
-            FILES: self.files,
-            STDIN: self.stdin,
-            BUDGET: {name: value for name, value in budget.items() if value is not None} or None,
-            REPLY_TO: self.reply_to,
-            BODY: self.body,
-            REFUSAL: None if self.refusal is None else list(self.refusal),
-            PROOFS: list(self.proofs) or None,
-            FRESH: self.fresh or None,
-        }
-        table.update((key, value) for key, value in optional.items() if value is not None)
-        return _DIALECT.encode({**table, **self.extra})
+        rows = []
+        for key, name, write in _WRITERS:
+            value = getattr(self, name)
+            if value is not None and (data := write(value)):
+                rows.append((len(key), key, data))
+        if self.extra:
+            rows += [(len(key := number(name)), key, _DIALECT.encode(v)) for name, v in self.extra.items()]
+            rows.sort()
+        return head(5, len(rows)) + b"".join([key + data for _, key, data in rows])
 
 
 def read(data: bytes, audience: str, now_ms: int, limits: Limits) -> Claims:
@@ -107,104 +107,140 @@ def check_times(claims: Claims, now_ms: int, limits: Limits) -> None:
 
 
 def decode(data: bytes, limits: Limits) -> Claims:
-    """The claims set in some bytes, only its shape checked. RemoteError: bad_claims, no_expiry."""
+    """The claims set in some bytes, only its shape checked. RemoteError: bad_claims, no_expiry.
+
+    As everywhere, what would not be written is not read: the claims are written again and compared.
+    """
     try:
-        table = _DIALECT.decode(data)
+        table = _DIALECT.decode_loosely(data)
     except CborError as error:
         raise RemoteError("bad_claims", f"The claims are not canonical CBOR: {error}.") from error
-    if not isinstance(table, dict) or not all(type(key) is int for key in table):
+    if type(table) is not dict:
         raise RemoteError("bad_claims", "The claims are not a map with integer keys.")
     if EXP not in table:
         raise RemoteError("no_expiry", "The message carries no expiry (claim 4).")
-    known = {ISS, AUD, EXP, CTI, NBF, IAT, CALL, FILES, STDIN, BUDGET, REPLY_TO, BODY, REFUSAL, PROOFS, FRESH}
-    return Claims(
-        iss=_text(table, ISS, DID_MAX),
-        aud=_text(table, AUD, DID_MAX),
-        exp=_seconds(table, EXP),
-        cti=_cti(table.get(CTI)),
-        iat=_seconds(table, IAT) if IAT in table else None,
-        nbf=_seconds(table, NBF) if NBF in table else None,
-        call=_call(table[CALL], limits) if CALL in table else None,
-        files=_link(table, FILES),
-        stdin=_link(table, STDIN),
-        budget=_budget(table[BUDGET]) if BUDGET in table else Budget(),
-        reply_to=_link(table, REPLY_TO),
-        body=table.get(BODY),
-        refusal=_refusal(table[REFUSAL], limits) if REFUSAL in table else None,
-        proofs=_proofs(table[PROOFS]) if PROOFS in table else (),
-        fresh=_flag(table, FRESH),
-        extra={key: value for key, value in table.items() if key not in known},
-    )
+    fields: dict[str, Any] = {"iss": "", "aud": "", "cti": b""}
+    extra = {}
+    for key, value in table.items():
+        if type(key) is not int:
+            raise RemoteError("bad_claims", "The claims are not a map with integer keys.")
+        known = _READERS.get(key)
+        if known is None:
+            extra[key] = value
+        else:
+            name, read_field = known
+            fields[name] = read_field(value, limits)
+    if not fields["iss"] or not fields["aud"] or not fields["cti"]:
+        raise _wrong("iss (1), aud (3) or cti (7)")
+    claims = Claims(**fields, extra=extra)
+    try:
+        again = claims.encode()
+    except CborError as error:
+        raise RemoteError("bad_claims", f"The claims are not canonical CBOR: {error}.") from error
+    if again != data:
+        raise RemoteError("bad_claims", "The claims are not in their one canonical form.")
+    return claims
 
 
 def _wrong(what: str) -> RemoteError:
     return RemoteError("bad_claims", f"The claim {what} is missing or of the wrong kind.")
 
 
-def _text(table: dict[int, Any], key: int, longest: int) -> str:
-    value = table.get(key)
-    if not isinstance(value, str) or not 0 < len(value) <= longest:
-        raise _wrong({ISS: "iss (1)", AUD: "aud (3)"}.get(key, str(key)))
+def _did(value: object, limits: Limits) -> str:
+    if type(value) is not str or not 0 < len(value) <= DID_MAX:
+        raise _wrong("iss (1) or aud (3)")
     return value
 
 
-def _seconds(table: dict[int, Any], key: int) -> int:
-    value = table[key]
+def _seconds(value: object, limits: Limits) -> int:
     if type(value) is not int or not 0 <= value < 1 << 53:
-        raise _wrong({EXP: "exp (4)", NBF: "nbf (5)", IAT: "iat (6)"}[key])
+        raise _wrong("exp (4), nbf (5) or iat (6)")
     return value
 
 
-def _cti(value: object) -> bytes:
-    if not isinstance(value, bytes) or not 8 <= len(value) <= 64:
+def _cti(value: object, limits: Limits) -> bytes:
+    if type(value) is not bytes or not 8 <= len(value) <= 64:
         raise _wrong("cti (7), 8 to 64 bytes,")
     return value
 
 
-def _link(table: dict[int, Any], key: int) -> Cid | None:
-    value = table.get(key)
-    if value is not None and not isinstance(value, Cid):
-        raise _wrong({FILES: "files", STDIN: "stdin", REPLY_TO: "in-reply-to"}[key])
+def _link(value: object, limits: Limits) -> Cid:
+    if type(value) is not Cid:
+        raise _wrong("files, stdin or in-reply-to")
     return value
 
 
 def _call(value: object, limits: Limits) -> tuple[str, tuple[object, ...]]:
-    if not isinstance(value, list) or len(value) != 2:
+    if type(value) is not list or len(value) != 2:
         raise _wrong("call")
     func, args = value
-    if not isinstance(func, str) or not 0 < len(func) <= limits.text_chars:
+    if type(func) is not str or not 0 < len(func) <= limits.text_chars:
         raise _wrong("call")
-    if not isinstance(args, list) or len(args) > limits.args:
+    if type(args) is not list or len(args) > limits.args:
         raise RemoteError("bad_claims", f"A call takes a list of at most {limits.args} arguments.")
     return func, tuple(args)
 
 
-def _budget(value: object) -> Budget:
-    if not isinstance(value, dict) or not set(value) <= set(_BUDGET_NAMES):
+def _budget(value: object, limits: Limits) -> Budget:
+    if type(value) is not dict or not value.keys() <= _BUDGET_NAMES.keys():
         raise _wrong("budget")
-    if any(type(number) is not int or not 0 < number < 1 << 63 for number in value.values()):
+    if any(type(most) is not int or not 0 < most < 1 << 63 for most in value.values()):
         raise _wrong("budget")
-    fuel, memory, output, time = (value.get(name) for name in _BUDGET_NAMES)
-    return Budget(fuel=fuel, memory_bytes=memory, time_ms=time, output_bytes=output)
-
-
-def _budget_values(budget: Budget) -> tuple[int | None, ...]:
-    return budget.fuel, budget.memory_bytes, budget.output_bytes, budget.time_ms
+    return Budget(**{_BUDGET_NAMES[name]: most for name, most in value.items()})
 
 
 def _refusal(value: object, limits: Limits) -> tuple[str, str]:
-    if not isinstance(value, list) or len(value) != 2 or not all(isinstance(part, str) for part in value):
+    if type(value) is not list or len(value) != 2 or not all(type(part) is str for part in value):
         raise _wrong("refusal")
-    return value[0][:64], value[1][: limits.text_chars]
+    if len(value[0]) > 64 or len(value[1]) > limits.text_chars:
+        raise _wrong("refusal")
+    return value[0], value[1]
 
 
-def _flag(table: dict[int, Any], key: int) -> bool:
-    if table.get(key, True) is not True:
+def _fresh(value: object, limits: Limits) -> bool:
+    if value is not True:
         raise _wrong("fresh, true or absent,")
-    return key in table
+    return True
 
 
-def _proofs(value: object) -> tuple[bytes, ...]:
-    if not isinstance(value, list) or len(value) > 8 or not all(isinstance(part, bytes) for part in value):
+def _proofs(value: object, limits: Limits) -> tuple[bytes, ...]:
+    if type(value) is not list or len(value) > 8 or not all(type(part) is bytes for part in value):
         raise _wrong("proofs")
     return tuple(value)
+
+
+def _any(value: object, limits: Limits) -> object:
+    return value
+
+
+def _write_budget(budget: Budget) -> bytes:
+    if budget is _NO_BUDGET:
+        return b""
+    given = {name: most for name, at in _BUDGET_NAMES.items() if (most := getattr(budget, at)) is not None}
+    return _DIALECT.encode(given) if given else b""
+
+
+def _write_proofs(proofs: tuple[bytes, ...]) -> bytes:
+    return head(4, len(proofs)) + b"".join(map(byte_string, proofs)) if proofs else b""
+
+
+# In canonical order: shorter keys first, then by their bytes. A writer that gives nothing leaves a claim out.
+_TABLE: Final[tuple[tuple[int, str, Callable[[Any, Limits], object], Callable[[Any], bytes]], ...]] = (
+    (ISS, "iss", _did, text),
+    (AUD, "aud", _did, text),
+    (EXP, "exp", _seconds, number),
+    (NBF, "nbf", _seconds, number),
+    (IAT, "iat", _seconds, number),
+    (CTI, "cti", _cti, byte_string),
+    (CALL, "call", _call, _DIALECT.encode),
+    (PROOFS, "proofs", _proofs, _write_proofs),
+    (REPLY_TO, "reply_to", _link, _DIALECT.encode),
+    (BUDGET, "budget", _budget, _write_budget),
+    (BODY, "body", _any, _DIALECT.encode),
+    (FILES, "files", _link, _DIALECT.encode),
+    (STDIN, "stdin", _link, _DIALECT.encode),
+    (REFUSAL, "refusal", _refusal, _DIALECT.encode),
+    (FRESH, "fresh", _fresh, lambda fresh: b"\xf5" if fresh else b""),
+)
+_READERS: Final = {key: (name, read_field) for key, name, read_field, _ in _TABLE}
+_WRITERS: Final = tuple((number(key), name, write) for key, name, _, write in _TABLE)
