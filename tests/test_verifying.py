@@ -6,12 +6,14 @@ import pytest
 from tests.scenes import NUMBERS, add_one, module
 from tests.sim import Node, World
 
-from promisegrid import claims, cose, dagcbor
+from promisegrid import cose, dagcbor
+from promisegrid.caller import Caller
 from promisegrid.cid import Cid
 from promisegrid.effects import Budget, Failure, Job, Outcome
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.limits import Limits
-from promisegrid.task import Task
+from promisegrid.runner import Watch
+from promisegrid.task import RunResult, Task
 from promisegrid.verifying import Verified
 
 
@@ -150,6 +152,13 @@ def test_somebody_elses_receipt_is_no_run(monkeypatch: pytest.MonkeyPatch) -> No
     ann.world.link(eve, bob)
     eve.do(eve.kernel.owner.set_trust("peers", [bob.did]))
     eve.do(eve.kernel.run(Task(code, "add_one", (1,)), Budget(), on=bob.did))
-    monkeypatch.setattr(claims, "_flag", lambda table, key: False)  # peers that do not mind "fresh"
+    call = Caller.call
+
+    async def stale(
+        caller: Caller, did: str, task: Task, budget: Budget, watch: Watch, fresh: bool, remember: bool
+    ) -> RunResult:
+        return await call(caller, did, task, budget, watch, fresh=False, remember=remember)
+
+    monkeypatch.setattr(Caller, "call", stale)  # as if peers did not mind what they are asked
     with pytest.raises(RemoteError, match=f"{eve.did} was to run it, and showed a receipt of {bob.did}"):
         verify(ann, code, 2)

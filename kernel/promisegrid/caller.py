@@ -17,6 +17,7 @@ from promisegrid.errors import LocalError, RemoteError
 from promisegrid.exchange import Exchange, block_writes
 from promisegrid.link import Link
 from promisegrid.memo import Memo
+from promisegrid.reply import read_body
 from promisegrid.runner import Watch
 from promisegrid.state import State
 from promisegrid.strand import Late, Pause, Signal
@@ -152,7 +153,7 @@ class Caller:
     ) -> RunResult:
         if reply.refusal is not None:
             raise RemoteError.from_wire(*reply.refusal)
-        receipt_cid, cached, inline = _body(reply.body)
+        receipt_cid, cached, inline = read_body(reply.body)
         sealed = Block(receipt_cid, inline.get(receipt_cid) or await self._exchange.block(receipt_cid, link))
         claim = await receipt.verify(sealed.data)
         if claim is None or claim.task != block.cid:
@@ -178,31 +179,3 @@ class Caller:
             claim.fuel,
             claim.engine,
         )
-
-
-def reply_body(done: RunResult, blocks: list[Block]) -> dict[str, object]:
-    """What a reply to a call says: the receipt, whether it was remembered, and small blocks at once."""
-    return {
-        "receipt": done.receipt,
-        "cached": done.cached,
-        "blocks": [[block.cid, block.data] for block in blocks],
-    }
-
-
-def _body(body: object) -> tuple[Cid, bool, dict[Cid, bytes]]:
-    """Read `reply_body`; every inline block is verified here. RemoteError: malformed, bad_block."""
-    if isinstance(body, dict) and set(body) == {"receipt", "cached", "blocks"}:
-        receipt_cid, cached, blocks = body["receipt"], body["cached"], body["blocks"]
-        if isinstance(receipt_cid, Cid) and isinstance(cached, bool) and isinstance(blocks, list):
-            inline: dict[Cid, bytes] = {}
-            for item in blocks:
-                shaped = isinstance(item, list) and len(item) == 2
-                if not shaped or not isinstance(item[0], Cid) or not isinstance(item[1], bytes):
-                    raise RemoteError("malformed", "A reply with an inline block of the wrong shape.")
-                if not item[0].holds(item[1]):
-                    raise RemoteError("bad_block", f"A reply with bytes that do not hash to {item[0]}.")
-                inline[item[0]] = item[1]
-            return receipt_cid, cached, inline
-    raise RemoteError("malformed", "A reply without its receipt.")
-
-

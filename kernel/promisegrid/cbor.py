@@ -40,6 +40,13 @@ class Tag:
 
 
 @dataclass(frozen=True, slots=True)
+class Encoded:
+    """An item that has been written already, by the same rules: its bytes are put in as they are."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Dialect:
     """What one format admits. Make one per format, at the top of its module, and keep it.
 
@@ -238,6 +245,8 @@ def _write_rare(value: object, put: Put, depth: int, dialect: Dialect) -> None:
             raise dialect.error(f"tag {value.number} is not admitted in {dialect.name}")
         put(head(6, value.number))
         _write(value.value, put, _deeper(depth, dialect), dialect)
+    elif type(value) is Encoded:
+        put(value.data)
     else:
         kind = type(value).__name__
         raise dialect.error(f"a value of type {kind} cannot be written as {dialect.name}")

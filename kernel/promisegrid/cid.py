@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from promisegrid import multibase, varint
@@ -51,6 +52,7 @@ _COMMON: Final[dict[bytes, int]] = {
     bytes((1, codec, SHA2_256, 32)): codec for codec in (RAW, DAG_PB, DAG_CBOR)
 }
 """The first four bytes of nearly every CID met → codec: these need no varint to be read."""
+_RAW_SHA2_256: Final = bytes((1, RAW, SHA2_256, 32))
 
 
 class CidError(ValueError):
@@ -94,6 +96,8 @@ class Cid:
     @classmethod
     def of(cls, data: bytes, codec: str | int = "raw") -> Cid:
         """The CIDv1 with sha2-256 of `data`; `codec` is a name of `CODECS` or a multicodec number."""
+        if codec == "raw":
+            return cls(_RAW_SHA2_256 + hashlib.sha256(data).digest())
         return cls.of_digest(hashlib.sha256(data).digest(), codec)
 
     @classmethod
@@ -149,9 +153,7 @@ class Cid:
         return self.encoded
 
     def __str__(self) -> str:
-        if self.encoded[0] == SHA2_256:
-            return multibase.base58(self.encoded)
-        return "b" + multibase.base32(self.encoded)
+        return _text(self.encoded)
 
     def __repr__(self) -> str:
         return f"Cid({self})"
@@ -161,6 +163,14 @@ class Cid:
 
     def __hash__(self) -> int:
         return hash(self.encoded)
+
+
+@lru_cache(maxsize=8192)
+def _text(encoded: bytes) -> str:
+    """The same few CIDs are printed again and again, and base32 is slow."""
+    if encoded[0] == SHA2_256:
+        return multibase.base58(encoded)
+    return "b" + multibase.base32(encoded)
 
 
 def _shorten(what: object) -> str:

@@ -14,16 +14,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from promisegrid import claims, cose, envelope, frames
-from promisegrid.block import Block
-from promisegrid.caller import Caller, reply_body
+from promisegrid.caller import Caller
 from promisegrid.cid import Cid
 from promisegrid.claims import Claims
-from promisegrid.effects import Load
 from promisegrid.envelope import Envelope
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.exchange import Exchange
 from promisegrid.link import Link
 from promisegrid.replay import Entry, Replay
+from promisegrid.reply import Replies
 from promisegrid.runner import Runner
 from promisegrid.state import State
 from promisegrid.task import RunResult, Task
@@ -58,6 +57,7 @@ class Dispatcher:
     ) -> None:
         self._state, self._exchange, self._runner, self._caller = state, exchange, runner, caller
         self._replay = Replay(state.scheduler, state.limits)
+        self._replies = Replies(state)
         self._seen = seen
 
     async def message(self, link: Link, raw: bytes) -> None:
@@ -120,7 +120,7 @@ class Dispatcher:
         refusal: RemoteError | None = None
         try:
             done = await self._run(link, self._authorise(link, verified, task))
-            body = reply_body(done, await self._inline(done))
+            body = await self._replies.body(done)
         except RemoteError as wrong:
             if link.is_closed:
                 raise
@@ -158,17 +158,6 @@ class Dispatcher:
         return await self._runner.execute(
             call.task, content.budget, content.iss, watch, link, content.fresh
         )
-
-    async def _inline(self, done: RunResult) -> list[Block]:
-        """The receipt, the result, and its content while it is small, to spare the asker round trips."""
-        cids = list(dict.fromkeys((done.receipt, done.result, *done.content.parts())))
-        loaded: tuple[bytes | None, ...] = await Load("blocks", tuple(bytes(cid) for cid in cids))
-        blocks, left = [], self._state.limits.inline_bytes
-        for cid, data in zip(cids, loaded, strict=True):
-            if data is not None and len(data) <= left and cid.holds(data):
-                blocks.append(Block(cid, data))
-                left -= len(data)
-        return blocks
 
 
 def _task_of(verified: Verified) -> Task:

@@ -25,6 +25,8 @@ _FOUR: Final = b"\x84"
 _GRID: Final = b"\x64grid"
 _LINK: Final = b"\xd8\x2a"
 _CID_MAX: Final = 160
+_USUAL_LINK: Final = b"\xd8\x2a\x58\x25\x00"
+_USUAL: Final = bytes((_FIVE,)) + _GRID + _USUAL_LINK
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +65,11 @@ def open_message(raw: bytes, grid: Cid, bytes_max: int) -> Envelope:
         raise RemoteError("too_large", f"A message of {len(raw)} bytes; at most {bytes_max} are read.")
     if len(raw) < 2 or raw[0] != _FIVE:
         raise RemoteError("malformed", "A message is a CBOR array of five elements.")
-    at = _tag(raw)
-    protocol_bytes, at = _link_at(raw, at, "protocol")
-    grid_bytes, at = _link_at(raw, at, "grid")
+    if raw[:11] == _USUAL and raw[47:52] == _USUAL_LINK:  # two links of 36 bytes, nearly always
+        protocol_bytes, grid_bytes, at = raw[11:47], raw[52:88], 88
+    else:
+        protocol_bytes, at = _link_at(raw, _tag(raw), "protocol")
+        grid_bytes, at = _link_at(raw, at, "grid")
     if grid_bytes != bytes(grid):
         raise RemoteError("wrong_grid", f"A message for another grid; this is {grid}.")
     try:

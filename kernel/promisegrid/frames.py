@@ -171,6 +171,7 @@ _NAMES: Final = tuple(tuple(field.name for field in fields(kind)) for kind in KI
 _NUMBER: Final = {kind: number for number, kind in enumerate(KINDS)}
 _TEXT_MAX: Final = 2048
 _MESSAGE: Final = bytes((0x82, KINDS.index(Message)))
+_CREDIT: Final = bytes((0x82, KINDS.index(Credit)))
 """How the frame that counts most begins; it is read and written without the general way's detours."""
 
 
@@ -178,6 +179,8 @@ def encode(frame: Frame) -> bytes:
     """The frame's bytes."""
     if type(frame) is Message:
         return _MESSAGE + byte_string(frame.raw)
+    if type(frame) is Credit:
+        return _CREDIT + dagcbor.encode(frame.messages)
     number = _NUMBER[type(frame)]
     return dagcbor.encode([number, *(getattr(frame, name) for name in _NAMES[number])])
 

@@ -82,6 +82,8 @@ class Limits:
     """Reply bytes kept for repeats, in total; the oldest are dropped and made again when asked for."""
     verdicts: int = 4096
     """Remembered verdicts on exact bytes (membership promises, receipts)."""
+    replies_bytes: int = 4 * 1024 * 1024
+    """Replies to remembered tasks, written once and kept, all together."""
     memo_recent: int = 4096
     """Answers kept in memory, so that a repeat costs no look-up."""
     disputes: int = 1024

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from promisegrid import dagcbor
+from promisegrid import dagcbor, units
 from promisegrid.block import Block
 from promisegrid.cid import Cid
 from promisegrid.errors import LocalError, RemoteError
@@ -34,7 +34,7 @@ class Task:
     def block(self, limits: Limits) -> Block:
         """The task's block. LocalError when the arguments cannot be written or are too large."""
         assert self.func, "the function is settled before a task is named"
-        value: dict[str, Any] = {"code": self.code, "func": self.func, "args": list(self.args)}
+        value: dict[str, Any] = {"code": self.code, "func": self.func, "args": self.args}
         if self.files is not None:
             value["files"] = self.files
         if self.stdin is not None:
@@ -44,7 +44,8 @@ class Task:
         except ValueError as error:
             raise LocalError(f"The arguments cannot be written as dag-cbor: {error}.", "bad_args") from error
         if len(data) > limits.args_bytes:
-            text = f"The arguments take {len(data)} bytes; at most {limits.args_bytes}. Use stdin or files."
+            most = units.size(limits.args_bytes)
+            text = f"The arguments take {units.size(len(data))}; at most {most}. Use stdin or files."
             raise LocalError(text, "bad_args")
         return Block(Cid.of(data, "dag-cbor"), data)
 
