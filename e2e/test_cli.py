@@ -268,6 +268,15 @@ def test_ctrl_c_stops_a_program_cleanly(cli: Cli, tmp_path: Path) -> None:
     assert (process.returncode, out, err) == (130, "", "promisegrid: stopped.\n")
 
 
+def test_ctrl_c_while_it_loads_shows_no_traceback(cli: Cli) -> None:
+    process = subprocess.Popen(command("id"), env=environment(cli.home), stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: "site-packages" in Path(f"/proc/{process.pid}/maps").read_text(), 20, "it loading")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode in (-signal.SIGINT, 130)
+    assert "Traceback" not in err
+
+
 def processor_s(pid: int) -> float:
     """Processor time a process has used, in seconds: a program that loops shows in it."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Literal
 
-from promisegrid import dagcbor, did, frames, membership, receipt, settings
+from promisegrid import dagcbor, did, frames, membership, receipt, settings, units
 from promisegrid.cid import Cid
 from promisegrid.effects import Commit, Notify, Scan, Write
 from promisegrid.errors import LocalError, RemoteError
@@ -133,7 +133,8 @@ class Owner:
         """Promise to run programs for members: so many at once, so much memory each; cpu 0 ends it."""
         limits = self._state.limits
         if not 0 <= cpu <= limits.runs or (cpu and not 65_536 <= memory_bytes <= limits.memory_bytes):
-            text = f"Serve 1 to {limits.runs} programs at once, up to {limits.memory_bytes} bytes each."
+            most = units.size(limits.memory_bytes)
+            text = f"Serve 1 to {limits.runs} programs at once, with 64 KiB to {most} of memory each."
             raise LocalError(text, "bad_args")
         before = self._state.serving.cpu if self._state.serving else 0
         await settings.set_serving(self._state, Serving(cpu, memory_bytes) if cpu else None)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from promisegrid import abi, dagcbor, job, receipt, unixfs
+from promisegrid import abi, dagcbor, job, receipt, units, unixfs
 from promisegrid.block import Block
 from promisegrid.cid import Cid
 from promisegrid.effects import Budget, Job, Outcome, Prepare, Run
@@ -224,7 +224,7 @@ class Runner:
             async for piece in unixfs.read_file(self._exchange.block, cid):
                 size += len(piece)
                 if size > bytes_max:
-                    raise RemoteError("too_large", f"{what} {cid} is larger than {bytes_max} bytes.")
+                    raise RemoteError("too_large", f"{what} {cid} is larger than {units.size(bytes_max)}.")
                 pieces.append(piece)
         except unixfs.UnixFsError as error:
             raise RemoteError("bad_file", f"{what} {cid} cannot be read: {error}.") from error

@@ -174,7 +174,12 @@ def _content(verb: _Verb) -> None:
 
 def _budget(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--on", metavar="DID", help="have this peer run it; the beginning of a DID will do")
-    parser.add_argument("--fuel", type=_positive, metavar="N", help="end it after so many steps of its meter")
+    parser.add_argument(
+        "--fuel",
+        type=_positive,
+        metavar="N",
+        help="end it after N WebAssembly instructions, as the meter counts them: the same on every machine",
+    )
     parser.add_argument("--memory", type=size, metavar="BYTES", help="linear memory at most")
     parser.add_argument("--timeout", type=_seconds, metavar="S", help="seconds at most")
     parser.add_argument("--fresh", action="store_true", help="run it even if the result is remembered")

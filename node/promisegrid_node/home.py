@@ -51,7 +51,9 @@ class Home:
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
         """Have the home alone. LocalError when another process uses it."""
-        with self._locked(fcntl.LOCK_EX, SHARE_WAIT_S):
+        with self._locked(fcntl.LOCK_EX, SHARE_WAIT_S) as descriptor:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)  # for whoever finds it taken
             yield
 
     @contextlib.contextmanager
@@ -70,14 +72,14 @@ class Home:
             return True
 
     @contextlib.contextmanager
-    def _locked(self, how: int, wait_s: float) -> Iterator[None]:
+    def _locked(self, how: int, wait_s: float) -> Iterator[int]:
         try:
             descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise LocalError(f"{self.path} cannot be used as a home: {error.strerror}.") from error
         try:
             self._wait_for(descriptor, how, wait_s)
-            yield
+            yield descriptor
         finally:
             os.close(descriptor)
 
@@ -90,9 +92,27 @@ class Home:
             except OSError as error:
                 if time.monotonic() >= until:
                     raise LocalError(
-                        f"The home {self.path} is used by another process: stop that node, or use --home DIR."
+                        f"The home {self.path} is used by {_holder(descriptor)}: stop it, or use --home DIR."
                     ) from error
             time.sleep(0.05)
+
+
+def _holder(descriptor: int) -> str:
+    """Who holds a lock just now, as far as its file tells: a verb under way shares it without a word."""
+    told = os.pread(descriptor, 20, 0).strip()
+    if not (told.isdigit() and _lives(int(told))):
+        return "another command"
+    return f"the node with process id {int(told)}"
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

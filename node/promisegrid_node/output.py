@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from promisegrid.cid import Cid
+from promisegrid.units import size
 
 Watcher = Callable[[Mapping[str, Any]], None]
 PATIENCE_S: Final = 0.5
@@ -64,18 +65,6 @@ def from_json(value: Any) -> Any:
                 return base64.b64decode(inner["bytes"] + "=" * (-len(inner["bytes"]) % 4), validate=True)
         return {name: from_json(inner) for name, inner in value.items()}
     return value
-
-
-def human(size: int) -> str:
-    """A size in bytes as people say it."""
-    if size < 1000:
-        return f"{size} B"
-    amount = float(size)
-    for unit in ("kB", "MB", "GB"):
-        amount /= 1000
-        if amount < 1000:
-            return f"{amount:.1f} {unit}"
-    return f"{amount / 1000:.1f} TB"
 
 
 class Output:
@@ -135,7 +124,7 @@ class _Bar:
         phase, done, total = str(detail.get("phase")), detail.get("done") or 0, detail.get("total")
         text = _WORDS.get(phase, phase)
         if phase in _BYTES and done:
-            text += f" {human(done)}" + (f" of {human(total)}" if total else "")
+            text += f" {size(done)}" + (f" of {size(total)}" if total else "")
         elif phase == "verify":
             text += f" {done}"
         self._bar.update(self._task, description=text, completed=done if total else 0, total=total)

@@ -23,6 +23,7 @@ import wasmtime
 from wasmtime import _bindings as ffi
 
 from promisegrid import job as blobs
+from promisegrid import units
 from promisegrid.effects import Failure, Job, Outcome
 from promisegrid.wasm.guard import GROW_FLAG, GROW_PAGES
 from promisegrid_node import wasi
@@ -86,7 +87,7 @@ class Program:
             wrong = error
         left = self._store.get_fuel()
         if not left and not isinstance(wrong, _Refused):
-            return Failure("out_of_fuel", f"The program used up its fuel of {self._job.fuel}.")
+            return Failure("out_of_fuel", f"The program used up its fuel of {self._job.fuel or 0:,}.")
         try:
             return self._settle(values, self._fuel - left, wrong)
         except (wasmtime.Trap, wasmtime.WasmtimeError) as error:  # while the result was handed out
@@ -166,7 +167,8 @@ class Program:
         packed = _func(exports, "handle")(store, at, len(params)) & 0xFFFF_FFFF_FFFF_FFFF
         size = packed & 0xFFFF_FFFF
         if size > most:
-            raise _Refused("output_too_large", f"The handler returned {size} bytes; its budget is {most}.")
+            text = f"The handler returned {units.size(size)}; its budget is {units.size(most)}."
+            raise _Refused("output_too_large", text)
         return _inside("handle", wasi.read, store, memory, packed >> 32, size)
 
     def _plain(self, exports: Exports) -> bytes:
@@ -213,7 +215,7 @@ class Program:
             return Failure("trap", f"The program cannot be started: {wrong}.")
         code = getattr(wrong, "trap_code", None)
         if code == wasmtime.TrapCode.OUT_OF_FUEL:
-            return Failure("out_of_fuel", f"The program used up its fuel of {self._job.fuel}.")
+            return Failure("out_of_fuel", f"The program used up its fuel of {self._job.fuel or 0:,}.")
         if code == wasmtime.TrapCode.STACK_OVERFLOW:
             return Failure("stack_overflow", "The program recursed too deeply.")
         return self._outside()
@@ -222,12 +224,12 @@ class Program:
         """Endings that leave a trap behind and a note of why."""
         job = self._job
         if flags & blobs.OUTPUT_LIMIT:
-            text = f"The program wrote more than its budget of {job.output_bytes} bytes."
+            text = f"The program wrote more than its budget of {units.size(job.output_bytes)}."
             return Failure("output_too_large", text)
         if flags & blobs.NO_MEMORY:
             return Failure("out_of_memory", "The program's files outgrew the memory of its file system.")
         if self._growth_refused():
-            text = f"The program asked for more memory than its budget of {job.memory_bytes} bytes."
+            text = f"The program asked for more memory than its budget of {units.size(job.memory_bytes)}."
             return Failure("out_of_memory", text)
         return None
 

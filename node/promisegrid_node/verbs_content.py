@@ -10,9 +10,10 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from promisegrid import units
 from promisegrid.errors import LocalError
 from promisegrid_node.gather import Gathered, Gatherer
-from promisegrid_node.output import Output, Watcher, complain, human
+from promisegrid_node.output import Output, Watcher, complain
 from promisegrid_node.scatter import FolderWriter, whole_file
 from promisegrid_node.session import Emit, Node
 
@@ -116,9 +117,9 @@ async def ls(options: argparse.Namespace, node: Node, out: Output) -> int:
     value = await node.call("ls", {"cid": found["cid"]})
     marks = {"folder": "/", "symlink": "@", "file": ""}
     entries = value["entries"]
-    width = max((len(human(entry["size"])) for entry in entries), default=0)
+    width = max((len(units.size(entry["size"])) for entry in entries), default=0)
     lines = [
-        f"{entry['cid']}  {human(entry['size']):>{width}}  {entry['name']}{marks[entry['kind']]}"
+        f"{entry['cid']}  {units.size(entry['size']):>{width}}  {entry['name']}{marks[entry['kind']]}"
         for entry in entries
     ]
     out.answer(value, lines)

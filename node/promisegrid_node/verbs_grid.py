@@ -6,8 +6,9 @@ import argparse
 import time
 from typing import Any
 
+from promisegrid import units
 from promisegrid.errors import LocalError
-from promisegrid_node.output import Output, human
+from promisegrid_node.output import Output
 from promisegrid_node.qr import terminal_qr
 from promisegrid_node.session import Node
 
@@ -83,9 +84,8 @@ async def serve(options: argparse.Namespace, node: Node, out: Output) -> int:
     kept = value["serving"]
     told = "runs nothing for others"
     if kept is not None:
-        told = (
-            f"runs up to {kept['cpu']} programs at once for members, {human(kept['memory'])} of memory each"
-        )
+        memory = units.size(kept["memory"])
+        told = f"runs up to {kept['cpu']} programs at once for members, {memory} of memory each"
     out.answer(value, [f"This node {told}."])
     return 0
 
@@ -135,9 +135,16 @@ async def stop(options: argparse.Namespace, node: Node, out: Output) -> int:
 async def receipt(options: argparse.Namespace, node: Node, out: Output) -> int:
     """What a receipt says; exit code 1 when its signature does not hold."""
     value = await node.call("receipt", {"cid": options.cid})
-    lines = [f"{name:10}{'–' if value[name] is None else value[name]}" for name in value]
+    shown = {**value, **_readable(value)}
+    lines = [f"{name:10}{'–' if shown[name] is None else shown[name]}" for name in shown]
     out.answer(value, lines)
     return 0 if value["valid"] else 1
+
+
+def _readable(receipt: dict[str, Any]) -> dict[str, str]:
+    """What a receipt counts, in units."""
+    made = {} if receipt["fuel"] is None else {"fuel": units.number(receipt["fuel"])}
+    return {**made, "memory": units.size(receipt["memory"])}
 
 
 async def history(options: argparse.Namespace, node: Node, out: Output) -> int:
@@ -157,7 +164,7 @@ def _line(run: dict[str, Any]) -> str:
 async def stat(options: argparse.Namespace, node: Node, out: Output) -> int:
     """What this node holds."""
     value = await node.call("stat", {})
-    lines = [f"{value['blocks']} blocks, {human(value['bytes'])}", f"{value['peers']} peers connected"]
+    lines = [f"{value['blocks']} blocks, {units.size(value['bytes'])}", f"{value['peers']} peers connected"]
     out.answer(value, lines)
     return 0
 

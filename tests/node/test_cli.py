@@ -16,7 +16,7 @@ from promisegrid import dagcbor, unixfs
 from promisegrid.cid import Cid
 from promisegrid.errors import LocalError
 from promisegrid.limits import Limits
-from promisegrid_node import arguments, cli, output, up, verbs_content, verbs_grid, verbs_run
+from promisegrid_node import arguments, cli, home, output, up, verbs_content, verbs_grid, verbs_run
 from promisegrid_node.api import About, Api
 from promisegrid_node.gather import BATCH_BYTES, Gatherer
 from promisegrid_node.home import Home
@@ -198,14 +198,6 @@ def test_broken_json_arguments_are_one_sentence(text: str) -> None:
         verbs_run._json(text)
 
 
-@pytest.mark.parametrize(
-    ("size", "expected"),
-    [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (4_400_000, "4.4 MB"), (3 * 10**12, "3.0 TB")],
-)
-def test_sizes_are_said_as_people_do(size: int, expected: str) -> None:
-    assert output.human(size) == expected
-
-
 # -- verbs over a host ---------------------------------------------------------------------------------
 
 
@@ -313,3 +305,13 @@ def test_trust_says_whom() -> None:
     assert verbs_grid._policy(["did:key:z1"]) == {"mode": "peers", "dids": ["did:key:z1"]}
     with pytest.raises(LocalError, match="how many"):
         verbs_grid._policy(["agree"])
+
+
+def test_a_home_in_use_names_who_uses_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(home, "SHARE_WAIT_S", 0.0)
+    mine = Home(tmp_path)
+    with mine.hold(), pytest.raises(LocalError, match=f"process id {os.getpid()}"), mine.share():
+        pass
+    (tmp_path / "lock").write_text("nonsense")
+    with mine.share(), pytest.raises(LocalError, match="another command"), mine.hold():
+        pass
