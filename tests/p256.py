@@ -60,6 +60,12 @@ def _affine(p: Jacobian) -> tuple[int, int]:
     return p[0] * inverse * inverse % P, p[1] * inverse * inverse * inverse % P
 
 
+def combination(u: int, point: tuple[int, int], v: int) -> bytes:
+    """u times a point plus v times the base: 65 bytes, uncompressed."""
+    x, y = _affine(_add(_times(u % N, point), _times(v % N, G)))
+    return b"\x04" + x.to_bytes(32, "big") + y.to_bytes(32, "big")
+
+
 def secret_of(name: str) -> int:
     """A private key from a name."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest(), "big") % (N - 1) + 1

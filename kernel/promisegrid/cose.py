@@ -21,7 +21,9 @@ from promisegrid.errors import RemoteError
 
 Typ = Literal["grid-message", "grid-hello", "grid-capability", "grid-receipt", "grid-statement"]
 ES256: Final = -7
+EDDSA: Final = -8
 _ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+_ED25519_ORDER: Final = 2**252 + 27742317777372353535851937790883648493
 _SIGN1: Final = 18
 _DIALECT: Final = Dialect(name="COSE", tags=frozenset({_SIGN1}), links=False, int_keys=True, depth=4)
 _SIGNATURE_MAX: Final = 1024
@@ -112,9 +114,7 @@ async def sign(typ: Typ, payload: bytes, detached: bool) -> bytes:
 async def holds(sign1: Sign1, payload: bytes, signer: str) -> bool:
     """Whether `signer` (a did:key) signed exactly that payload. Cheap refusals come before the curve."""
     key = did.decode(signer)
-    if sign1.alg not in key.algs:
-        return False
-    if key.verify_as == ES256 and not is_low_s(sign1.signature):
+    if sign1.alg not in key.algs or not _is_possible(key, sign1.signature):
         return False
     answer = await Verify(key.verify_as, key.key, to_be_signed(sign1.protected, payload), sign1.signature)
     return answer is True
@@ -128,5 +128,18 @@ def low_s(signature: bytes) -> bytes:
 
 
 def is_low_s(signature: bytes) -> bool:
-    """Whether bytes could be an ES256 signature with the low s."""
-    return len(signature) == 64 and 0 < int.from_bytes(signature[32:], "big") <= _ORDER // 2
+    """Whether bytes could be an ES256 signature with the low s: both numbers in their range."""
+    if len(signature) != 64:
+        return False
+    r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
+    return 0 < r < _ORDER and 0 < s <= _ORDER // 2
+
+
+def _is_possible(key: did.PublicKey, signature: bytes) -> bool:
+    """What every host must refuse alike, refused before a host is asked."""
+    if key.verify_as == ES256:
+        return is_low_s(signature)
+    if key.verify_as == EDDSA:
+        s = int.from_bytes(signature[32:], "little")
+        return len(signature) == 64 and s < _ED25519_ORDER and did.is_sound_ed25519(signature[:32])
+    return len(signature) == key.signature_bytes

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from tests import contracts
+from tests import contracts, edges
 
 from promisegrid import did
 from promisegrid.effects import Effect, Sign, Verify
@@ -50,6 +50,10 @@ def test_it_keeps_the_contract(law: contracts.Law, keys: Keys) -> None:
 
 def test_what_it_signs_others_verify(keys: Keys) -> None:
     asyncio.run(contracts.signs_for(keys.public_key)(performer(keys)))
+
+
+def test_the_edges_get_their_verdicts(keys: Keys) -> None:
+    assert edges.wrong(lambda asked: [answer(keys, effect) for effect in asked]) == []
 
 
 def test_the_identity_stays(tmp_path: Path, keys: Keys) -> None:
