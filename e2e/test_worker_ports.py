@@ -290,7 +290,7 @@ def test_a_budget_of_memory_holds_for_its_run_only(pool: Ask) -> None:
     with pytest.raises(Error, match="out_of_memory: The program asked for more memory than its budget"):
         pool("run", job(1, budget=20))
     assert pool("run", job(1, budget=21))["memory"] == 21 * 65536
-    with pytest.raises(Error, match="out_of_memory: The program begins with 65536 bytes"):
+    with pytest.raises(Error, match="out_of_memory: The program begins with 64 KiB"):
         pool("run", job(1, budget=0))
 
 

@@ -1,6 +1,6 @@
 // @ts-check
 /** What came of a run: its files and output as a person can look at them, and the receipt as a slip. */
-import { copyable, el, glyph, size, took } from "./ui.mjs";
+import { copyable, el, glyph, number, size, took } from "./ui.mjs";
 
 const SHOWN_TEXT = 64 * 1024;
 const SHOWN_FILES = 24;
@@ -10,7 +10,7 @@ const IMAGES = [
   { type: "image/gif", magic: [0x47, 0x49, 0x46, 0x38] },
 ];
 
-/** @typedef {{done: any, name: string, given: File[], ms: number, me: string}} Ran done: as of run; ms: as the person waited */
+/** @typedef {{done: any, name: string, given: File[], me: string}} Ran done: as of run */
 
 export class Outcome {
   /** @type {string[]} object URLs of what is on show */
@@ -29,18 +29,19 @@ export class Outcome {
 
   /** @param {Ran} ran */
   async show(ran) {
-    const { done, ms } = ran;
+    const { done } = ran;
     const ok = done.exit === null || done.exit === 0;
     const said = done.exit === null ? "It returned" : ok ? "Done" : `It ended with exit code ${done.exit}`;
-    const how = done.cached ? `known already, in ${took(ms)}` : `in ${took(ms)}`;
+    const how = done.cached ? `known already, in ${took(done.ms)}` : `in ${took(done.ms)}`;
     const shown = [el("p", { class: ok ? "verdict" : "verdict bad", role: "status" }, `${said} `, el("span", {}, how))];
     if (done.exit === null) shown.push(this.#piece("value", new TextEncoder().encode(written(done.value))));
     if (done.files) shown.push(...(await this.#changed(done.files, ran.given)));
     if (done.stdout.length) shown.push(this.#piece("standard output", done.stdout, "output"));
     if (done.stderr.length) shown.push(this.#piece("messages", done.stderr, "messages.txt"));
     if (shown.length === 1) shown.push(el("p", { class: "hint" }, "It wrote nothing."));
+    const receipt = await this.grid.receipt(done.receipt).catch(() => null);
     this.clear();
-    this.place.append(el("div", { class: "outcome" }, el("div", {}, ...shown), slip(ran)));
+    this.place.append(el("div", { class: "outcome" }, el("div", {}, ...shown), slip(ran, receipt)));
   }
 
   /** What the program made or changed, first of all. @param {string} folder @param {File[]} given */
@@ -66,14 +67,14 @@ export class Outcome {
   }
 }
 
-/** The receipt, torn off. @param {Ran} ran */
-function slip({ done, name, me }) {
+/** The receipt, torn off. What it counts is the same wherever it ran; how long it took is said above. @param {Ran} ran @param {any} receipt */
+function slip({ done, name, me }, receipt) {
   const rows = {
     program: name,
     exit: done.exit === null ? "a value" : `${done.exit}`,
-    "run took": took(done.ms),
     by: done.by === me ? "this tab" : copyable(done.by, "who ran it"),
-    ...(done.fuel === null ? {} : { fuel: done.fuel.toLocaleString() }),
+    ...(done.fuel === null ? {} : { fuel: number(done.fuel) }),
+    ...(receipt ? { memory: size(receipt.memory) } : {}),
     result: copyable(done.result, "the result's CID"),
     task: copyable(done.task, "the task's CID"),
     receipt: copyable(done.receipt, "the receipt's CID"),

@@ -89,12 +89,11 @@ class RunPanel {
       const task = this.#task();
       this.#busy(true);
       navigator.storage?.persist?.().catch(() => false);
-      const started = performance.now();
       const code = await this.#code(signal);
       const given = this.#files;
       const done = await this.grid.run({ ...task, code, signal, onprogress: (detail) => this.#progress(detail) });
       const name = this.#program?.file.name ?? short(code);
-      await this.outcome.show({ done, name, given, ms: performance.now() - started, me: this.client.node?.did ?? "" });
+      await this.outcome.show({ done, name, given, me: this.client.node?.did ?? "" });
     } catch (error) {
       this.#refused(/** @type {any} */ (error));
     } finally {

@@ -1,5 +1,6 @@
 // @ts-check
 /** Small things every panel needs: making elements, showing names, sizes and times. No state. */
+export { number, size } from "./units.mjs";
 
 /** @param {string} id @returns {any} */
 export const byId = (id) => document.getElementById(id);
@@ -39,16 +40,6 @@ export function copyable(name, what) {
     setTimeout(() => (button.textContent = short(name)), 1500);
   });
   return button;
-}
-
-/** @param {number} bytes */
-export function size(bytes) {
-  if (bytes < 1024) return `${bytes} B`;
-  const units = ["KiB", "MiB", "GiB"];
-  let unit = -1;
-  do (bytes /= 1024), (unit += 1);
-  while (bytes >= 1024 && unit < units.length - 1);
-  return `${bytes.toFixed(bytes < 10 ? 1 : 0)} ${units[unit]}`;
 }
 
 /** @param {number} ms */

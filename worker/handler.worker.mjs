@@ -8,6 +8,7 @@
  *
  * Failure codes are the kernel's (promisegrid/errors.py). Job ABIs: promisegrid/effects.py, Job.
  */
+import { size } from "./units.mjs";
 import { LinkError, importedMemory, link } from "./wasi.mjs";
 
 /** Beyond this the memory is better given back at once, by ending the worker, than at some collection. */
@@ -94,7 +95,7 @@ function run({ module, pages, job }) {
   const blob = linked ? linked.result() : new Uint8Array(24);
   if (linked) settle(linked, job, blob, wrong);
   else throw wrong;
-  if (values.length > job.output) throw new Failed("output_too_large", `The result is ${values.length} bytes; its budget is ${job.output}.`);
+  if (values.length > job.output) throw new Failed("output_too_large", `The result is ${size(values.length)}; its budget is ${size(job.output)}.`);
   const memory = linked.memory?.buffer.byteLength ?? 0;
   return { value: { values, wasi: blob, memory }, transfer: [blob.buffer], spent: memory > SPENT_BYTES };
 }
@@ -102,7 +103,7 @@ function run({ module, pages, job }) {
 /** Hold the instance to its budget of memory. @param {import("./wasi.mjs").Linked} linked @param {number} budget pages */
 function limit({ instance, memory }, budget) {
   const bytes = memory?.buffer.byteLength ?? 0;
-  if (bytes > budget * PAGE) throw new Failed("out_of_memory", `The program begins with ${bytes} bytes of memory; its budget is ${budget * PAGE}.`);
+  if (bytes > budget * PAGE) throw new Failed("out_of_memory", `The program begins with ${size(bytes)} of memory; its budget is ${size(budget * PAGE)}.`);
   const pages = instance.exports[BUDGET];
   if (pages instanceof WebAssembly.Global) pages.value = budget;
 }
@@ -111,10 +112,10 @@ function limit({ instance, memory }, budget) {
 function settle(linked, job, blob, wrong) {
   const flags = new DataView(blob.buffer, blob.byteOffset).getUint32(4, true);
   const refused = /** @type {any} */ (linked.instance.exports[REFUSED]);
-  if (flags & OUTPUT_LIMIT) throw new Failed("output_too_large", `The program wrote more than its budget of ${job.output} bytes.`);
+  if (flags & OUTPUT_LIMIT) throw new Failed("output_too_large", `The program wrote more than its budget of ${size(job.output)}.`);
   if (flags & NO_MEMORY) throw new Failed("out_of_memory", "The program's files outgrew the memory of its file system.");
   if (wrong && refused instanceof WebAssembly.Global && refused.value) {
-    throw new Failed("out_of_memory", `The program asked for more memory than its budget; it had ${linked.memory?.buffer.byteLength ?? 0} bytes.`);
+    throw new Failed("out_of_memory", `The program asked for more memory than its budget; it had ${size(linked.memory?.buffer.byteLength ?? 0)}.`);
   }
   if (flags & EXITED && job.abi === "command") return;
   if (flags & EXITED) throw new Failed("trap", "The function called proc_exit instead of returning.");
@@ -141,7 +142,7 @@ function handle(exports, memory, job) {
   const packed = BigInt.asUintN(64, exports.handle(at, job.params.length));
   const [from, length] = [Number(packed >> 32n), Number(packed & 0xffffffffn)];
   if (from + length > memory.buffer.byteLength) throw new Failed("bad_result", "`handle` gave a result outside the memory.");
-  if (length > job.output) throw new Failed("output_too_large", `The result is ${length} bytes; its budget is ${job.output}.`);
+  if (length > job.output) throw new Failed("output_too_large", `The result is ${size(length)}; its budget is ${size(job.output)}.`);
   return new Uint8Array(memory.buffer, from, length).slice();
 }
 

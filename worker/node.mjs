@@ -15,6 +15,7 @@ import { Runtime } from "./runtime.mjs";
 import { Shell } from "./shell.mjs";
 import { IdbStore, StoreError } from "./store.mjs";
 import { MemoryStore } from "./store.memory.mjs";
+import { size as readable } from "./units.mjs";
 import { compile } from "./wasi.mjs";
 import { Wire, channelOf } from "./wire.mjs";
 
@@ -226,7 +227,7 @@ async function whole(context, cid) {
     for (let piece = await context.ask("read.next", handle); piece; piece = await context.ask("read.next", handle)) {
       pieces.push(piece);
       size += piece.length;
-      if (size > GET_BYTES) throw new NodeError("too_large", `${cid} is larger than ${GET_BYTES} bytes; read it piece by piece with promisegrid.stream.`);
+      if (size > GET_BYTES) throw new NodeError("too_large", `${cid} is larger than ${readable(GET_BYTES)}; read it piece by piece with promisegrid.stream.`);
     }
   } finally {
     context.ask("read.close", handle).catch(() => {});
@@ -261,7 +262,7 @@ const VERBS = {
 
   putTree: async (_, context, nodes) => {
     const size = nodes.reduce((/** @type {number} */ sum, /** @type {any} */ node) => sum + (node.data?.length ?? node.data?.byteLength ?? 0), 0);
-    if (size > TREE_BYTES) throw new NodeError("too_large", `A folder of ${size} bytes is too large to store at once; ${TREE_BYTES} are taken.`);
+    if (size > TREE_BYTES) throw new NodeError("too_large", `A folder of ${readable(size)} is too large to store at once; ${readable(TREE_BYTES)} are taken.`);
     return context.ask("putTree", nodes);
   },
 
@@ -274,11 +275,9 @@ const VERBS = {
   get: async (_, context, cid) => whole(context, cid),
 
   run: async (_, context, args) => {
-    const started = performance.now();
     const done = await context.ask("run", args);
-    const ms = Math.round((performance.now() - started) * 10) / 10;
     const [stdout, stderr] = await Promise.all([done.stdout, done.stderr].map((cid) => (cid ? whole(context, cid) : new Uint8Array())));
-    return { ...done, stdout_cid: done.stdout, stderr_cid: done.stderr, stdout, stderr, ms };
+    return { ...done, stdout_cid: done.stdout, stderr_cid: done.stderr, stdout, stderr };
   },
 
   serve: async (node, context, promise) => {

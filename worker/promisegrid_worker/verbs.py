@@ -28,6 +28,9 @@ _HANDLES: Final = 128
 _LOOKED_INTO: Final = 256
 """Entries of a listing whose block is read to tell what they are."""
 
+_LATEST: Final = 16
+"""Calls looked through for the one that has just ended."""
+
 Args = Mapping[str, Any]
 
 
@@ -176,7 +179,13 @@ class Verbs:
             "cached": done.cached,
             "fuel": done.fuel,
             "by": done.by,
+            "ms": await self._took(done.task),
         }
+
+    async def _took(self, task: Cid) -> int | None:
+        """How long the call just made took, as the history says it: one number wherever it is shown."""
+        calls = await self._kernel.owner.history(_LATEST)
+        return next((call["ms"] for call in calls if call["task"] == str(task)), None)
 
     async def _serve(self, promise: Args | None) -> None:
         if promise is None:
