@@ -131,7 +131,7 @@ class Runner:
                 watch(phase, done, total)
 
         try:
-            await slots.take()
+            await slots.take(hint.number if hint is not None else 0, asker)
             try:
                 return await self._run(block, task, budget, hint, tell)
             finally:

@@ -23,6 +23,7 @@ from typing import Any, Generic, TypeVar, cast
 from promisegrid.effects import Cancel, Effect, Failure, Prepare, Run
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.limits import Limits
+from promisegrid.turns import Turns
 
 T = TypeVar("T")
 Issued = list[tuple[int, Effect]]
@@ -255,44 +256,45 @@ class Scheduler:
 
 
 class Slots:
-    """At most `count` holders at once, first come first served, a bounded queue. For runs and wants."""
+    """At most `count` holders at once; a bounded line of those who wait, in which links and senders take turns."""
 
     def __init__(self, scheduler: Scheduler, count: int, waiting_max: int) -> None:
         self.free = count
         self._scheduler = scheduler
-        self._waiting_max = waiting_max
-        self._queue: deque[Signal[None]] = deque()
+        self._line: Turns[Signal[None]] = Turns(waiting_max)
+        self._busy = f"{waiting_max} others are already waiting; try again later."
 
-    async def take(self) -> None:
-        """Wait for a slot. RemoteError("busy") when the queue is full. Pair with `give`."""
+    async def take(self, link: int = 0, sender: str = "") -> None:
+        """Wait for a slot on behalf of a sender on a link. RemoteError("busy") when the line is full.
+
+        Pair with `give`.
+        """
         if self.free > 0:
             self.free -= 1
             return
-        if len(self._queue) >= self._waiting_max:
-            raise RemoteError("busy", f"{self._waiting_max} others are already waiting; try again later.")
         turn: Signal[None] = self._scheduler.signal()
-        self._queue.append(turn)
+        crowded_out = self._line.add(turn, link, sender)
+        if crowded_out is not None:
+            crowded_out.fail(RemoteError("busy", self._busy))
         try:
             await turn
         except RemoteError:
-            if turn in self._queue:
-                self._queue.remove(turn)
-            elif turn.is_set and turn.error is None:
+            if not self._line.remove(turn) and turn.is_set and turn.error is None:
                 self.give()
             raise
 
     def give(self) -> None:
-        """Hand the slot to the next in line."""
+        """Hand the slot to whose turn it is."""
         self.resize(1)
 
     def turn_away(self, wrong: RemoteError) -> None:
         """Tell everybody in line that their turn will not come."""
-        while self._queue:
-            self._queue.popleft().fail(wrong)
+        for turn in self._line.drain():
+            turn.fail(wrong)
 
     def resize(self, by: int) -> None:
         """More or fewer slots; those in use stay with their holders, so `free` may be below zero."""
         self.free += by
-        while self.free > 0 and self._queue:
+        while self.free > 0 and (turn := self._line.next()) is not None:
             self.free -= 1
-            self._queue.popleft().set(None)
+            turn.set(None)
