@@ -256,7 +256,7 @@ class Scheduler:
 
 
 class Slots:
-    """At most `count` holders at once; a bounded line of those who wait, in which links and senders take turns."""
+    """At most `count` holders at once; the others wait in a bounded line, links and senders taking turns."""
 
     def __init__(self, scheduler: Scheduler, count: int, waiting_max: int) -> None:
         self.free = count

@@ -1,8 +1,9 @@
 """Whose turn it is: a bounded line in which nobody who brings much keeps out whoever brings little.
 
-What waits stands in the lane of the link it came over, and there in the lane of its sender. Lanes take turns:
-link by link, and within a link sender by sender. When the line is full, the last one of the longest lane has
-to go, which is the newcomer only if no lane is longer than his own. What is waited for this file does not know.
+What waits stands in the lane of the link it came over, and there in the lane of its sender. Lanes take
+turns: link by link, and within a link sender by sender. When the line is full, the last one of the longest
+lane has to go, which is the newcomer only if no lane is longer than his own. What is waited for this file
+does not know.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Turns(Generic[T]):
         return self._size
 
     def add(self, item: T, link: int, sender: str) -> T | None:
-        """Let an item stand in line. Answer: who has to go for it, which may be itself; None while there is room."""
+        """Let an item stand in line. Answer: who has to go for it, itself perhaps; None if nobody."""
         self._links.setdefault(link, OrderedDict()).setdefault(sender, deque()).append(item)
         self._size += 1
         if self._size <= self._most:
