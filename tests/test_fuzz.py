@@ -180,7 +180,7 @@ def corpus(ann: Node) -> list[bytes]:
 def test_an_open_link_takes_any_frames(ann: Node, corpus: list[bytes], data: st.DataObject) -> None:
     heard = data.draw(st.lists(damaged(corpus), min_size=1, max_size=4))
     link, ann.next_link = ann.next_link, ann.next_link + 1
-    with mock.patch("promisegrid.kernel.greet", _let_in):
+    with mock.patch("promisegrid.peering.greet", _let_in):
         ann.perform(ann.kernel.connect(link, "responder", "b/grid", "ws", ann.world.now_ms))
     for frame in heard:
         ann.perform(ann.kernel.receive(link, frame, ann.world.now_ms))

@@ -4,8 +4,8 @@ A host calls the entry points (`ask`, `connect`, `receive`, `answer`, `tick`, `d
 performs the effects each returns (`effects.py`), and owns every socket, file, clock and die. What the owner
 of the node wants is a *verb*: a coroutine of this object, started with `ask`, ended by a `Reply`.
 
-Reading order, as a message travels: link, handshake, frames, envelope, claims, cose, dispatch, replay,
-memo, runner, abi, job, receipt, caller, exchange.
+Reading order, as a message travels: link, handshake, peering, frames, envelope, claims, cose, dispatch,
+replay, memo, runner, abi, job, receipt, reply, caller, exchange.
 """
 
 from __future__ import annotations
@@ -13,24 +13,23 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from typing import Any
 
-from promisegrid import frames, unixfs
+from promisegrid import unixfs
 from promisegrid.block import Block
 from promisegrid.caller import Caller
 from promisegrid.cid import Cid
 from promisegrid.dispatch import Dispatcher
-from promisegrid.effects import Budget, Close, Commit, Detail, Notify, Reply, Save
+from promisegrid.effects import Budget, Close, Commit, Notify, Reply, Save
 from promisegrid.entropy import Entropy
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.exchange import Exchange, block_writes
-from promisegrid.frames import BlockFrame, Frame, Want
-from promisegrid.handshake import greet
 from promisegrid.limits import Limits
 from promisegrid.link import Link, Role
 from promisegrid.memo import Memo
 from promisegrid.owner import Owner
+from promisegrid.peering import Peering
 from promisegrid.runner import Runner, Watch
 from promisegrid.state import Identity, State
-from promisegrid.strand import Issued, Pause, Scheduler, Slots, Strand
+from promisegrid.strand import Issued, Scheduler, Slots, Strand
 from promisegrid.task import RunResult, Task
 from promisegrid.verifying import Verified, Verifier
 
@@ -49,18 +48,15 @@ class Kernel:
         limits = limits or Limits()
         self._scheduler = Scheduler(limits)
         admissions = Slots(self._scheduler, 1, limits.links)
-        self._state = State(
-            identity.did, engine, wasi, limits, self._scheduler, Entropy(entropy), admissions
-        )
+        self._state = State(identity.did, engine, wasi, limits, self._scheduler, Entropy(entropy), admissions)
         self._exchange = Exchange(self._state)
         self._memo = Memo(self._state, self._exchange)
         self._runner = Runner(self._state, self._exchange, self._memo)
         self._caller = Caller(self._state, self._exchange, self._memo)
         self._verifier = Verifier(self._state, self._caller, self._memo)
         self.owner = Owner(self._state, self._exchange, self._memo, self._runner, self._verifier)
-        self._dispatcher = Dispatcher(
-            self._state, self._exchange, self._runner, self._caller, self.owner.saw
-        )
+        self._dispatcher = Dispatcher(self._state, self._exchange, self._runner, self._caller, self.owner.saw)
+        self._peering = Peering(self._state, self._exchange, self._caller, self.owner, self._dispatcher)
         self._asks: dict[int, Strand[Any]] = {}
         self._ask_of: dict[Strand[Any], int] = {}
 
@@ -101,7 +97,7 @@ class Kernel:
         made = Link(link, role, channel, via, self._scheduler, self._state.limits)
         made.invitation, made.expected_grid = invite, grid
         self._state.links[link] = made
-        self._scheduler.spawn(self._serve(made))
+        self._scheduler.spawn(self._peering.serve(made))
         return self._scheduler.run()
 
     def disconnect(self, link: int, now_ms: int) -> Issued:
@@ -109,14 +105,16 @@ class Kernel:
         self._scheduler.advance(now_ms)
         made = self._state.links.get(link)
         if made is not None:
-            self._drop(made, None)
+            self._peering.drop(made, None)
         return self._scheduler.run()
 
     def receive(self, link: int, frame: bytes, now_ms: int) -> Issued:
         """A frame arrived. Frames of a link that is gone are dropped."""
         self._scheduler.advance(now_ms)
         made = self._state.links.get(link)
-        if made is not None:
+        if made is not None and made.is_open:
+            self._peering.arrived(made, frame)
+        elif made is not None:
             made.arrived(frame)
         return self._scheduler.run()
 
@@ -296,105 +294,3 @@ class Kernel:
             self._scheduler.emit(Reply(ask, value))
         finally:
             del self._asks[ask], self._ask_of[strand]
-
-    async def _serve(self, link: Link) -> None:
-        """One link from greeting to end."""
-        wrong: RemoteError | None = None
-        try:
-            await greet(self._state, link)
-            self._opened(link)
-            while True:
-                self._take(link, await link.next_frame())
-        except RemoteError as error:
-            wrong = error
-        self._drop(link, wrong)
-
-    def _opened(self, link: Link) -> None:
-        """A peer is in. A second link of the same peer in the same direction replaces the first."""
-        for other in self._state.open_links():
-            if other is not link and other.did == link.did and other.role == link.role:
-                other.close("closed", "The peer connected again.")
-        link.send(frames.Status(self._state.serving is not None, self._state.engine))
-        self._tell_peer(link, "up")
-        self._scheduler.emit(Notify("grid", {"grid": str(self._state.grid)}))
-        self._scheduler.spawn(self._keep_alive(link))
-
-    async def _keep_alive(self, link: Link) -> None:
-        number = 0
-        while link.is_open:
-            if self._state.now_ms - link.heard_ms > self._state.limits.silent_ms:
-                link.close("closed", "The peer has been silent for too long.")
-                return
-            number, link.ping_sent_ms = number + 1, self._state.now_ms
-            link.send(frames.Ping(number))
-            await Pause(None, self._state.limits.ping_ms)
-
-    async def _deal(self, link: Link, raw: bytes) -> None:
-        """One message; it is given up with its link, so that no run outlives all who asked for it."""
-        strand = self._scheduler.current
-        assert strand is not None
-        try:
-            await self._dispatcher.message(link, raw)
-        finally:
-            link.work.discard(strand)
-
-    def _take(self, link: Link, frame: Frame) -> None:
-        """One frame of an open link."""
-        limits = self._state.limits
-        match frame:
-            case frames.Message(raw):
-                if len(link.work) >= limits.link_credit:
-                    raise RemoteError("busy", "More messages at once than this node gave credit for.")
-                link.work.add(self._scheduler.spawn(self._deal(link, raw)))
-            case Want():
-                if link.serving_wants >= limits.wants_served_per_link:
-                    raise RemoteError("busy", "More blocks asked for at once than this node sends.")
-                link.serving_wants += 1
-                self._scheduler.spawn(self._exchange.serve(link, frame))
-            case BlockFrame():
-                self._exchange.arrived(link, frame)
-            case frames.Refusal(code, text, about):
-                self._caller.refused(link, about, code, text)
-            case frames.Credit(messages):
-                link.add_credit(messages)
-            case frames.Progress(about, phase, done, total):
-                self._caller.progress(link, about, phase, done, total)
-            case frames.Ping(number):
-                link.send(frames.Pong(number))
-            case frames.Pong():
-                link.rtt_ms = self._state.now_ms - link.ping_sent_ms
-                self._tell_peer(link, "up")
-            case frames.Status(serves, engine):
-                link.serves, link.engine = serves, engine[:80]
-                self._tell_peer(link, "up")
-            case frames.Admitted(membership):
-                self._scheduler.spawn(self.owner.renewed(link, membership))
-            case _:
-                raise RemoteError("malformed", f"A {type(frame).__name__} frame on an open link.")
-
-    def _drop(self, link: Link, wrong: RemoteError | None) -> None:
-        """The end of a link, whoever ended it."""
-        if self._state.links.pop(link.number, None) is None:
-            return
-        if wrong is not None and not link.is_closed:
-            link.refuse(wrong, None)
-            link.close(wrong.code, wrong.text)
-        link.down()
-        for strand in tuple(link.work):
-            self._scheduler.cancel(strand)
-        self._caller.link_down(link)
-        self._tell_peer(link, "down", wrong)
-
-    def _tell_peer(self, link: Link, event: str, wrong: RemoteError | None = None) -> None:
-        detail: Detail = {
-            "event": event,
-            "did": link.did,
-            "via": link.via,
-            "link": link.number,
-            "rtt_ms": link.rtt_ms,
-            "serves": link.serves,
-            "engine": link.engine,
-            "code": wrong.code if wrong else None,
-            "reason": wrong.text if wrong else None,
-        }
-        self._scheduler.emit(Notify("peer", detail))

@@ -9,6 +9,7 @@ States: greeting → open → closed. Only an open link belongs to a member whos
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from typing import Literal
 
 from promisegrid import frames
@@ -70,6 +71,11 @@ class Link:
             except Late:
                 raise RemoteError("hello", f"The peer said nothing for {wait_ms} ms.") from None
         return frames.decode(self._inbox.popleft(), self._limits.frame_bytes)
+
+    def take_inbox(self) -> Iterator[frames.Frame]:
+        """The frames that came in while the greeting was not over yet. RemoteError: malformed, too_large."""
+        while self._inbox:
+            yield frames.decode(self._inbox.popleft(), self._limits.frame_bytes)
 
     # -- frames out --------------------------------------------------------------------------------
 

@@ -1,0 +1,141 @@
+"""Links from greeting to end: what each kind of frame sets going, and what the end of a link ends.
+
+A frame of an open link is dealt with as it comes, in the kernel's entry that brought it. A message gets a
+strand of its own, which ends with its link, so that no run outlives all who asked for it.
+"""
+
+from __future__ import annotations
+
+from promisegrid import frames
+from promisegrid.caller import Caller
+from promisegrid.dispatch import Dispatcher
+from promisegrid.effects import Detail, Notify
+from promisegrid.errors import RemoteError
+from promisegrid.exchange import Exchange
+from promisegrid.frames import BlockFrame, Frame, Want
+from promisegrid.handshake import greet
+from promisegrid.link import Link
+from promisegrid.owner import Owner
+from promisegrid.state import State
+from promisegrid.strand import Pause
+
+
+class Peering:
+    """Serves the links of one node."""
+
+    def __init__(
+        self, state: State, exchange: Exchange, caller: Caller, owner: Owner, dispatcher: Dispatcher
+    ) -> None:
+        self._state, self._scheduler = state, state.scheduler
+        self._exchange, self._caller, self._owner, self._dispatcher = exchange, caller, owner, dispatcher
+
+    async def serve(self, link: Link) -> None:
+        """One link from greeting to end."""
+        wrong: RemoteError | None = None
+        try:
+            await greet(self._state, link)
+            self._opened(link)
+            for frame in link.take_inbox():
+                self._take(link, frame)
+        except RemoteError as error:
+            wrong = error
+        if wrong is not None or link.is_closed:
+            self.drop(link, wrong)
+
+    def arrived(self, link: Link, data: bytes) -> None:
+        """A frame of an open link is dealt with as it comes."""
+        link.heard_ms = self._state.now_ms
+        try:
+            self._take(link, frames.decode(data, self._state.limits.frame_bytes))
+        except RemoteError as wrong:
+            self.drop(link, wrong)
+
+    def _opened(self, link: Link) -> None:
+        """A peer is in. A second link of the same peer in the same direction replaces the first."""
+        for other in self._state.open_links():
+            if other is not link and other.did == link.did and other.role == link.role:
+                other.close("closed", "The peer connected again.")
+        link.send(frames.Status(self._state.serving is not None, self._state.engine))
+        self._tell_peer(link, "up")
+        self._scheduler.emit(Notify("grid", {"grid": str(self._state.grid)}))
+        self._scheduler.spawn(self._keep_alive(link))
+
+    async def _keep_alive(self, link: Link) -> None:
+        number = 0
+        while link.is_open:
+            if self._state.now_ms - link.heard_ms > self._state.limits.silent_ms:
+                link.close("closed", "The peer has been silent for too long.")
+                return
+            number, link.ping_sent_ms = number + 1, self._state.now_ms
+            link.send(frames.Ping(number))
+            await Pause(None, self._state.limits.ping_ms)
+
+    async def _deal(self, link: Link, raw: bytes) -> None:
+        """One message; it is given up with its link, so that no run outlives all who asked for it."""
+        strand = self._scheduler.current
+        assert strand is not None
+        try:
+            await self._dispatcher.message(link, raw)
+        finally:
+            link.work.discard(strand)
+
+    def _take(self, link: Link, frame: Frame) -> None:
+        """One frame of an open link."""
+        limits = self._state.limits
+        match frame:
+            case frames.Message(raw):
+                if len(link.work) >= limits.link_credit:
+                    raise RemoteError("busy", "More messages at once than this node gave credit for.")
+                link.work.add(self._scheduler.spawn(self._deal(link, raw)))
+            case Want():
+                if link.serving_wants >= limits.wants_served_per_link:
+                    raise RemoteError("busy", "More blocks asked for at once than this node sends.")
+                link.serving_wants += 1
+                self._scheduler.spawn(self._exchange.serve(link, frame))
+            case BlockFrame():
+                self._exchange.arrived(link, frame)
+            case frames.Refusal(code, text, about):
+                self._caller.refused(link, about, code, text)
+            case frames.Credit(messages):
+                link.add_credit(messages)
+            case frames.Progress(about, phase, done, total):
+                self._caller.progress(link, about, phase, done, total)
+            case frames.Ping(number):
+                link.send(frames.Pong(number))
+            case frames.Pong():
+                link.rtt_ms = self._state.now_ms - link.ping_sent_ms
+                self._tell_peer(link, "up")
+            case frames.Status(serves, engine):
+                link.serves, link.engine = serves, engine[:80]
+                self._tell_peer(link, "up")
+            case frames.Admitted(membership):
+                self._scheduler.spawn(self._owner.renewed(link, membership))
+            case _:
+                raise RemoteError("malformed", f"A {type(frame).__name__} frame on an open link.")
+
+    def drop(self, link: Link, wrong: RemoteError | None) -> None:
+        """The end of a link, whoever ended it."""
+        if self._state.links.pop(link.number, None) is None:
+            return
+        if wrong is not None and not link.is_closed:
+            link.refuse(wrong, None)
+            link.close(wrong.code, wrong.text)
+        link.down()
+        for strand in tuple(link.work):
+            self._scheduler.cancel(strand)
+        self._caller.link_down(link)
+        self._tell_peer(link, "down", wrong)
+
+    def _tell_peer(self, link: Link, event: str, wrong: RemoteError | None = None) -> None:
+        detail: Detail = {
+            "event": event,
+            "did": link.did,
+            "via": link.via,
+            "link": link.number,
+            "rtt_ms": link.rtt_ms,
+            "serves": link.serves,
+            "engine": link.engine,
+            "code": wrong.code if wrong else None,
+            "reason": wrong.text if wrong else None,
+        }
+        self._scheduler.emit(Notify("peer", detail))
