@@ -16,6 +16,7 @@ from promisegrid.cid import Cid, CidError
 from promisegrid.effects import Budget
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.task import RunResult, Task
+from promisegrid.verifying import Said
 from promisegrid_node.host import Host
 from promisegrid_node.session import Args, Progress, Session, Verb
 
@@ -58,7 +59,7 @@ class Api:
             self.id, self.peers, self.save, self.locate, self.ls, self.read, self.export, self.fetch,
             self.run, self.publish, self.published, self.invite, self.admit, self.members,
             self.leave, self.serve, self.trust, self.receipt, self.stat, self.verify, self.history,
-            self.running, self.stop,
+            self.running, self.stop, self.evidence,
         )  # fmt: skip
         return {verb.__name__: verb for verb in named}
 
@@ -84,6 +85,10 @@ class Api:
     async def stop(self, args: Args, session: Session) -> dict[str, Any]:
         """End a running task, whoever asked for it: {stopped}."""
         return {"stopped": await self._host.ask(self._owner.stop(read_cid(args.get("task"))))}
+
+    async def evidence(self, args: Args, session: Session) -> dict[str, Any]:
+        """{evidence: [{evidence, task, at, said}]}: tasks on which peers disagreed."""
+        return {"evidence": await self._host.ask(self._owner.evidence())}
 
     # -- content -------------------------------------------------------------------------------------
 
@@ -180,14 +185,19 @@ class Api:
             read_cid(args["stdin"]) if args.get("stdin") else None,
         )
         budget = Budget(args.get("fuel"), args.get("memory"), args.get("time_ms"), args.get("output"))
-        on = self.peer(args["on"]) if args.get("on") else None
-        asked = self._kernel.run(task, budget, on=on, fresh=bool(args.get("fresh")))
-        done = await self._host.ask(asked, _passing(session))
+        if args.get("verify"):
+            compared = self._kernel.run_verified(task, budget, _whole(args, "verify", 2))
+            verified = await self._host.ask(compared, _passing(session))
+            done, said = verified.done, {"verified": [_said(one) for one in verified.said]}
+        else:
+            on = self.peer(args["on"]) if args.get("on") else None
+            asked = self._kernel.run(task, budget, on=on, fresh=bool(args.get("fresh")))
+            done, said = await self._host.ask(asked, _passing(session)), {}
         for mark, cid in ((STDOUT, done.stdout), (STDERR, done.stderr)):
             if cid is not None:
                 async for piece in self.pieces(cid):
                     await session.emit(mark + piece)
-        return _run_value(done)
+        return {**_run_value(done), **said}
 
     def peer(self, text: str) -> str:
         """The did:key that a text names: in full, or the beginning of exactly one linked peer's."""
@@ -317,6 +327,11 @@ def _passing(session: Session) -> Progress:
         session.progress({name: detail.get(name) for name in ("phase", "done", "total")})
 
     return pass_on
+
+
+def _said(one: Said) -> dict[str, Any]:
+    """What one peer made of a task that several were given."""
+    return {name: str(part) if isinstance(part, Cid) else part for name, part in one.value().items()}
 
 
 def _run_value(done: RunResult) -> dict[str, Any]:

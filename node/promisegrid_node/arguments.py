@@ -44,6 +44,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         options.verb = f"app {options.app_verb}"
     if after and options.verb not in ("run", "call"):
         parser.error(f"`{options.verb}` takes no arguments after --.")
+    if getattr(options, "verify", None) and options.on:
+        parser.error("--verify N chooses the peers itself: leave --on out.")
     options.args = [*getattr(options, "args", []), *after]
     return options
 
@@ -59,6 +61,12 @@ def size(text: str) -> int:
 def _positive(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _several(text: str) -> int:
+    if _positive(text) < 2:
+        raise argparse.ArgumentTypeError("comparing takes at least 2 peers")
     return int(text)
 
 
@@ -199,6 +207,7 @@ def _programs(verb: _Verb) -> None:
         "--stdin", metavar="FILE", help="its standard input: a file, a CID, or - (default: empty)"
     )
     run.add_argument("-o", "--output", metavar="OUTDIR", help="write the folder as the program left it")
+    _verified(run)
     _budget(run)
     call = verb("call", "Call a function of a WebAssembly module.", "promisegrid call math.wasm add_one 42")
     call.add_argument("code", metavar="CODE", help="a wasm file or its CID")
@@ -206,7 +215,17 @@ def _programs(verb: _Verb) -> None:
     call.add_argument(
         "args", metavar="JSON", nargs="*", help='arguments: 42, 1.5, "text", [1, 2], {"/": "CID"}'
     )
+    _verified(call)
     _budget(call)
+
+
+def _verified(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--verify",
+        type=_several,
+        metavar="N",
+        help="have N different peers run it, and compare what they sign",
+    )
 
 
 def _apps(app: argparse.ArgumentParser, common: argparse.ArgumentParser) -> None:
@@ -250,5 +269,6 @@ def _grid(verb: _Verb) -> None:
     stop.add_argument("task", metavar="TASK")
     receipt = verb("receipt", "Read and check a receipt.")
     receipt.add_argument("cid", metavar="CID")
+    verb("evidence", "List the tasks on which peers disagreed, and who said what.")
     verb("stat", "Say what this node holds.")
     verb("verify", "Re-hash everything stored; exit 1 if anything is wrong.")

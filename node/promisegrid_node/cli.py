@@ -46,6 +46,7 @@ VERBS: dict[str, Act] = {
     "history": verbs_grid.history,
     "running": verbs_grid.running,
     "stop": verbs_grid.stop,
+    "evidence": verbs_grid.evidence,
     "receipt": verbs_grid.receipt,
     "stat": verbs_grid.stat,
     "verify": verbs_grid.verify,

@@ -86,6 +86,11 @@ class Output:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
 
+    def say(self, text: str) -> None:
+        """What belongs to the answer where stdout is a program's; on stderr, and in the JSON instead."""
+        if not self.as_json:
+            print(text, file=sys.stderr, flush=True)
+
     def note(self, text: str) -> None:
         """Something a person at a terminal may like to know."""
         if self.is_watched:

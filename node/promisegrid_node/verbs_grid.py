@@ -147,6 +147,17 @@ def _readable(receipt: dict[str, Any]) -> dict[str, str]:
     return {**made, "memory": units.size(receipt["memory"])}
 
 
+async def evidence(options: argparse.Namespace, node: Node, out: Output) -> int:
+    """Tasks on which peers disagreed: who said what, and the CID of the statement that keeps it."""
+    value = await node.call("evidence", {})
+    lines = []
+    for kept in value["evidence"]:
+        lines.append(f"{kept['evidence']}  task {kept['task']}")
+        lines += [f"  {one['did']} says {one['result'] or one['refusal']}" for one in kept["said"]]
+    out.answer(value, lines)
+    return 0
+
+
 async def history(options: argparse.Namespace, node: Node, out: Output) -> int:
     """What ran, for whom, newest first, since the node started."""
     value = await node.call("history", {"limit": options.limit})

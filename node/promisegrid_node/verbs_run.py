@@ -91,10 +91,14 @@ def _budget(options: argparse.Namespace) -> dict[str, Any]:
         "memory": options.memory,
         "time_ms": None if options.timeout is None else max(1, round(options.timeout * 1000)),
         "fresh": options.fresh,
+        "verify": options.verify,
     }
 
 
 def _tell(done: dict[str, Any], out: Output) -> None:
+    for one in done.get("verified", ()):
+        who = f"{one['did']} ({one['engine']})" if one["engine"] else one["did"]
+        out.say(f"promisegrid: {who} says {one['result'] or one['refusal']}")
     how = "remembered" if done["cached"] else "ran"
     out.note(f"promisegrid: {how} by {done['by']}, result {done['result']}")
 
