@@ -85,6 +85,17 @@ setup_node_modules() { # FOLDER WHAT
   digest "$1/package-lock.json" >"$stamp"
 }
 
+# python-cwt and our own cbor2 exclude each other, so this second opinion lives in a venv of its own.
+setup_cwt() {
+  if is_done .venv-cwt/.done requirements-cwt.txt; then return; fi
+  say "  making .venv-cwt"
+  rm -rf .venv-cwt
+  quietly "cannot make a virtual environment for python-cwt." "$(find_python)" -m venv .venv-cwt
+  quietly "cannot install requirements-cwt.txt: is there a network? Run the same command again." \
+    .venv-cwt/bin/python -m pip install --quiet --disable-pip-version-check --no-input -r requirements-cwt.txt
+  digest requirements-cwt.txt >.venv-cwt/.done
+}
+
 setup_bundle() { .venv/bin/python worker/bundle.py || exit 1; }
 
 setup_apps() {
@@ -162,6 +173,7 @@ case ${1:-help} in
   test)
     shift
     setup_node requirements-dev.txt
+    setup_cwt
     setup_node_modules e2e "what the tests compare with"
     .venv/bin/python worker/bundle.py --test-site || exit 1
     setup_chromium

@@ -5,17 +5,21 @@ no `crit`. ES256 signatures are raw r‖s of 64 bytes with the low s (RFC 9053 s
 that nobody but the signer can make a second spelling). `typ` says what is signed: a receipt can never pass
 for a message.
 
+`read_any` takes what others write: tagged or not, a CWT (tag 61, RFC 8392 section 6), headers of theirs. It
+is as strict about spelling, and nothing of the grid is decided by it.
+
 Signing and verifying are effects; this file only builds and reads the bytes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Literal
 
 from promisegrid import did
-from promisegrid.cbor import CborError, Dialect, Tag, byte_string
+from promisegrid.cbor import CborError, Dialect, Tag, byte_string, head
 from promisegrid.effects import Sign, Verify
 from promisegrid.errors import RemoteError
 
@@ -25,7 +29,9 @@ EDDSA: Final = -8
 _ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 _ED25519_ORDER: Final = 2**252 + 27742317777372353535851937790883648493
 _SIGN1: Final = 18
-_DIALECT: Final = Dialect(name="COSE", tags=frozenset({_SIGN1}), links=False, int_keys=True, depth=4)
+_CWT: Final = 61
+_DIALECT: Final = Dialect(name="COSE", tags=frozenset({_SIGN1, _CWT}), links=False, int_keys=True, depth=6)
+_CRIT: Final = 2
 _SIGNATURE_MAX: Final = 1024
 _OPENING: Final = b"\xd2\x84"
 """Tag 18 and an array of four."""
@@ -43,6 +49,16 @@ class Sign1:
     signature: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class AnySign1:
+    """One COSE_Sign1 as anybody may write it. tags: outermost first; the headers: label → value."""
+
+    tags: tuple[int, ...]
+    sign1: Sign1
+    header: Mapping[int | str, object]
+    unprotected: Mapping[int | str, object]
+
+
 @lru_cache(maxsize=64)
 def protected_header(typ: Typ, alg: int = ES256) -> bytes:
     """The bytes of the protected header."""
@@ -54,10 +70,13 @@ def to_be_signed(protected: bytes, payload: bytes) -> bytes:
     return b"".join((_CONTEXT, byte_string(protected), b"\x40", byte_string(payload)))
 
 
-def assemble(protected: bytes, payload: bytes | None, signature: bytes) -> bytes:
-    """The tagged COSE_Sign1: 18([protected, {}, payload or nil, signature])."""
+def assemble(
+    protected: bytes, payload: bytes | None, signature: bytes, tags: tuple[int, ...] = (_SIGN1,)
+) -> bytes:
+    """The COSE_Sign1 [protected, {}, payload or nil, signature] under its tags, outermost first."""
+    opening = _OPENING if tags == (_SIGN1,) else b"".join(head(6, tag) for tag in tags) + _OPENING[1:]
     middle = b"\xf6" if payload is None else byte_string(payload)
-    return b"".join((_OPENING, byte_string(protected), b"\xa0", middle, byte_string(signature)))
+    return b"".join((opening, byte_string(protected), b"\xa0", middle, byte_string(signature)))
 
 
 def read(data: bytes, typ: Typ) -> Sign1:
@@ -65,43 +84,60 @@ def read(data: bytes, typ: Typ) -> Sign1:
     usual = _usual(typ)
     if len(data) == len(usual) + 64 and data.startswith(usual):
         return Sign1(protected_header(typ), ES256, typ, None, data[len(usual) :])
+    found = read_any(data)
+    if found.tags != (_SIGN1,):
+        raise RemoteError("malformed", "A signature here carries the tag of COSE_Sign1, 18, and no other.")
+    if found.unprotected:
+        raise RemoteError("malformed", "Unprotected headers are not accepted: nothing unsigned is read.")
+    if set(found.header) != {1, 16}:
+        raise RemoteError("malformed", "The protected header must hold exactly alg (1) and typ (16).")
+    if found.sign1.typ != typ:
+        raise RemoteError("malformed", f"Expected a signature of type {typ}, not {found.sign1.typ[:40]!r}.")
+    return found.sign1
+
+
+def read_any(data: bytes) -> AnySign1:
+    """Take any COSE_Sign1 apart. RemoteError("malformed") also when its algorithm is not signed along.
+
+    A label stands in one of the two headers only (RFC 9052 section 3); `crit` is refused, because no header
+    that needs it is understood here.
+    """
+    tags, item = _untagged(data)
+    if not isinstance(item, list) or len(item) != 4 or tags not in ((), (_SIGN1,), (_CWT, _SIGN1)):
+        raise RemoteError("malformed", "The signature is not a COSE_Sign1 of four elements.")
+    protected, unprotected, payload, signature = item
+    if not isinstance(protected, bytes) or not isinstance(signature, bytes):
+        raise RemoteError("malformed", "A COSE_Sign1 holds bytes in its first and last place.")
+    if payload is not None and not isinstance(payload, bytes):
+        raise RemoteError("malformed", "The payload of a COSE_Sign1 is bytes or nil.")
+    if len(signature) > _SIGNATURE_MAX:
+        raise RemoteError("malformed", f"A signature of {len(signature)} bytes.")
+    _, header = _untagged(protected)
+    if not isinstance(header, dict) or not isinstance(unprotected, dict) or {*header} & {*unprotected}:
+        raise RemoteError("malformed", "The headers of a COSE_Sign1 are two maps that share no label.")
+    alg, typ = header.get(1), header.get(16, "")
+    if type(alg) is not int or _CRIT in header or _CRIT in unprotected:
+        raise RemoteError("malformed", "The protected header must hold a known alg (1) and no crit (2).")
+    sign1 = Sign1(protected, alg, typ if isinstance(typ, str) else "", payload, signature)
+    return AnySign1(tags, sign1, header, unprotected)
+
+
+def _untagged(data: bytes) -> tuple[tuple[int, ...], object]:
+    """The tags around an item, outermost first, and the item."""
     try:
         item = _DIALECT.decode(data)
     except CborError as error:
         raise RemoteError("malformed", f"The signature is not a COSE_Sign1: {error}.") from error
-    parts = item.value if isinstance(item, Tag) else None
-    if not isinstance(parts, list) or len(parts) != 4:
-        raise RemoteError("malformed", "The signature is not a COSE_Sign1 of four elements.")
-    protected, unprotected, payload, signature = parts
-    if not isinstance(protected, bytes) or not isinstance(signature, bytes):
-        raise RemoteError("malformed", "A COSE_Sign1 holds bytes in its first and last place.")
-    if unprotected != {}:
-        raise RemoteError("malformed", "Unprotected headers are not accepted: nothing unsigned is read.")
-    if payload is not None and not isinstance(payload, bytes):
-        raise RemoteError("malformed", "The payload of a COSE_Sign1 is bytes or nil.")
-    alg = _header(protected, typ)
-    if len(signature) > _SIGNATURE_MAX:
-        raise RemoteError("malformed", f"A signature of {len(signature)} bytes.")
-    return Sign1(protected, alg, typ, payload, signature)
+    tags: tuple[int, ...] = ()
+    while isinstance(item, Tag):
+        tags, item = (*tags, item.number), item.value
+    return tags, item
 
 
 @lru_cache(maxsize=64)
 def _usual(typ: Typ) -> bytes:
     """How nearly every signature begins: ES256, detached, 64 bytes to follow."""
     return assemble(protected_header(typ), None, bytes(64))[:-64]
-
-
-def _header(protected: bytes, typ: Typ) -> int:
-    try:
-        header = _DIALECT.decode(protected)
-    except CborError as error:
-        raise RemoteError("malformed", f"The protected header is not canonical CBOR: {error}.") from error
-    if not isinstance(header, dict) or set(header) != {1, 16}:
-        raise RemoteError("malformed", "The protected header must hold exactly alg (1) and typ (16).")
-    alg, found = header[1], header[16]
-    if type(alg) is not int or found != typ:
-        raise RemoteError("malformed", f"Expected a signature of type {typ}, not {str(found)[:40]!r}.")
-    return alg
 
 
 async def sign(typ: Typ, payload: bytes, detached: bool) -> bytes:
