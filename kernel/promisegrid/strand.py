@@ -27,6 +27,8 @@ from promisegrid.turns import Turns
 
 T = TypeVar("T")
 Issued = list[tuple[int, Effect]]
+Timer = tuple[int, int, "Strand[Any]", int]
+"""Due when, in which order it was set, for which strand, for which of its waits."""
 
 
 class Late(Exception):
@@ -117,7 +119,8 @@ class Scheduler:
         self._next_ticket = 1
         self._next_order = 1
         self._waiting: dict[int, Strand[Any]] = {}
-        self._timers: list[tuple[int, int, Strand[Any], int]] = []
+        self._timers: list[Timer] = []
+        self._usual: deque[Timer] = deque()
         self._ready: deque[tuple[Strand[Any], object, BaseException | None]] = deque()
         self._running = False
         self.current: Strand[Any] | None = None
@@ -172,9 +175,10 @@ class Scheduler:
 
     def fire(self) -> None:
         """Resume every strand whose deadline has passed."""
-        while self._timers and self._timers[0][0] <= self.now_ms:
-            _, _, strand, token = heapq.heappop(self._timers)
-            if strand.token != token or strand.done.is_set:
+        while (due := self.next_timer()) is not None and due <= self.now_ms:
+            usual = self._usual and (not self._timers or self._usual[0] < self._timers[0])
+            _, _, strand, _ = self._usual.popleft() if usual else heapq.heappop(self._timers)
+            if strand.done.is_set:
                 continue
             if strand.ticket:
                 self._leave(strand)
@@ -188,6 +192,10 @@ class Scheduler:
         """When `tick` is next due, in the host's milliseconds; None when nothing waits for time."""
         while self._timers and self._timers[0][2].token != self._timers[0][3]:
             heapq.heappop(self._timers)
+        while self._usual and self._usual[0][2].token != self._usual[0][3]:
+            self._usual.popleft()
+        if self._usual and (not self._timers or self._usual[0] < self._timers[0]):
+            return self._usual[0][0]
         return self._timers[0][0] if self._timers else None
 
     def run(self) -> Issued:
@@ -251,8 +259,13 @@ class Scheduler:
         return self._limits.prepare_ms if isinstance(effect, Prepare) else self._limits.effect_ms
 
     def _timer(self, strand: Strand[Any], wait_ms: int) -> None:
-        heapq.heappush(self._timers, (self.now_ms + wait_ms, self._next_order, strand, strand.token))
+        """Nearly all waits are for an effect and equally long: they fall due in the order they were set."""
+        timer = (self.now_ms + wait_ms, self._next_order, strand, strand.token)
         self._next_order += 1
+        if wait_ms == self._limits.effect_ms:
+            self._usual.append(timer)
+        else:
+            heapq.heappush(self._timers, timer)
 
 
 class Slots:
