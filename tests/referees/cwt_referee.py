@@ -51,8 +51,10 @@ def encode_cwt(request: Request) -> bytes:
 
 
 def decode_cwt(request: Request) -> bytes:
-    """key, data → claims. The examples expired long ago: any time is good."""
-    return cbor2.dumps(CWT.new(leeway=1 << 40).decode(bytes.fromhex(request["data"]), key_of(request)))
+    """key, data → claims. The examples expired long ago: any time is good. A kid is not insisted on."""
+    reader = CWT.new(leeway=1 << 40)
+    reader.cose.verify_kid = False
+    return cbor2.dumps(reader.decode(bytes.fromhex(request["data"]), key_of(request)))
 
 
 def main() -> None:
