@@ -80,6 +80,8 @@ class Caller:
             raise RemoteError("out_of_time", f"{did} did not answer within {wait_ms // 1000} s.") from None
         finally:
             del self._pending[name]
+            if not pending.answer.is_set:
+                link.recall(raw, name)
         return await self._accept(reply, block, link, watch, remember)
 
     async def seal(

@@ -10,17 +10,19 @@ unsigned, rate-limited frame. From then on every refusal is a signed reply.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from promisegrid import claims, cose, envelope, frames
 from promisegrid.caller import Caller
 from promisegrid.cid import Cid
 from promisegrid.claims import Claims
+from promisegrid.effects import Commit
 from promisegrid.envelope import Envelope
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.exchange import Exchange
 from promisegrid.link import Link
+from promisegrid.protocols import Answer
 from promisegrid.replay import Entry, Replay
 from promisegrid.reply import Replies
 from promisegrid.runner import Runner
@@ -49,27 +51,50 @@ class Authorised:
     task: Task
 
 
+Handler = Callable[[Verified, Link], Awaitable[Answer]]
+"""A built-in protocol. It raises RemoteError to refuse; it writes nothing itself, see `Answer`."""
+
+
 class Dispatcher:
-    """Deals with messages of open links."""
+    """Deals with messages of open links. `handlers`: the protocols spoken here without a module."""
 
     def __init__(
-        self, state: State, exchange: Exchange, runner: Runner, caller: Caller, seen: Seen
+        self,
+        state: State,
+        exchange: Exchange,
+        runner: Runner,
+        caller: Caller,
+        replay: Replay,
+        seen: Seen,
     ) -> None:
         self._state, self._exchange, self._runner, self._caller = state, exchange, runner, caller
-        self._replay = Replay(state.scheduler, state.limits)
+        self._replay = replay
         self._replies = Replies(state)
         self._seen = seen
+        self.handlers: dict[Cid, Handler] = {}
 
-    async def message(self, link: Link, raw: bytes) -> None:
-        """Take one message from a link through all stages, in a strand of its own."""
+    def again(self, link: Link, name: Cid) -> bool:
+        """Whether a message was one this peer had sent before, and got the same reply once more."""
+        reply = self._replay.again(name, link.did)
+        if reply is None:
+            return False
         try:
-            verified = await self._verify(link, self._open(raw))
+            link.send_message(reply)
+        except RemoteError as wrong:
+            link.refuse(wrong, name)
+        link.send(frames.Credit(1))
+        return True
+
+    async def message(self, link: Link, raw: bytes, name: Cid) -> None:
+        """Take one message, named by its bytes, through all stages, in a strand of its own."""
+        try:
+            verified = await self._verify(link, self._open(raw), name)
             if verified.claims.reply_to is not None:
                 self._caller.replied(verified.claims)
             else:
                 await self._answer(link, verified)
         except RemoteError as wrong:
-            link.refuse(wrong, Cid.of(raw))
+            link.refuse(wrong, name)
         finally:
             link.send(frames.Credit(1))
 
@@ -81,67 +106,98 @@ class Dispatcher:
         limits, now_ms = self._state.limits, self._state.now_ms
         return opened, claims.read(opened.claims, self._state.me, now_ms, limits)
 
-    async def _verify(self, link: Link, opened: tuple[Envelope, Claims]) -> Verified:
+    async def _verify(self, link: Link, opened: tuple[Envelope, Claims], name: Cid) -> Verified:
         message, content = opened
-        if link.verifying >= self._state.limits.link_verifies:
-            raise RemoteError("busy", "Too many signatures of this link are being checked; try again later.")
-        link.verifying += 1
+        await link.verifying.take()
         try:
             holds = await cose.holds(message.sign1, message.signed, content.iss)
         finally:
-            link.verifying -= 1
+            link.verifying.give()
         if not holds:
             link.count_bad_signature()
             raise RemoteError("bad_signature", f"The signature is not by {content.iss} over this message.")
-        return Verified(message, content, message.name)
+        return Verified(message, content, name)
 
     # -- after it ------------------------------------------------------------------------------------
 
     async def _answer(self, link: Link, verified: Verified) -> None:
-        entry, new = self._replay.admit(verified.claims, verified.name)
+        try:
+            entry, new = self._replay.admit(verified.claims, verified.name, link.did)
+        except RemoteError as wrong:
+            link.send_message(await self._seal(verified, None, wrong))
+            return
         reply = await self._deal(link, verified, entry) if new else await entry.reply
         if reply is not None:
             link.send_message(reply)
 
     async def _deal(self, link: Link, verified: Verified, entry: Entry) -> bytes | None:
+        handler = self.handlers.get(verified.envelope.protocol)
         reply: bytes | None = None
         try:
-            reply = await self._reply(link, verified)
+            if verified.claims.iss != link.did:
+                raise RemoteError("not_member", "A message is accepted only from its own signer's link.")
+            if handler is None:
+                reply = await self._call(link, verified)
+            else:
+                reply = await self._speak(handler, link, verified, entry)
+        except (RemoteError, LocalError) as wrong:
+            if self._nobody_waits(link):
+                raise
+            refusal = wrong if isinstance(wrong, RemoteError) else RemoteError("too_large", wrong.text)
+            reply = await self._seal(verified, None, refusal)
         finally:
             self._replay.settle(entry, reply)
         return reply
 
-    async def _reply(self, link: Link, verified: Verified) -> bytes:
+    def _nobody_waits(self, link: Link) -> bool:
+        """Whether the link is gone, or the peer gave this message up."""
+        strand = self._state.scheduler.current
+        return link.is_closed or (strand is not None and strand.cancelled)
+
+    async def _speak(self, handler: Handler, link: Link, verified: Verified, entry: Entry) -> bytes:
+        """A built-in protocol: what it changes is durable, once, before anybody hears of it."""
+        self._replay.check_room(verified.claims.iss)
+        answer = await handler(verified, link)
+        reply = await self._seal(verified, answer.body, None)
+        if answer.writes:
+            await Commit((*answer.writes, *self._replay.record(entry, reply)))
+            self._replay.keep(entry)
+        return reply
+
+    async def _call(self, link: Link, verified: Verified) -> bytes:
+        """Any other protocol is the CID of code to run."""
         started_ms = self._state.now_ms
-        sender = verified.claims.iss
         task = _task_of(verified)
         done: RunResult | None = None
         body: object = None
         refusal: RemoteError | None = None
         try:
-            done = await self._run(link, self._authorise(link, verified, task))
+            done = await self._run(link, self._authorise(verified, task))
             body = await self._replies.body(done)
         except RemoteError as wrong:
-            if link.is_closed:
+            if self._nobody_waits(link):
                 raise
             refusal = wrong
         except LocalError as wrong:
             refusal = RemoteError("bad_args", wrong.text)
-        self._seen(sender, task, done, refusal, self._state.now_ms - started_ms)
-        chars = self._state.limits.text_chars
+        self._seen(verified.claims.iss, task, done, refusal, self._state.now_ms - started_ms)
+        return await self._seal(verified, body, refusal)
+
+    async def _seal(self, verified: Verified, body: object, refusal: RemoteError | None) -> bytes:
+        """The signed reply; it holds as long as the message may be repeated."""
+        chars, content = self._state.limits.text_chars, verified.claims
+        left_s = content.exp - self._state.now_ms // 1000
         return await self._caller.seal(
             verified.envelope.protocol,
-            sender,
-            _REPLY_LIFE_S,
+            content.iss,
+            max(_REPLY_LIFE_S, left_s),
             reply_to=verified.name,
             body=body,
             refusal=None if refusal is None else (refusal.code, refusal.text[:chars]),
         )
 
-    def _authorise(self, link: Link, verified: Verified, task: Task) -> Authorised:
+    def _authorise(self, verified: Verified, task: Task) -> Authorised:
         """The capability check: a member may call a node that serves. Promises will be looked at here."""
-        if verified.claims.iss != link.did:
-            raise RemoteError("not_member", "A message is accepted only from its own signer's link.")
         if verified.claims.call is None:
             raise RemoteError("no_such_protocol", "The message carries no call.")
         if self._state.serving is None:
@@ -152,7 +208,7 @@ class Dispatcher:
         name = call.verified.name
 
         def watch(phase: str, done: int, total: int | None) -> None:
-            link.send(frames.Progress(name, phase, done, total))
+            link.hint(frames.Progress(name, phase, done, total))
 
         content = call.verified.claims
         return await self._runner.execute(

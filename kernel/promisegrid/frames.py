@@ -126,6 +126,13 @@ class Status:
     engine: str
 
 
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """The sender of a message wants no answer to it any more; what is in work for it may end."""
+
+    about: Cid
+
+
 Frame = (
     Hello
     | Proof
@@ -140,6 +147,7 @@ Frame = (
     | Ping
     | Pong
     | Status
+    | Cancel
 )
 KINDS: Final[tuple[type[Any], ...]] = (
     Hello,
@@ -155,6 +163,7 @@ KINDS: Final[tuple[type[Any], ...]] = (
     Ping,
     Pong,
     Status,
+    Cancel,
 )
 _TYPES: Final[dict[str, tuple[type[Any], ...]]] = {
     "int": (int,),
@@ -172,7 +181,7 @@ _NUMBER: Final = {kind: number for number, kind in enumerate(KINDS)}
 _TEXT_MAX: Final = 2048
 _MESSAGE: Final = bytes((0x82, KINDS.index(Message)))
 _CREDIT: Final = bytes((0x82, KINDS.index(Credit)))
-"""How the frame that counts most begins; it is read and written without the general way's detours."""
+"""How the frames that count most begin; they are read and written without the general way's detours."""
 
 
 def encode(frame: Frame) -> bytes:

@@ -27,6 +27,7 @@ from promisegrid.link import Link, Role
 from promisegrid.memo import Memo
 from promisegrid.owner import Owner
 from promisegrid.peering import Peering
+from promisegrid.replay import Replay
 from promisegrid.runner import Runner, Watch
 from promisegrid.state import Identity, State
 from promisegrid.strand import Issued, Scheduler, Slots, Strand
@@ -54,8 +55,11 @@ class Kernel:
         self._runner = Runner(self._state, self._exchange, self._memo)
         self._caller = Caller(self._state, self._exchange, self._memo)
         self._verifier = Verifier(self._state, self._caller, self._memo)
-        self.owner = Owner(self._state, self._exchange, self._memo, self._runner, self._verifier)
-        self._dispatcher = Dispatcher(self._state, self._exchange, self._runner, self._caller, self.owner.saw)
+        replay = Replay(self._scheduler, limits)
+        self.owner = Owner(self._state, self._exchange, self._memo, self._runner, self._verifier, replay)
+        self._dispatcher = Dispatcher(
+            self._state, self._exchange, self._runner, self._caller, replay, self.owner.saw
+        )
         self._peering = Peering(self._state, self._exchange, self._caller, self.owner, self._dispatcher)
         self._asks: dict[int, Strand[Any]] = {}
         self._ask_of: dict[Strand[Any], int] = {}

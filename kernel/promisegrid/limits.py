@@ -65,7 +65,9 @@ class Limits:
     link_refusals_per_second: int = 32
     """Unsigned refusals sent on one link; past that we are being probed and stay silent."""
     link_verifies: int = 16
-    """Signatures of one link being verified at once."""
+    """Signatures of one link being verified at once; its other messages wait."""
+    progress_ms: int = 250
+    """How often a peer is told how its call gets on; a call that is quicker needs no telling."""
     wants_per_link: int = 16
     """Blocks asked of one peer and not yet here: with 1 MiB leaves, 16 MiB in flight."""
     wants_served_per_link: int = 64
@@ -80,6 +82,10 @@ class Limits:
     """Of these, one sender's: a quarter, so that no member can shut out the others."""
     replay_reply_bytes: int = 16 * 1024 * 1024
     """Reply bytes kept for repeats, in total; the oldest are dropped and made again when asked for."""
+    replay_kept: int = 4096
+    """Of these, calls that changed something and are known after a restart; a sender may have a quarter."""
+    replay_kept_bytes: int = 16 * 1024
+    """One reply to such a call: all of them together take 64 MiB of store and memory at most."""
     verdicts: int = 4096
     """Remembered verdicts on exact bytes (membership promises, receipts)."""
     replies_bytes: int = 4 * 1024 * 1024

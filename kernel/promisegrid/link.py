@@ -38,8 +38,12 @@ class Link:
         self.ping_sent_ms = self.heard_ms = scheduler.now_ms
         self.wants: dict[Cid, list[Signal[bytes | None]]] = {}
         self.want_slots = Slots(scheduler, limits.wants_per_link, limits.links * limits.wants_per_link)
-        self.serving_wants = self.verifying = self.bad_signatures = 0
-        self.work: set[Strand[None]] = set()
+        self.verifying = Slots(scheduler, limits.link_verifies, limits.link_credit)
+        self.serving_wants = self.bad_signatures = 0
+        self.work: dict[Strand[None], Cid] = {}
+        self.hints: dict[Cid, frames.Progress] = {}
+        self._hinting = False
+        self.ended: Signal[RemoteError] = scheduler.signal()
         self._scheduler, self._limits = scheduler, limits
         self._inbox: deque[bytes] = deque()
         self._arrived: Signal[None] = scheduler.signal()
@@ -94,6 +98,28 @@ class Link:
         else:
             raise RemoteError("busy", "The peer has not taken the earlier messages yet; try again later.")
 
+    def recall(self, raw: bytes, name: Cid) -> None:
+        """The answer to a message is not wanted any more: it is not sent, or the peer is told."""
+        if raw in self._unsent:
+            self._unsent.remove(raw)
+        else:
+            self.send(frames.Cancel(name))
+
+    def hint(self, progress: frames.Progress) -> None:
+        """Tell the peer how its message gets on: the latest word on each, every `progress_ms` at most."""
+        self.hints[progress.about] = progress
+        if not self._hinting:
+            self._hinting = True
+            self._scheduler.spawn(self._send_hints())
+
+    async def _send_hints(self) -> None:
+        while self.hints and not self.is_closed:
+            await Pause(None, self._limits.progress_ms)
+            hints, self.hints = self.hints, {}
+            for progress in hints.values():
+                self.send(progress)
+        self._hinting = False
+
     def add_credit(self, messages: int) -> None:
         """The peer can take more messages."""
         self._credit = min(self._credit + max(messages, 0), self._limits.link_credit)
@@ -130,6 +156,7 @@ class Link:
         self._inbox.clear()
         self._unsent.clear()
         self._arrived.set(None)
+        self.ended.set(RemoteError("closed", "The peer closed the link."))
         wants, self.wants = self.wants, {}
         for answers in wants.values():
             for answer in answers:

@@ -19,6 +19,7 @@ from promisegrid.handshake import admit
 from promisegrid.link import Link
 from promisegrid.memo import Memo
 from promisegrid.receipt import TrustPolicy
+from promisegrid.replay import Replay
 from promisegrid.runner import Runner
 from promisegrid.state import Serving, State
 from promisegrid.task import RunResult, Task
@@ -32,10 +33,16 @@ class Owner:
     """The owner's verbs."""
 
     def __init__(
-        self, state: State, exchange: Exchange, memo: Memo, runner: Runner, verifier: Verifier
+        self,
+        state: State,
+        exchange: Exchange,
+        memo: Memo,
+        runner: Runner,
+        verifier: Verifier,
+        replay: Replay,
     ) -> None:
         self._state, self._exchange, self._memo, self._runner = state, exchange, memo, runner
-        self._verifier = verifier
+        self._verifier, self._replay = verifier, replay
         self._history: deque[dict[str, Any]] = deque(maxlen=_HISTORY)
 
     # -- belonging -------------------------------------------------------------------------------------
@@ -44,6 +51,7 @@ class Owner:
         """First of all: read what is kept. {"did", "grid" (None when in none)}."""
         await settings.load(self._state)
         await self._verifier.load()
+        await self._replay.load()
         if self._state.serving is not None:
             self._runner.guests.resize(self._state.serving.cpu)
         grid = None if self._state.grid is None else str(self._state.grid)

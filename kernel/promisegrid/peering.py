@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from promisegrid import frames
 from promisegrid.caller import Caller
+from promisegrid.cid import Cid
 from promisegrid.dispatch import Dispatcher
 from promisegrid.effects import Detail, Notify
 from promisegrid.errors import RemoteError
@@ -39,8 +40,9 @@ class Peering:
                 self._take(link, frame)
         except RemoteError as error:
             wrong = error
-        if wrong is not None or link.is_closed:
-            self.drop(link, wrong)
+        if wrong is None:
+            wrong = await link.ended
+        self.drop(link, wrong)
 
     def arrived(self, link: Link, data: bytes) -> None:
         """A frame of an open link is dealt with as it comes."""
@@ -70,23 +72,30 @@ class Peering:
             link.send(frames.Ping(number))
             await Pause(None, self._state.limits.ping_ms)
 
-    async def _deal(self, link: Link, raw: bytes) -> None:
+    def _message(self, link: Link, raw: bytes) -> None:
+        name = Cid.of(raw)
+        if self._dispatcher.again(link, name):
+            return
+        if len(link.work) >= self._state.limits.link_credit:
+            raise RemoteError("busy", "More messages at once than this node gave credit for.")
+        link.work[self._scheduler.spawn(self._deal(link, raw, name))] = name
+
+    async def _deal(self, link: Link, raw: bytes, name: Cid) -> None:
         """One message; it is given up with its link, so that no run outlives all who asked for it."""
         strand = self._scheduler.current
         assert strand is not None
         try:
-            await self._dispatcher.message(link, raw)
+            await self._dispatcher.message(link, raw, name)
         finally:
-            link.work.discard(strand)
+            link.work.pop(strand, None)
+            link.hints.pop(name, None)
 
     def _take(self, link: Link, frame: Frame) -> None:
         """One frame of an open link."""
         limits = self._state.limits
         match frame:
             case frames.Message(raw):
-                if len(link.work) >= limits.link_credit:
-                    raise RemoteError("busy", "More messages at once than this node gave credit for.")
-                link.work.add(self._scheduler.spawn(self._deal(link, raw)))
+                self._message(link, raw)
             case Want():
                 if link.serving_wants >= limits.wants_served_per_link:
                     raise RemoteError("busy", "More blocks asked for at once than this node sends.")
@@ -100,6 +109,9 @@ class Peering:
                 link.add_credit(messages)
             case frames.Progress(about, phase, done, total):
                 self._caller.progress(link, about, phase, done, total)
+            case frames.Cancel(about):
+                for strand in [strand for strand, name in link.work.items() if name == about]:
+                    self._scheduler.cancel(strand)
             case frames.Ping(number):
                 link.send(frames.Pong(number))
             case frames.Pong():
