@@ -23,7 +23,7 @@ from tests.sim import Node, World
 
 from promisegrid import frames
 from promisegrid.cid import Cid
-from promisegrid.effects import Budget, Close, Notify, Send
+from promisegrid.effects import Budget, Close, Notify, Verify
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.limits import Limits
 from promisegrid.link import Link
@@ -70,12 +70,15 @@ def test_only_so_many_signatures_of_a_link_are_checked_at_once() -> None:
     world = World()
     ann, bob = world.grid("ann", "bob", limits=Limits(link_verifies=2))
     code = module(ann, add_one)
-    link, effects = link_from(ann, bob), []
-    for number in range(3):
+    link, issued = link_from(ann, bob), []
+    for number in range(5):
         call = sealed(bob, code, with_claims(claims_of(bob, ann), cti=b"number %d" % number))
-        effects += ann.kernel.receive(link, frames.encode(frames.Message(call)), world.now_ms)
-    assert [type(effect).__name__ for _, effect in effects if isinstance(effect, Send)]
-    assert refusals([effect for _, effect in effects]) == ["busy"]
+        issued += ann.kernel.receive(link, frames.encode(frames.Message(call)), world.now_ms)
+    assert [type(effect) for _, effect in issued] == [Verify, Verify]
+    before = len(ann.log)
+    ann.perform(issued)
+    world.run()
+    assert len(replies(ann.log[before:])) == 5, "the others waited"
 
 
 def test_messages_wait_for_credit_and_none_is_lost() -> None:
@@ -224,9 +227,13 @@ def test_replies_nobody_asked_for_are_dropped() -> None:
     assert ann.peers() == ["bob"] and bytes(Cid.of(b"unasked")) not in ann.tables["blocks"]
 
 
-def test_progress_of_a_call_reaches_whoever_asked() -> None:
+def test_progress_of_a_call_reaches_whoever_asked_and_a_quick_one_says_nothing() -> None:
     ann, bob, code = pair()
+    before = len(ann.log)
     bob.do(bob.kernel.run(Task(code, "add_one", (1,)), Budget(), on=ann.did))
-    ask = bob.next_ask - 1
+    assert not [f for f in sent(ann.log[before:]) if isinstance(f, frames.Progress)]
+    slow = Task(module(ann, never, name=b"slow"), "add_one", (1,))
+    ask = bob.start(bob.kernel.run(slow, Budget(), on=ann.did))
+    ann.world.pass_time(10 * ann.limits.progress_ms)
     phases = [n.detail["phase"] for n in bob.notes if n.kind == "progress" and n.detail["ask"] == ask]
-    assert phases[:2] == ["fetch", "compile"] and phases[-2:] == ["run", "run"]
+    assert phases == ["run"], "the latest word, once"

@@ -56,14 +56,9 @@ def test_one_message_from_frame_to_reply() -> None:
         "Scan",  # has this task been run before? no
         "Prepare",  # is the module compiled? no
         "Load",  # then its block
-        "Send",  # progress: fetch
         "Load",  # … read as a file
-        "Send",  # progress: compile
         "Prepare",
-        "Send",  # compiled
-        "Send",  # progress: run
         "Run",
-        "Send",  # done
         "Sign",  # the receipt
         "Save",  # receipt, task and result, written behind
         "Load",  # what goes along with the reply

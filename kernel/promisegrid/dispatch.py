@@ -122,6 +122,8 @@ class Dispatcher:
 
     async def _answer(self, link: Link, verified: Verified) -> None:
         try:
+            if verified.claims.iss != link.did:  # before the replay rule: nobody may use up another's number
+                raise RemoteError("not_member", "A message is accepted only from its own signer's link.")
             entry, new = self._replay.admit(verified.claims, verified.name, link.did)
         except RemoteError as wrong:
             link.send_message(await self._seal(verified, None, wrong))
@@ -134,8 +136,6 @@ class Dispatcher:
         handler = self.handlers.get(verified.envelope.protocol)
         reply: bytes | None = None
         try:
-            if verified.claims.iss != link.did:
-                raise RemoteError("not_member", "A message is accepted only from its own signer's link.")
             if handler is None:
                 reply = await self._call(link, verified)
             else:
