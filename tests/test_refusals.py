@@ -175,7 +175,7 @@ ROWS: Final[dict[str, tuple[Manner, Provoke]]] = {
     "not_yet_valid": ("unsigned", seconds(62, name="nbf")),
     "wrong_audience": ("unsigned", call(aud="did:key:zSomebodyElse")),
     "bad_signature": ("unsigned", from_another_signer),
-    "busy": ("unsigned", too_many),
+    "busy": ("signed", too_many),
     # -- the link
     "hello": ("closed", first_frame(frames.Hello(99, "did:key:z", b"n" * 32, None, "initiator", "b/grid"))),
     "bad_invitation": ("closed", uninvited),

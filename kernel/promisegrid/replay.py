@@ -16,7 +16,7 @@ A call that is not, that changed something here, is *kept*: its reply is written
 from __future__ import annotations
 
 import heapq
-from collections import deque
+from collections import OrderedDict
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
@@ -58,7 +58,7 @@ class Replay:
         self._kept_by_sender: dict[str, int] = {}
         self._kept = 0
         self._expiry: list[tuple[int, str, bytes]] = []
-        self._replies: deque[Entry] = deque()
+        self._replies: OrderedDict[Key, Entry] = OrderedDict()
         self._bytes = 0
         self._stale: list[Write] = []
 
@@ -99,9 +99,9 @@ class Replay:
             return
         entry.reply_bytes = len(reply)
         self._bytes += len(reply)
-        self._replies.append(entry)
+        self._replies[entry.key] = entry
         while self._bytes > self._limits.replay_reply_bytes:
-            self._drop_reply(self._replies.popleft())
+            self._drop_reply(self._replies.popitem(last=False)[1])
 
     # -- calls that change something -----------------------------------------------------------------
 
@@ -172,7 +172,7 @@ class Replay:
             del self._by_name[entry.name]
             _count_down(self._by_sender, iss)
             if entry.reply_bytes:
-                self._replies.remove(entry)
+                del self._replies[entry.key]
                 self._bytes -= entry.reply_bytes
             if entry.kept:
                 self._kept -= 1

@@ -1,0 +1,15 @@
+"""Fifty thousand damaged messages: answered, refused or nothing. See mutants.py."""
+
+from __future__ import annotations
+
+import sys
+
+from tests import mutants
+
+MESSAGES = 5_000 if sys.platform == "emscripten" else 50_000
+
+
+def test_damaged_messages_are_answered_refused_or_nothing() -> None:
+    taken = mutants.run(1, MESSAGES)
+    assert taken.codes["answered"] > MESSAGES // 100, "some get past every check"
+    assert len(taken.codes) > 15, taken
