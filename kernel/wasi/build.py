@@ -18,9 +18,12 @@ from pathlib import Path
 
 from wasmtime import wat2wasm
 
+from promisegrid.wasm.guard import guard
+
 HERE = Path(__file__).resolve().parent
 TARGET = HERE.parent / "promisegrid" / "wasi"
 TEXTS = ("gate", "peek", "bridge")
+METERED = ("wasi", "bridge")  # what a call costs depends on what it is given
 STACK_BYTES = 64 * 1024
 MEMORY_MAX_BYTES = 1 << 30  # part of the specification: past it a program is refused, on every host
 
@@ -44,7 +47,10 @@ def compile_c() -> bytes:
 def build() -> dict[str, bytes]:
     """Every module by name, without its `.wasm`."""
     modules = {name: bytes(wat2wasm((HERE / f"{name}.wat").read_text())) for name in TEXTS}
-    return {"wasi": compile_c(), **modules}
+    modules["wasi"] = compile_c()
+    for name in METERED:
+        modules[name] = guard(modules[name], growth=False)
+    return modules
 
 
 def main(arguments: list[str]) -> int:

@@ -1,13 +1,11 @@
 """One run of one program: a fresh store and instance, every bound set, every ending told apart.
 
 How an ending is recognised: the reason noted when the epoch callback ended it (time, cancellation), the
-engine's trap code (fuel, stack), the WASI module's flags (output limit, its own memory, proc_exit), the
-guard's global (memory refused). What is left is the program's own trap, told in the engine's words.
+meter's globals (fuel, stack, memory refused; promisegrid/wasm/meter.py), the WASI module's flags (output
+limit, its own memory, proc_exit). What is left is the program's own trap, told in the engine's words.
 
-Fuel is Wasmtime's count of instructions, the WASI module's included. Linking is not charged; a module with a
-start function, which runs while it is linked, pays for both. Wasmtime looks at the fuel where loops and
-functions begin, so a program may end having overdrawn: one unit more is given, and who used that has used up
-its fuel.
+Fuel is what the program's own code and WASI's on its behalf have counted; loading the job and handing out
+the result are not the program's to pay.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ from wasmtime import _bindings as ffi
 from promisegrid import job as blobs
 from promisegrid import units
 from promisegrid.effects import Failure, Job, Outcome
-from promisegrid.wasm.guard import GROW_FLAG, GROW_PAGES
+from promisegrid.wasm.guard import GROW_FLAG, GROW_PAGES, UNMETERED
 from promisegrid_node import wasi
 from promisegrid_node.modules import Compiled
 from promisegrid_node.wasi import Linked, LinkError, Wasi
@@ -33,7 +31,6 @@ from promisegrid_node.wasi import Linked, LinkError, Wasi
 Exports = Mapping[str, object]
 P = ParamSpec("P")
 T = TypeVar("T")
-_ENDLESS: Final = 1 << 62
 _PAGE: Final = 65_536
 _TABLE_ELEMENTS: Final = 2_000_000
 _RESULT_S: Final = 60
@@ -66,7 +63,7 @@ class Program:
         self._store = wasmtime.Store(engine)
         self._linked: Linked | None = None
         self._late = False
-        self._fuel = job.fuel + 1 if job.fuel is not None else _ENDLESS
+        self._fuel = UNMETERED if job.fuel is None else job.fuel
         self._deadline = time.monotonic() + job.time_ms / 1000
         self._callback: Any = _EPOCH_CALLBACK(self._on_tick)
 
@@ -85,11 +82,8 @@ class Program:
             values = self._call()
         except (wasmtime.Trap, wasmtime.WasmtimeError, LinkError, _Refused) as error:
             wrong = error
-        left = self._store.get_fuel()
-        if not left and not isinstance(wrong, _Refused):
-            return Failure("out_of_fuel", f"The program used up its fuel of {self._job.fuel or 0:,}.")
         try:
-            return self._settle(values, self._fuel - left, wrong)
+            return self._settle(values, wrong)
         except (wasmtime.Trap, wasmtime.WasmtimeError) as error:  # while the result was handed out
             text = f"The program's output cannot be read: {_reason(error)}."
             return self._outside() or Failure("out_of_memory", text)
@@ -112,7 +106,6 @@ class Program:
             memories=wasi.MEMORIES + 1,
             tables=wasi.TABLES + 16,
         )
-        store.set_fuel(self._fuel if self._is_linking_charged else _ENDLESS)
         store.set_epoch_deadline(1)
         ffi.wasmtime_store_epoch_deadline_callback(store.ptr(), self._callback, None, _NO_FINALIZER)
 
@@ -125,11 +118,6 @@ class Program:
         delta[0] = 1
         return 0
 
-    @property
-    def _is_linking_charged(self) -> bool:
-        """A start function runs while the module is linked; without imports linking costs nothing."""
-        return self._compiled.info.has_start or not self._compiled.info.imports
-
     def _link(self) -> None:
         store, compiled = self._store, self._compiled
         if compiled.info.imports:
@@ -138,17 +126,17 @@ class Program:
             instance = wasmtime.Instance(store, compiled.module, [])
             memory = instance.exports(store).get("memory")
             own = memory if isinstance(memory, wasmtime.Memory) else None
-            self._linked = Linked(store, instance, own, None)
+            self._linked = Linked(store, instance, own, None, None)
         pages = self._linked.instance.exports(store).get(GROW_PAGES)
         if isinstance(pages, wasmtime.Global):
             pages.set_value(store, self._job.memory_bytes // _PAGE)
-        if not self._is_linking_charged:
-            store.set_fuel(self._fuel)
+        self._linked.set_fuel(self._fuel)
 
     # -- the call ------------------------------------------------------------------------------------
 
     def _call(self) -> bytes:
         assert self._linked is not None
+        self._linked.start()
         exports = self._linked.instance.exports(self._store)
         if self._job.abi == "command":
             _func(exports, "_start")(self._store)
@@ -189,9 +177,10 @@ class Program:
 
     # -- after ---------------------------------------------------------------------------------------
 
-    def _settle(self, values: bytes, fuel: int, wrong: Exception | None) -> Outcome | Failure:
+    def _settle(self, values: bytes, wrong: Exception | None) -> Outcome | Failure:
         """What it came to, now that nothing of the program runs any more."""
-        early = self._told_by_engine(wrong)
+        fuel = self._linked.fuel_used(self._fuel) if self._linked is not None else 0
+        early = self._told_by_meter(fuel) or self._told_by_engine(wrong)
         if early is not None:
             return early
         blob = self._blob()
@@ -205,6 +194,14 @@ class Program:
         size = int(memory.data_len(self._store)) if memory is not None else 0
         return failure or Outcome(values, blob, fuel, size)
 
+    def _told_by_meter(self, fuel: int) -> Failure | None:
+        """Endings that fall at the same instruction on every engine."""
+        if fuel > self._fuel:
+            return Failure("out_of_fuel", f"The program used up its fuel of {units.number(self._fuel)}.")
+        if self._linked is not None and self._linked.too_deep():
+            return Failure("stack_overflow", "The program recursed too deeply.")
+        return None
+
     def _told_by_engine(self, wrong: Exception | None) -> Failure | None:
         """Endings that need no look at what the program left."""
         if wrong is None:
@@ -214,8 +211,6 @@ class Program:
         if isinstance(wrong, LinkError):
             return Failure("trap", f"The program cannot be started: {wrong}.")
         code = getattr(wrong, "trap_code", None)
-        if code == wasmtime.TrapCode.OUT_OF_FUEL:
-            return Failure("out_of_fuel", f"The program used up its fuel of {self._job.fuel or 0:,}.")
         if code == wasmtime.TrapCode.STACK_OVERFLOW:
             return Failure("stack_overflow", "The program recursed too deeply.")
         return self._outside()
@@ -242,10 +237,9 @@ class Program:
         return None
 
     def _blob(self) -> bytes:
-        """The result blob; building it costs the program nothing."""
+        """The result blob."""
         if self._linked is None:
             return wasi.EMPTY_RESULT
-        self._store.set_fuel(_ENDLESS)
         self._deadline = time.monotonic() + _RESULT_S
         return self._linked.result()
 

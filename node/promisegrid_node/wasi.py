@@ -25,6 +25,7 @@ import wasmtime
 from wasmtime import Func, Instance, Limits, Memory, MemoryType, Module, Store
 
 from promisegrid.wasi import MODULES, load, offers
+from promisegrid.wasm.guard import DEPTH, FUEL, START, UNMETERED
 
 Extern = wasmtime.Func | wasmtime.Memory | wasmtime.Global | wasmtime.Table
 Extra = Mapping[tuple[str, str], Extern]
@@ -78,6 +79,31 @@ class Linked:
     """The program's own, exported or imported; None if it has none."""
     wasi: Instance | None
     """None if the program asks for nothing of WASI."""
+    bridge: Instance | None
+
+    def set_fuel(self, units: int) -> None:
+        """What the program may use from now on, and what WASI may on its behalf (`fuel_used`)."""
+        for fuel in self._counters(FUEL):
+            fuel.set_value(self.store, units)
+
+    def fuel_used(self, units: int) -> int:
+        """Units used since `set_fuel(units)`, by the program and by WASI together. Also after a trap."""
+        return sum(units - int(fuel.value(self.store)) for fuel in self._counters(FUEL))
+
+    def too_deep(self) -> bool:
+        """Whether the metered stack ended it."""
+        return any(depth.value(self.store) < 0 for depth in self._counters(DEPTH))
+
+    def start(self) -> None:
+        """Run what was the module's start function. Raises wasmtime.Trap."""
+        start = self.instance.exports(self.store).get(START)
+        if start is not None:
+            _func(start)(self.store)
+
+    def _counters(self, name: str) -> list[wasmtime.Global]:
+        instances = (self.instance, self.wasi, self.bridge)
+        found = [one.exports(self.store).get(name) for one in instances if one is not None]
+        return [one for one in found if isinstance(one, wasmtime.Global)]
 
     def result(self) -> bytes:
         """The result blob, also after a trap; not after a deadline, when the store may refuse.
@@ -86,6 +112,7 @@ class Linked:
         """
         if self.wasi is None:
             return EMPTY_RESULT
+        self.set_fuel(UNMETERED)
         exports = self.wasi.exports(self.store)
         k_result = _func(exports["k_result"])
         try:
@@ -102,10 +129,9 @@ class Wasi:
         self._modules = {name: Module(engine, load(name)) for name in MODULES}
 
     def link(self, store: Store, module: Module, job: bytes, extra: Extra = NO_EXTRA) -> Linked:
-        """Instantiate the program with its job loaded; its `start` function, if any, runs here.
+        """Instantiate the program with its job loaded; nothing of it runs until `Linked.start`.
 
-        While it does, the bridge is not there yet: a WASI call with an address traps.
-        `extra` are further imports by (module, name), such as a meter's; they win over what is offered.
+        `extra` are further imports by (module, name); they win over what is offered.
         Raises LinkError, or wasmtime.Trap / WasmtimeError if the engine or a limit refuses.
         """
         missing = missing_imports(module, extra)
@@ -113,7 +139,7 @@ class Wasi:
             names = ", ".join(missing[:8])
             raise LinkError(f"the module imports {names}, which no host offers; build it for WASI preview 1")
         externs: dict[tuple[str, str], Extern] = dict(extra)
-        gate, wasi = None, None
+        gate, wasi, bridge = None, None, None
         if any(offers(item.module, item.name or "") for item in module.imports):
             gate = self._instance(store, "gate", {})
             wasi = self._instance(store, "wasi", {"gate": gate})
@@ -127,8 +153,8 @@ class Wasi:
         instance = Instance(store, module, imports)
         memory = _program_memory(store, module, instance, imports)
         if gate is not None and wasi is not None:
-            self._bridge(store, gate, wasi, memory)
-        return Linked(store, instance, memory, wasi)
+            bridge = self._bridge(store, gate, wasi, memory)
+        return Linked(store, instance, memory, wasi, bridge)
 
     def _instance(self, store: Store, name: str, given: Mapping[str, Instance]) -> Instance:
         module = self._modules[name]
@@ -142,11 +168,11 @@ class Wasi:
         if _func(exports["k_load"])(store, at, len(job)):
             raise LinkError(MALFORMED)
 
-    def _bridge(self, store: Store, gate: Instance, wasi: Instance, memory: Memory | None) -> None:
+    def _bridge(self, store: Store, gate: Instance, wasi: Instance, memory: Memory | None) -> Instance:
         if memory is None:  # then every address is a fault
             memory = Memory(store, MemoryType(Limits(0, 0)))
         peek = Instance(store, self._modules["peek"], [memory])
-        self._instance(store, "bridge", {"gate": gate, "wasi": wasi, "peek": peek})
+        return self._instance(store, "bridge", {"gate": gate, "wasi": wasi, "peek": peek})
 
 
 def read(store: Store, memory: Memory, at: int, size: int) -> bytes:

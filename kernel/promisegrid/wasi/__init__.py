@@ -14,10 +14,10 @@ from importlib import resources
 from typing import Final
 
 MODULES: Final[dict[str, str]] = {
-    "wasi": "58aa62c02793e573e26303089fc6493a4dad554bcdf6fc7d04c2445539874093",
+    "wasi": "2e32f8af8409c24c89c9e2902882410bfa077277eda60412c0ec8ab880661fef",
     "gate": "01cf5778258927ad6ab7631ae03200c62ca667973dedf0c42aff4eb142cb5421",
     "peek": "838df931919ae70f4f80bb207e6325cfaaa0ca2c2c4eff92be292ddd7fdcd793",
-    "bridge": "3dc7819e003f68af0ca5a23d775bf487877c61bea8d45cb595a1becaf614e3da",
+    "bridge": "76844671f1cc266ab131ce7b89b64f46a340d14b3b346726f0c868094dfb0905",
 }
 """The modules' names and the sha-256 of each. Another digest is another machine: receipts name `wasi`'s."""
 

@@ -20,7 +20,9 @@ LOOP: Final = 0x03
 IF: Final = 0x04
 ELSE: Final = 0x05
 END: Final = 0x0B
+BR: Final = 0x0C
 BR_TABLE: Final = 0x0E
+RETURN: Final = 0x0F
 MEMORY_GROW: Final = 0x40
 
 LEB32: Final = rb"(?:[\x80-\xff]{0,4}+[\x00-\x7f])"
@@ -30,48 +32,71 @@ REFERENCE: Final = rb"[\x6f\x70]"
 MEMARG: Final = rb"[\x00-\x0f]" + LEB32
 """Alignment, then offset. Bit 6 of the alignment would name a second memory: not matched."""
 
-PLAIN: Final = (
-    # local.* and global.*, i32.const, br, br_if, call, table.get/set, ref.func: one 32-bit number
-    rb"[\x20-\x26\x41\x0c\x0d\x10\xd2]" + LEB32,
-    # no immediate: arithmetic, comparison, conversion; unreachable, nop, return, drop, select, ref.is_null
-    rb"[\x45-\xc4\x00\x01\x0f\x1a\x1b\xd1]",
-    rb"[\x28-\x3e]" + MEMARG,
-    rb"\x42" + LEB64,
-    rb"\x44.{8}",
-    rb"\x43.{4}",
-    rb"\x11" + LEB32 + LEB32,
-    rb"\x3f\x00",
-    rb"\x1c\x01[\x6f\x70\x7b-\x7f]",
-    rb"\xd0" + REFERENCE,
-    # bulk memory and tables; 0x0f table.grow is left out
-    rb"\xfc(?:[\x00-\x07]|\x0a\x00\x00|\x0b\x00|\x08"
-    + LEB32
-    + rb"\x00|[\x09\x0d\x10\x11]"
-    + LEB32
-    + rb"|[\x0c\x0e]"
-    + LEB32
-    + LEB32
-    + rb")",
-    # fixed-width SIMD: memory, constants and shuffles, lanes, lanes in memory, the rest
+_SIMD: Final = (
     rb"\xfd(?:[\x00-\x0b\x5c\x5d]"
     + MEMARG
     + rb"|[\x0c\x0d].{16}|[\x15-\x22].|[\x54-\x5b]"
     + MEMARG
-    + rb".|[\x0e-\x14\x23-\x53\x5e-\x7f]|[\x80-\xff]\x01)",
+    + rb".|[\x0e-\x14\x23-\x53\x5e-\x7f]|[\x80-\xff]\x01)"
 )
+"""Fixed-width SIMD: memory, constants and shuffles, lanes, lanes in memory, the rest."""
+_SIMPLE: Final = (
+    # local.* and global.*, i32.const, table.get/set, ref.func: one 32-bit number
+    rb"[\x20-\x26\x41\xd2]" + LEB32,
+    # no immediate: arithmetic, comparison, conversion; nop, drop, select, ref.is_null
+    rb"[\x45-\xc4\x01\x1a\x1b\xd1]",
+    rb"[\x28-\x3e]" + MEMARG,
+    rb"\x42" + LEB64,
+    rb"\x44.{8}",
+    rb"\x43.{4}",
+    rb"\x3f\x00",
+    rb"\x1c\x01[\x6f\x70\x7b-\x7f]",
+    rb"\xd0" + REFERENCE,
+    # saturating truncations; data.drop, elem.drop, table.size
+    rb"\xfc(?:[\x00-\x07]|[\x09\x0d\x10]" + LEB32 + rb")",
+    _SIMD,
+)
+"""Instructions that neither branch, call, nor cost more for a larger operand."""
+_CALL: Final = rb"\x10" + LEB32 + rb"|\x11" + LEB32 + LEB32
+_BRANCH: Final = rb"[\x0c\x0d]" + LEB32
+_LEAVE: Final = rb"[\x00\x0f]"
+_BULK: Final = (
+    rb"\xfc(?:\x0a\x00\x00|\x0b\x00|\x08"
+    + LEB32
+    + rb"\x00|\x11"
+    + LEB32
+    + rb"|[\x0c\x0e]"
+    + LEB32
+    + LEB32
+    + rb")"
+)
+"""memory.copy, fill, init; table.fill, init, copy. 0x0f table.grow is left out."""
+PLAIN: Final = (*_SIMPLE, _CALL, _BRANCH, _LEAVE, _BULK)
 RUN: Final = rb"(?:" + rb"|".join(PLAIN) + rb")*+"
 BLOCK_TYPE: Final = rb"(?:[\x40\x6f\x70\x7b-\x7f]|[\x80-\xff]{0,4}+[\x00-\x3f])"
 """Nothing, one value, or the index of a function type (33-bit signed, not negative)."""
 
 NEXT: Final = re.compile(RUN + rb"(?:([\x02-\x04])" + BLOCK_TYPE + rb"|([\x05\x0b]))?", re.DOTALL)
 """A run, then the block opening (group 1) or `else`/`end` (group 2) that stopped it, if one did."""
-NEXT_GROW: Final = re.compile(
-    rb"(?:" + rb"|".join((*PLAIN, rb"[\x02-\x04]" + BLOCK_TYPE, rb"[\x05\x0b]")) + rb")*+(\x40\x00)?",
-    re.DOTALL,
+_STOPS: Final = (
+    rb"(?:(?P<open>[\x02-\x04]"
+    + BLOCK_TYPE
+    + rb")|(?P<close>[\x05\x0b])|(?P<branch>"
+    + _BRANCH
+    + rb")|(?P<leave>"
+    + _LEAVE
+    + rb")|(?P<grow>\x40\x00)|(?P<bulk>"
+    + _BULK
+    + rb")|(?P<call>"
+    + _CALL
+    + rb"))?"
 )
-"""A run through everything but `br_table`, then `memory.grow` (group 1) if that stopped it."""
-MAY_GROW: Final = re.compile(rb"\x40[\x00\x80]")
-"""What every `memory.grow` of memory 0 begins with, padded or not; other instructions may hold it too."""
+ONE_SIMPLE: Final = re.compile(rb"|".join((*_SIMPLE, _CALL)), re.DOTALL)
+"""One instruction of a run, for counting them."""
+TO_CALL: Final = re.compile(rb"((?:" + rb"|".join(_SIMPLE) + rb")*+)" + _STOPS, re.DOTALL)
+"""A run (group 1), then what stopped it: a named group, or none for `br_table` and what is refused."""
+PAST_CALLS: Final = re.compile(rb"((?:" + rb"|".join((*_SIMPLE, _CALL)) + rb")*+)" + _STOPS, re.DOTALL)
+"""The same, calls being part of the run."""
 CONSTANT: Final = re.compile(
     rb"(?:[\x23\xd2\x41]"
     + LEB32
