@@ -5,6 +5,7 @@ import { Apps, showRecent } from "./apps.mjs";
 import { Client } from "./client.mjs";
 import { looksLikeCid } from "./api.mjs";
 import { link, notice, panels } from "./panels.mjs";
+import { promisesPanel } from "./promises.mjs";
 import { runPanel } from "./run-panel.mjs";
 import { byId, el, keep, short, size, stored } from "./ui.mjs";
 
@@ -28,7 +29,7 @@ Object.defineProperty(globalThis, "promisegrid", { value: grid, enumerable: true
 theme();
 phases();
 panels(client);
-runPanel(grid, client);
+runPanel(grid, client, promisesPanel(grid, client));
 showRecent();
 client.addEventListener("ready", (event) => ready(/** @type {CustomEvent} */ (event).detail));
 client.addEventListener("failed", (event) => failed(/** @type {CustomEvent} */ (event).detail));

@@ -10,9 +10,9 @@ const PHASES = { fetch: "Fetching", compile: "Compiling, once", run: "Running", 
 /** @typedef {import("./api.mjs").PromiseGrid} PromiseGrid */
 /** @typedef {import("./client.mjs").Client} Client */
 
-/** Wire the form up. @param {PromiseGrid} grid @param {Client} client */
-export function runPanel(grid, client) {
-  new RunPanel(grid, client);
+/** Wire the form up. @param {PromiseGrid} grid @param {Client} client @param {import("./promises.mjs").Promises} promises */
+export function runPanel(grid, client, promises) {
+  new RunPanel(grid, client, promises);
 }
 
 class RunPanel {
@@ -23,8 +23,10 @@ class RunPanel {
   /** @type {AbortController | null} */
   #running = null;
 
-  /** @param {PromiseGrid} grid @param {Client} client */
-  constructor(grid, client) {
+  /** @param {PromiseGrid} grid @param {Client} client @param {import("./promises.mjs").Promises} promises */
+  constructor(grid, client, promises) {
+    this.promises = promises;
+    promises.addEventListener("change", () => this.#places());
     this.grid = grid;
     this.client = client;
     this.outcome = new Outcome(grid, byId("result"));
@@ -63,13 +65,14 @@ class RunPanel {
     this.#add([]);
   }
 
-  /** Where it may run: here, and on each peer that serves. */
+  /** Where it may run: here, on each peer that serves, and on those that promised it. */
   #places() {
     const chosen = this.#on();
-    const serving = this.grid.peers().filter((peer) => peer.serves);
+    const promised = this.promises.from();
+    const serving = this.grid.peers().filter((peer) => peer.serves || promised.has(peer.did));
     const place = (/** @type {string} */ did, /** @type {string} */ name, /** @type {string} */ hint) =>
       el("label", {}, el("input", { type: "radio", name: "on", value: did, checked: did === chosen }), glyph(did || (this.client.node?.did ?? "")), name, el("span", { class: "hint" }, hint));
-    const places = [place("", "this tab", ""), ...serving.map((peer) => place(peer.did, short(peer.did), reached(peer).split(" · ")[1] ?? ""))];
+    const places = [place("", "this tab", ""), ...serving.map((peer) => place(peer.did, short(peer.did), promised.has(peer.did) ? "promised" : (reached(peer).split(" · ")[1] ?? "")))];
     if (!serving.some((peer) => peer.did === chosen)) places[0].firstElementChild.checked = true;
     const none = serving.length ? null : el("p", { class: "hint" }, "No peer serves right now. One that switches on “Run for others” appears here.");
     byId("on").replaceChildren(...places, ...(none ? [none] : []));

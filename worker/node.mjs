@@ -241,6 +241,12 @@ async function whole(context, cid) {
   return out;
 }
 
+/** A run's answer with what it wrote. @param {Context} context @param {any} done */
+async function left(context, done) {
+  const [stdout, stderr] = await Promise.all([done.stdout, done.stderr].map((cid) => (cid ? whole(context, cid) : new Uint8Array())));
+  return { ...done, stdout_cid: done.stdout, stderr_cid: done.stderr, stdout, stderr };
+}
+
 /** Verbs that are more than one question to the kernel, or none. @type {Record<string, (node: Node, context: Context, args: any) => Promise<any>>} */
 const VERBS = {
   info: async (node, context) => ({ ...(await context.ask("info")), engine: node.engine, url: node.config.url ?? "", kept: node.kept, link: node.link, links: node.shell?.host.wire?.open.length ?? 0 }),
@@ -276,9 +282,10 @@ const VERBS = {
 
   run: async (_, context, args) => {
     const done = await context.ask("run", args);
-    const [stdout, stderr] = await Promise.all([done.stdout, done.stderr].map((cid) => (cid ? whole(context, cid) : new Uint8Array())));
-    return { ...done, stdout_cid: done.stdout, stderr_cid: done.stderr, stdout, stderr };
+    return done.deferred ? done : left(context, done);
   },
+
+  "cap.await": async (_, context, args) => left(context, await context.ask("cap.await", args)),
 
   serve: async (node, context, promise) => {
     await context.ask("serve", promise || null);

@@ -24,7 +24,24 @@
  *     trust {mode, dids, agree} | null → the policy; mode own, peers or agree
  *     running; stop task           → [{task, code, func, for, since_ms}]; whether it was running
  *     history limit; receipt cid   → the latest calls; a receipt's fields and `valid`
+ *     cap.ls; cap.show promise     → [Given]; one Given. A promise is named by its CID
+ *     cap.grant {to, code | ability, func, policy, budget, uses, days, delegate, later}; cap.delegate {parent, to, …}
+ *                                  → {promise, delivered, token}: token (bytes) is handed over where delivered is false
+ *     cap.accept token             → promise: takes one that came by other ways
+ *     cap.revoke {promise, reason} → the promise: taken back, with whatever rests on it
+ *     cap.pending                  → [Pending]: calls whose promise this node keeps by hand
+ *     cap.keep call; cap.break {call, reason}; cap.await {call, timeout} → as run, once the issuer has kept it
  *     publish {cid, name, description}; published; verify; leave; stat → {blocks, bytes, quota, heap, turns}
+ *
+ * @typedef {object} Given  a promise, as far as this node knows of it
+ * @property {string} promise @property {string} issuer @property {string} holder
+ * @property {string} root who keeps it: the issuer of the first promise of its chain
+ * @property {{ability?: string, code?: string, protocol?: string}} what
+ * @property {string | null} func @property {any[][] | null} policy @property {Record<string, number> | null} budget time in ms
+ * @property {number | null} uses null: any number @property {number} used @property {number} delegate how many further hops
+ * @property {boolean} later @property {number} expires_at s @property {string | null} parent
+ * @property {"offered"|"kept"|"deferred"|"broken"|"revoked"|"expired"|"used up"} state
+ * @typedef {{call: string, promise: string, for: string, code: string, func: string | null, at: number}} Pending  at: s
  *
  * @typedef {{static: string, ws?: string, channel?: string, grid?: string, invite?: string, engine?: string, url?: string}} Config
  *   ws: URL of the node's WebSocket; channel: host[:port]/path of it (made from ws if left out);

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Sequence
 from typing import Final, Protocol
 
+from promisegrid_node.argtypes import positive, seconds, several, size
+from promisegrid_node.arguments_cap import ABOUT, add_cap
 from promisegrid_node.home import default_home
 
 LISTEN: Final = "127.0.0.1:8420"
 MEMORY: Final = 512 * 1024 * 1024
-_UNITS: Final = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
 
 
 class _Verb(Protocol):
@@ -26,6 +26,7 @@ examples
   promisegrid run bafy… --files src -o out -- -v .   by CID, on a folder, with arguments
   promisegrid call math.wasm add_one 42              call one function
   promisegrid run --on zDnae… tool.wasm              have a peer run it
+  promisegrid cap grant zDnae… --code tool.wasm      promise a peer to run it
   promisegrid get bafy… -o result.png                content out by CID
 
 A verb talks to the node that runs on the same home; with none running it opens the store itself.
@@ -40,44 +41,14 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         before, after = before[:at], before[at + 1 :]
     parser = _parser()
     options = parser.parse_args(before)
-    if options.verb == "app":
-        options.verb = f"app {options.app_verb}"
+    if options.verb in ("app", "cap"):
+        options.verb = f"{options.verb} {getattr(options, f'{options.verb}_verb')}"
     if after and options.verb not in ("run", "call"):
         parser.error(f"`{options.verb}` takes no arguments after --.")
     if getattr(options, "verify", None) and options.on:
         parser.error("--verify N chooses the peers itself: leave --on out.")
     options.args = [*getattr(options, "args", []), *after]
     return options
-
-
-def size(text: str) -> int:
-    """A number of bytes, such as 65536, 64K or 1.5G."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMG]?)i?B?", text.strip(), re.IGNORECASE)
-    if found is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size: write bytes, or 64K, 512M, 1G")
-    return int(float(found[1]) * _UNITS[found[2].upper()])
-
-
-def _positive(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
-
-
-def _several(text: str) -> int:
-    if _positive(text) < 2:
-        raise argparse.ArgumentTypeError("comparing takes at least 2 peers")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1e7:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
-    return value
 
 
 def _common() -> argparse.ArgumentParser:
@@ -117,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     _content(verb)
     _programs(verb)
     _apps(verb("app", "Publish apps, and list those published here."), common)
+    add_cap(verb("cap", "Give, hold, keep and take back promises.", ABOUT), common)
     _grid(verb)
     return parser
 
@@ -150,7 +122,7 @@ def _up(up: argparse.ArgumentParser) -> None:
     )
     up.add_argument("--name", metavar="TEXT", help="name of the grid, when this start founds it")
     up.add_argument("--serve", action="store_true", help="run programs for other members")
-    up.add_argument("--cpu", type=_positive, metavar="N", help="… so many at once")
+    up.add_argument("--cpu", type=positive, metavar="N", help="… so many at once")
     up.add_argument(
         "--memory",
         type=size,
@@ -184,12 +156,15 @@ def _budget(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--on", metavar="DID", help="have this peer run it; the beginning of a DID will do")
     parser.add_argument(
         "--fuel",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="end it after N WebAssembly instructions, as the meter counts them: the same on every machine",
     )
     parser.add_argument("--memory", type=size, metavar="BYTES", help="linear memory at most")
-    parser.add_argument("--timeout", type=_seconds, metavar="S", help="seconds at most")
+    parser.add_argument("--timeout", type=seconds, metavar="S", help="seconds at most")
+    parser.add_argument(
+        "--wait", action="store_true", help="where a peer keeps its promise later, wait for the result"
+    )
     parser.add_argument("--fresh", action="store_true", help="run it even if the result is remembered")
 
 
@@ -222,7 +197,7 @@ def _programs(verb: _Verb) -> None:
 def _verified(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--verify",
-        type=_several,
+        type=several,
         metavar="N",
         help="have N different peers run it, and compare what they sign",
     )
@@ -241,10 +216,10 @@ def _grid(verb: _Verb) -> None:
     verb("peers", "List who is connected.")
     invite = verb("invite", "Make a fresh join URL (on the founder's node).")
     invite.add_argument(
-        "--uses", type=_positive, default=1, metavar="N", help="how many may join with it (default: 1)"
+        "--uses", type=positive, default=1, metavar="N", help="how many may join with it (default: 1)"
     )
     invite.add_argument(
-        "--days", type=_positive, default=7, metavar="N", help="how long it holds (default: 7)"
+        "--days", type=positive, default=7, metavar="N", help="how long it holds (default: 7)"
     )
     admit = verb("admit", "Admit a key in person (on the founder's node).")
     admit.add_argument("did", metavar="DID", help="did:key:…")
@@ -252,7 +227,7 @@ def _grid(verb: _Verb) -> None:
     verb("leave", "Leave the grid, to join another (`up --peer` then joins).")
     serve = verb("serve", "Promise to run programs for other members, stop, or tell.")
     serve.add_argument("what", nargs="?", choices=["on", "off"])
-    serve.add_argument("--cpu", type=_positive, default=1, metavar="N", help="programs at once (default: 1)")
+    serve.add_argument("--cpu", type=positive, default=1, metavar="N", help="programs at once (default: 1)")
     serve.add_argument(
         "--memory", type=size, default=MEMORY, metavar="BYTES", help="memory each (default: 512M)"
     )
@@ -263,7 +238,7 @@ def _grid(verb: _Verb) -> None:
     )
     trust.add_argument("whom", nargs="*", metavar="own|agree N|DID")
     history = verb("history", "List what ran here lately, and for whom.")
-    history.add_argument("--limit", type=_positive, default=50, metavar="N")
+    history.add_argument("--limit", type=positive, default=50, metavar="N")
     verb("running", "List what runs now, and for whom.")
     stop = verb("stop", "End a running task, whoever asked for it.")
     stop.add_argument("task", metavar="TASK")

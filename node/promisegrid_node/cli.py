@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from promisegrid.errors import LocalError, RemoteError
-from promisegrid_node import verbs_app, verbs_content, verbs_grid, verbs_run
+from promisegrid_node import verbs_app, verbs_cap, verbs_content, verbs_grid, verbs_run
 from promisegrid_node.arguments import parse
 from promisegrid_node.assemble import reach
 from promisegrid_node.home import Home
@@ -36,6 +36,17 @@ VERBS: dict[str, Act] = {
     "call": verbs_run.call,
     "app publish": verbs_app.publish,
     "app ls": verbs_app.listing,
+    "cap grant": verbs_cap.grant,
+    "cap delegate": verbs_cap.delegate,
+    "cap backup": verbs_cap.backup,
+    "cap accept": verbs_cap.accept,
+    "cap ls": verbs_cap.listing,
+    "cap show": verbs_cap.show,
+    "cap pending": verbs_cap.pending,
+    "cap revoke": verbs_cap.revoke,
+    "cap keep": verbs_cap.keep,
+    "cap break": verbs_cap.broken,
+    "cap await": verbs_cap.wait,
     "peers": verbs_grid.peers,
     "invite": verbs_grid.invite,
     "admit": verbs_grid.admit,

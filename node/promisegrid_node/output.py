@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 from promisegrid.cid import Cid
 from promisegrid.units import size
@@ -67,6 +68,11 @@ def from_json(value: Any) -> Any:
     return value
 
 
+def ending(name: str) -> str:
+    """The end of a long name, as every verb takes it."""
+    return name if len(name) <= 16 else f"…{name[-12:]}"
+
+
 class Output:
     """Where one verb's answer goes."""
 
@@ -80,6 +86,19 @@ class Output:
             print(json.dumps(to_json(value), ensure_ascii=False), flush=True)
         elif lines:
             print("\n".join(lines), flush=True)
+
+    def table(
+        self, value: Mapping[str, Any], columns: Sequence[str], rows: Sequence[Sequence[str]], names: int
+    ) -> None:
+        """The answer as rows: on a terminal a table with its first `names` columns shortened to endings."""
+        if self.as_json or not sys.stdout.isatty():
+            self.answer(value, ["  ".join(row) for row in rows])
+            return
+        shown = Table(*columns, box=None, pad_edge=False, header_style="dim")
+        for row in rows:
+            shown.add_row(*(ending(text) for text in row[:names]), *row[names:])
+        if rows:
+            Console().print(shown, highlight=False, markup=False)
 
     def raw(self, data: bytes) -> None:
         """Bytes of a file or a program, unchanged."""

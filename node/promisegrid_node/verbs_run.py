@@ -7,6 +7,7 @@ import base64
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -26,28 +27,38 @@ async def run(options: argparse.Namespace, node: Node, out: Output) -> int:
     target = None if options.output is None else Path(options.output)
     if target is not None and target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise LocalError(f"{target} exists and is not an empty folder: choose another name for -o.")
-    kept = bytearray(), bytearray()
     with out.watching() as watch:
         asked = {
-            "code": await _code(options.code, node, watch),
+            "code": await code_cid(options.code, node, watch),
             "func": options.func or "",
             "args": list(options.args),
             "files": await _named(options.files, node, watch, "--files"),
             "stdin": await _stdin(options.stdin, node, watch),
             **_budget(options),
         }
+    return await told("run", asked, node, out, target)
 
-        async def emit(piece: bytes) -> None:
-            first = piece[:1] == STDOUT
-            if out.as_json:
-                kept[0 if first else 1].extend(piece[1:])
-            elif first:
-                out.raw(piece[1:])
-            else:
-                sys.stderr.buffer.write(piece[1:])
-                sys.stderr.buffer.flush()
 
-        done = await node.call("run", asked, emit=emit, progress=watch)
+async def told(
+    verb: str, asked: Mapping[str, Any], node: Node, out: Output, target: Path | None = None
+) -> int:
+    """Ask for a run's result, and tell it: stdout, stderr, the folder, the exit code."""
+    kept = bytearray(), bytearray()
+
+    async def emit(piece: bytes) -> None:
+        first = piece[:1] == STDOUT
+        if out.as_json:
+            kept[0 if first else 1].extend(piece[1:])
+        elif first:
+            out.raw(piece[1:])
+        else:
+            sys.stderr.buffer.write(piece[1:])
+            sys.stderr.buffer.flush()
+
+    with out.watching() as watch:
+        done = await node.call(verb, asked, emit=emit, progress=watch)
+        if done.get("deferred"):
+            return _deferred(done, out)
         if target is not None and done["files"] is not None:
             await to_folder(node, done["files"], target)
     if target is not None and done["files"] is None:
@@ -56,6 +67,7 @@ async def run(options: argparse.Namespace, node: Node, out: Output) -> int:
         out.answer(
             {**done, "stdout": None, "stderr": None}, [json.dumps(to_json(done["value"]), ensure_ascii=False)]
         )
+        _tell(done, out)
         return 0
     if out.as_json:
         streams = {
@@ -67,21 +79,26 @@ async def run(options: argparse.Namespace, node: Node, out: Output) -> int:
     return min(int(done["exit"]), 255)
 
 
+def _deferred(done: Mapping[str, Any], out: Output) -> int:
+    """The other side will keep its promise later: not a result, and not a failure of anybody's."""
+    out.answer(done)
+    out.say(
+        f"promisegrid: {done['by']} keeps this promise later. `promisegrid cap await {done['deferred']}`"
+        " waits for the result; `run --wait` does so at once."
+    )
+    return GRID_FAILED
+
+
 async def call(options: argparse.Namespace, node: Node, out: Output) -> int:
     """Call an exported function over numbers, or a handler over dag-cbor."""
     with out.watching() as watch:
         asked = {
-            "code": await _code(options.code, node, watch),
+            "code": await code_cid(options.code, node, watch),
             "func": options.func,
             "args": [_json(text) for text in options.args],
             **_budget(options),
         }
-        done = await node.call("run", asked, progress=watch)
-    out.answer(
-        {**done, "stdout": None, "stderr": None}, [json.dumps(to_json(done["value"]), ensure_ascii=False)]
-    )
-    _tell(done, out)
-    return 0
+    return await told("run", asked, node, out)
 
 
 def _budget(options: argparse.Namespace) -> dict[str, Any]:
@@ -92,6 +109,7 @@ def _budget(options: argparse.Namespace) -> dict[str, Any]:
         "time_ms": None if options.timeout is None else max(1, round(options.timeout * 1000)),
         "fresh": options.fresh,
         "verify": options.verify,
+        "wait": options.wait,
     }
 
 
@@ -103,7 +121,7 @@ def _tell(done: dict[str, Any], out: Output) -> None:
     out.note(f"promisegrid: {how} by {done['by']}, result {done['result']}")
 
 
-async def _code(text: str, node: Node, watch: Watcher) -> str:
+async def code_cid(text: str, node: Node, watch: Watcher) -> str:
     """The CID of CODE: a file is put first."""
     found = await _named(text, node, watch, "CODE")
     assert found is not None

@@ -13,25 +13,33 @@ Does not know: who asks (any tab of this browser profile may), or how bytes get 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Final
 
 from promisegrid import unixfs
 from promisegrid.cid import RAW, Cid
-from promisegrid.effects import Budget
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.kernel import Kernel
-from promisegrid.task import Task
+from promisegrid.task import RunResult, Task
+from promisegrid_worker.plain import (
+    KINDS,
+    Args,
+    cid_text,
+    from_plain,
+    optional_cid,
+    read_budget,
+    read_bytes,
+    read_cid,
+    read_kind,
+    to_plain,
+)
 
-KINDS: Final = ("folder", "file", "symlink")
 _HANDLES: Final = 128
 _LOOKED_INTO: Final = 256
 """Entries of a listing whose block is read to tell what they are."""
 
 _LATEST: Final = 16
 """Calls looked through for the one that has just ended."""
-
-Args = Mapping[str, Any]
 
 
 class Verbs:
@@ -101,7 +109,9 @@ class Verbs:
 
     async def _put_tree(self, nodes: list[Args]) -> str:
         try:
-            made = [(str(node["path"]), _kind(node.get("kind", "file")), _bytes(node)) for node in nodes]
+            made = [
+                (str(node["path"]), read_kind(node.get("kind", "file")), read_bytes(node)) for node in nodes
+            ]
             cid, blocks = unixfs.import_tree(made)
         except unixfs.UnixFsError as error:
             raise LocalError(f"These files make no folder: {error}.", "bad_args") from error
@@ -109,7 +119,7 @@ class Verbs:
         return str(cid)
 
     async def _read_open(self, cid: str) -> int:
-        return self._keep(self._kernel.read(_cid(cid)))
+        return self._keep(self._kernel.read(read_cid(cid)))
 
     async def _read_next(self, handle: int) -> bytes | None:
         pieces = self._handle(handle)
@@ -127,7 +137,7 @@ class Verbs:
         self._handles.pop(handle, None)
 
     async def _ls(self, cid: str) -> object:
-        entries = await self._kernel.ls(_cid(cid))
+        entries = await self._kernel.ls(read_cid(cid))
         return [
             {
                 "name": entry.name,
@@ -149,33 +159,38 @@ class Verbs:
         return "folder"
 
     async def _tree(self, cid: str) -> object:
-        nodes = await self._kernel.tree(_cid(cid))
+        nodes = await self._kernel.tree(read_cid(cid))
         return [{"path": path, "kind": KINDS[kind], "data": data} for path, kind, data in nodes]
 
     async def _fetch(self, cid: str) -> object:
-        blocks, size = await self._kernel.fetch(_cid(cid))
+        blocks, size = await self._kernel.fetch(read_cid(cid))
         return {"blocks": blocks, "bytes": size}
 
     # -- running ---------------------------------------------------------------------------------------
 
     async def _run(self, args: Args) -> object:
         task = Task(
-            _cid(args.get("code")),
+            read_cid(args.get("code")),
             args.get("func") or "",
-            tuple(_from_plain(arg) for arg in args.get("args") or ()),
-            _optional(args.get("files")),
-            _optional(args.get("stdin")),
+            tuple(from_plain(arg) for arg in args.get("args") or ()),
+            optional_cid(args.get("files")),
+            optional_cid(args.get("stdin")),
         )
-        done = await self._kernel.run(task, _budget(args), args.get("on") or None, bool(args.get("fresh")))
+        done = await self._kernel.run(
+            task, read_budget(args), args.get("on") or None, bool(args.get("fresh"))
+        )
+        return await self._ran(done)
+
+    async def _ran(self, done: RunResult) -> object:
         return {
             "task": str(done.task),
             "result": str(done.result),
             "receipt": str(done.receipt),
             "exit": done.exit,
-            "value": _to_plain(done.value),
-            "stdout": _text(done.stdout),
-            "stderr": _text(done.stderr),
-            "files": _text(done.files),
+            "value": to_plain(done.value),
+            "stdout": cid_text(done.stdout),
+            "stderr": cid_text(done.stderr),
+            "files": cid_text(done.files),
             "cached": done.cached,
             "fuel": done.fuel,
             "by": done.by,
@@ -208,13 +223,13 @@ class Verbs:
         return await self._kernel.owner.running()
 
     async def _stop(self, task: str) -> bool:
-        return await self._kernel.owner.stop(_cid(task))
+        return await self._kernel.owner.stop(read_cid(task))
 
     async def _history(self, limit: int | None) -> object:
         return await self._kernel.owner.history(50 if limit is None else limit)
 
     async def _receipt(self, cid: str) -> object:
-        return await self._kernel.owner.receipt(_cid(cid))
+        return await self._kernel.owner.receipt(read_cid(cid))
 
     # -- belonging -------------------------------------------------------------------------------------
 
@@ -222,7 +237,7 @@ class Verbs:
         await self._kernel.owner.leave()
 
     async def _publish(self, args: Args) -> None:
-        await self._kernel.owner.publish(_cid(args["cid"]), args["name"], args.get("description", ""))
+        await self._kernel.owner.publish(read_cid(args["cid"]), args["name"], args.get("description", ""))
 
     async def _published(self, _: None) -> object:
         return await self._kernel.owner.published()
@@ -283,67 +298,3 @@ class Verbs:
         "published": _published,
         "verify": _verify,
     }
-
-
-# -- plain data ------------------------------------------------------------------------------------------
-
-
-def _cid(text: object) -> Cid:
-    if not isinstance(text, str):
-        raise LocalError(f"A CID is meant here, as text, not {text!r:.80}.", "bad_cid")
-    try:
-        return Cid.parse(text)
-    except ValueError as error:
-        raise LocalError(f"{text[:80]!r} is not a CID ({error}); copy it whole.", "bad_cid") from error
-
-
-def _optional(text: object) -> Cid | None:
-    return None if text is None else _cid(text)
-
-
-def _text(cid: Cid | None) -> str | None:
-    return None if cid is None else str(cid)
-
-
-def _kind(kind: object) -> int:
-    if isinstance(kind, int) and 0 <= kind < len(KINDS):
-        return kind
-    if kind in KINDS:
-        return KINDS.index(str(kind))
-    raise LocalError(f"A node is a {', '.join(KINDS)}, not {kind!r:.80}.", "bad_args")
-
-
-def _bytes(node: Args) -> bytes:
-    data = node.get("data") or b""
-    return data.encode() if isinstance(data, str) else bytes(data)
-
-
-def _budget(args: Args) -> Budget:
-    """fuel, memory (bytes), timeout (seconds), output (bytes); absent or null: as the node likes."""
-    timeout = args.get("timeout")
-    numbers = [args.get("fuel"), args.get("memory"), args.get("output")]
-    for value in (*numbers, timeout):
-        if value is not None and (
-            isinstance(value, bool) or not isinstance(value, int | float) or value <= 0
-        ):
-            raise LocalError(
-                f"fuel, memory, output and timeout are numbers above 0, not {value!r:.80}.", "bad_args"
-            )
-    fuel, memory, output = (None if value is None else int(value) for value in numbers)
-    return Budget(fuel, memory, None if timeout is None else max(1, int(timeout * 1000)), output)
-
-
-def _from_plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        if set(value) == {"/"}:
-            return _cid(value["/"])
-        return {key: _from_plain(item) for key, item in value.items()}
-    return [_from_plain(item) for item in value] if isinstance(value, list) else value
-
-
-def _to_plain(value: Any) -> Any:
-    if isinstance(value, Cid):
-        return {"/": str(value)}
-    if isinstance(value, dict):
-        return {key: _to_plain(item) for key, item in value.items()}
-    return [_to_plain(item) for item in value] if isinstance(value, list) else value
