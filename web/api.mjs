@@ -14,7 +14,7 @@ const LOOK_MS = 3_000;
 /** @typedef {{did: string, via: "ws" | "webrtc", rtt_ms: number | null, serves: boolean, engine: string}} Peer */
 
 /** @typedef {string | Uint8Array | ArrayBuffer | Blob} Content text, bytes or a file */
-/** @typedef {{code: Content, func?: string, args?: any[], files?: string | FileList | File[] | Record<string, Content>, stdin?: Content, on?: string, fuel?: number, memory?: number, timeout?: number, fresh?: boolean, signal?: AbortSignal, onprogress?: (detail: any) => void}} Task */
+/** @typedef {{code: Content, func?: string, args?: any[], files?: string | FileList | File[] | Record<string, Content>, stdin?: Content, on?: string, fuel?: number, memory?: number, timeout?: number, fresh?: boolean, verify?: number, signal?: AbortSignal, onprogress?: (detail: any) => void}} Task */
 
 /**
  * Promises of this node: `promisegrid.caps`. What each takes and gives is in rpc.mjs.
@@ -61,6 +61,16 @@ export class Caps {
   /** Calls that wait to be kept or broken. @returns {Promise<import("./rpc.mjs").Pending[]>} */
   pending() {
     return this.#call("cap.pending");
+  }
+
+  /** Calls of this node that somebody else is to keep. @returns {Promise<(import("./rpc.mjs").Pending & {by: string})[]>} */
+  awaited() {
+    return this.#call("cap.awaited");
+  }
+
+  /** What was said of promises, newest first. */
+  history() {
+    return this.#call("cap.history");
   }
 
   /** @param {string} call */

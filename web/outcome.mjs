@@ -44,6 +44,19 @@ export class Outcome {
     this.place.append(el("div", { class: "outcome" }, el("div", {}, ...shown), slip(ran, receipt)));
   }
 
+  /**
+   * A promise that its giver keeps later, and the way to what comes of it.
+   * @param {{by: string, deferred: string}} done @param {() => void} wait
+   */
+  deferred({ by, deferred }, wait) {
+    this.clear();
+    const button = el("button", { type: "button" }, "Wait for it");
+    button.addEventListener("click", () => ((button.disabled = true), wait()));
+    const who = el("span", { class: "name" }, glyph(by), copyable(by, "who keeps it"));
+    const text = el("p", { class: "verdict", role: "status" }, "Promised for later ", el("span", {}, "until its owner keeps it, by hand"));
+    this.place.append(el("div", {}, text, el("p", {}, who), el("p", { class: "hint" }, "The call ", copyable(deferred, "the deferred call"), " is kept there, over a restart too."), button));
+  }
+
   /** What the program made or changed, first of all. @param {string} folder @param {File[]} given */
   async #changed(folder, given) {
     const nodes = await this.grid.tree(folder).catch((/** @type {Error} */ error) => error.message);

@@ -124,6 +124,7 @@ export class Promises extends EventTarget {
       by: who(given.issuer),
       to: who(given.holder),
       state: el("span", { class: "tag", "data-state": given.state.replace(" ", "-") }, states(given)),
+      ...(given.reason ? { because: given.reason } : {}),
       ...narrowing(given),
       ...(given.parent ? { "rests on": copyable(given.parent, "the promise it rests on") } : {}),
       promise: copyable(given.promise, "the promise"),

@@ -96,7 +96,28 @@ class RunPanel {
       const given = this.#files;
       const done = await this.grid.run({ ...task, code, signal, onprogress: (detail) => this.#progress(detail) });
       const name = this.#program?.file.name ?? short(code);
-      await this.outcome.show({ done, name, given, me: this.client.node?.did ?? "" });
+      if (done.deferred) this.outcome.deferred(done, () => this.#wait(done.deferred, name, given));
+      else await this.#show(done, name, given);
+    } catch (error) {
+      this.#refused(/** @type {any} */ (error));
+    } finally {
+      this.#running = null;
+      this.#busy(false);
+    }
+  }
+
+  /** @param {any} done @param {string} name @param {File[]} given */
+  async #show(done, name, given) {
+    await this.outcome.show({ done, name, given, me: this.client.node?.did ?? "" });
+  }
+
+  /** Until the other side has kept its promise. @param {string} call @param {string} name @param {File[]} given */
+  async #wait(call, name, given) {
+    if (this.#running) return;
+    this.#running = new AbortController();
+    this.#busy(true, "Waiting for it to be kept");
+    try {
+      await this.#show(await this.grid.caps.await(call, { signal: this.#running.signal }), name, given);
     } catch (error) {
       this.#refused(/** @type {any} */ (error));
     } finally {
@@ -135,13 +156,13 @@ class RunPanel {
     };
   }
 
-  /** @param {boolean} on */
-  #busy(on) {
+  /** @param {boolean} on @param {string} [status] */
+  #busy(on, status = "Starting") {
     byId("go").disabled = on;
     byId("stop").hidden = !on;
     byId("run-progress").hidden = !on;
     byId("run-progress").removeAttribute("value");
-    byId("run-status").textContent = on ? "Starting" : "";
+    byId("run-status").textContent = on ? status : "";
     if (on) this.outcome.clear();
   }
 

@@ -17,9 +17,11 @@
  *     ls cid                       → [{name, cid, size, kind}] (kind "unknown" far down a long listing)
  *     tree cid                     → [{path, kind, data}]
  *     fetch cid                    → {blocks, bytes}: everything under it, into this node's store
- *     run {code, func, args, files, stdin, on, fuel, memory, timeout, output, fresh}
+ *     run {code, func, args, files, stdin, on, fuel, memory, timeout, output, fresh, verify}
  *                                  → {task, result, receipt, exit, value, stdout, stderr, stdout_cid, stderr_cid, files, cached, fuel, by, ms}
  *                                    args and value: plain data, BigInt past 2^53, a link is {"/": cid}; timeout in seconds
+ *                                    on a peer: presents a promise of it that fits; one it keeps later → {deferred: call, by, promise}
+ *                                    verify N: N peers run it and must agree; also → verified: [{did, result, receipt, fuel, engine}]
  *     serve {cpu, memory} | false  → {cpu, memory} | null: the owner's promise to run for others
  *     trust {mode, dids, agree} | null → the policy; mode own, peers or agree
  *     running; stop task           → [{task, code, func, for, since_ms}]; whether it was running
@@ -30,6 +32,8 @@
  *     cap.accept token             → promise: takes one that came by other ways
  *     cap.revoke {promise, reason} → the promise: taken back, with whatever rests on it
  *     cap.pending                  → [Pending]: calls whose promise this node keeps by hand
+ *     cap.awaited                  → the same of calls that others are to keep for this node, with `by` for `for`
+ *     cap.history                  → [{statement, about, state, by, at, receipt, result, reason}]: what was said, newest first
  *     cap.keep call; cap.break {call, reason}; cap.await {call, timeout} → as run, once the issuer has kept it
  *     publish {cid, name, description}; published; verify; leave; stat → {blocks, bytes, quota, heap, turns}
  *
@@ -39,7 +43,7 @@
  * @property {{ability?: string, code?: string, protocol?: string}} what
  * @property {string | null} func @property {any[][] | null} policy @property {Record<string, number> | null} budget time in ms
  * @property {number | null} uses null: any number @property {number} used @property {number} delegate how many further hops
- * @property {boolean} later @property {number} expires_at s @property {string | null} parent
+ * @property {boolean} later @property {number} expires_at s @property {string | null} parent @property {string} reason @property {boolean} given @property {boolean} held
  * @property {"offered"|"kept"|"deferred"|"broken"|"revoked"|"expired"|"used up"} state
  * @typedef {{call: string, promise: string, for: string, code: string, func: string | null, at: number}} Pending  at: s
  *
