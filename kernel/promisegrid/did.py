@@ -64,14 +64,13 @@ def decode(did: str) -> PublicKey:
         data = multibase.from_base58(did[9:])
     except ValueError as error:
         raise RemoteError("bad_claims", f"Not a did:key: {did[:80]!r} ({error}).") from error
-    kind, key = data[:2], data[2:]
-    if "did:key:z" + multibase.base58(data) == did:
-        if kind == _P256 and len(key) == 33:
-            return PublicKey(frozenset({-7, -9}), -7, _expand(key, did))
-        if kind == _ED25519 and is_sound_ed25519(key) and _on_ed25519(key):
-            return PublicKey(frozenset({-8, -19}), -8, key)
-        if kind == _RSA and (size := _rsa_size(key)) is not None:
-            return PublicKey(frozenset({-37}), -37, key, size)
+    kind, key = data[:2], data[2:]  # base58 has one spelling: other letters are other bytes
+    if kind == _P256 and len(key) == 33:
+        return PublicKey(frozenset({-7, -9}), -7, _expand(key, did))
+    if kind == _ED25519 and is_sound_ed25519(key) and _on_ed25519(key):
+        return PublicKey(frozenset({-8, -19}), -8, key)
+    if kind == _RSA and (size := _rsa_size(key)) is not None:
+        return PublicKey(frozenset({-37}), -37, key, size)
     raise RemoteError("bad_claims", f"A did:key of a kind or length this node does not read: {did[:80]!r}.")
 
 
