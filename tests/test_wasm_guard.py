@@ -23,13 +23,20 @@ from tests.wasm_asm import (
 )
 
 from promisegrid.errors import RemoteError
-from promisegrid.wasm.binary import uleb
-from promisegrid.wasm.guard import GROW_FLAG, GROW_PAGES, guard
+from promisegrid.wasm.binary import sleb, uleb
+from promisegrid.wasm.guard import DEPTH, FUEL, GROW_FLAG, GROW_PAGES, START, guard
 from promisegrid.wasm.inspect import bodies, inspect
 from promisegrid.wasm.layout import Export, FuncType, Layout, Memory, parse
 from promisegrid.wasm.limits import ModuleLimits
 
 GROW = b"\x40\x00"
+HELPER = b"\x10\x03"
+"""A call of the function appended for growth to the two of `growing()`, after the one for lengths."""
+
+
+def charge(units: int, fuel: int = 0) -> bytes:
+    """Units taken off the fuel."""
+    return b"\x23" + uleb(fuel) + b"\x42" + sleb(units) + b"\x7d\x24" + uleb(fuel)
 
 
 def growing(largest: int | None = None, code: bytes = local_get(0) + GROW) -> Module:
@@ -63,15 +70,17 @@ def test_a_growth_becomes_a_call_of_an_appended_function() -> None:
     original = growing().encode()
     guarded = guard(original)
     before, after = layout_of(original), layout_of(guarded)
-    assert after.functions == (0, 0, 1)
+    assert after.functions == (0, 0, 1, 1)
     assert after.types == (*before.types, FuncType(("i32",), ("i32",)))
-    assert codes_of(guarded)[0] == body(local_get(0) + b"\x10\x02")
-    assert codes_of(guarded)[1] == codes_of(original)[1]
-    assert codes_of(guarded)[2].count(GROW) == 1
+    assert codes_of(guarded)[0] == body(charge(2) + local_get(0) + HELPER)
+    assert codes_of(guarded)[1] == body(charge(1) + local_get(0))
+    assert codes_of(guarded)[3].count(local_get(0) + GROW) == 1
     assert after.exports == {
         **before.exports,
-        GROW_FLAG: Export("global", 0),
-        GROW_PAGES: Export("global", 1),
+        FUEL: Export("global", 0),
+        DEPTH: Export("global", 1),
+        GROW_FLAG: Export("global", 2),
+        GROW_PAGES: Export("global", 3),
     }
     inspect(guarded)
 
@@ -83,13 +92,13 @@ def test_what_is_appended_comes_after_what_is_there() -> None:
     module.exports[0] = exported("grow", FUNC, 1)
     after = layout_of(guard(module.encode()))
     assert after.exports["grow"] == Export("func", 1)
-    assert after.exports[GROW_FLAG] == Export("global", 2)
-    assert after.exports[GROW_PAGES] == Export("global", 3)
-    assert codes_of(guard(module.encode()))[0] == body(local_get(0) + b"\x10\x03")
+    assert after.exports[FUEL] == Export("global", 2)
+    assert after.exports[GROW_PAGES] == Export("global", 5)
+    assert codes_of(guard(module.encode()))[0] == body(charge(2, 2) + local_get(0) + b"\x10\x04")
 
 
-def test_a_module_that_never_grows_keeps_its_sections() -> None:
-    module = growing(code=i32(64))
+def test_a_module_without_code_is_left_as_it_is() -> None:
+    module = Module(types=[functype()], memories=[pages(1)], exports=[exported("memory", MEMORY, 0)])
     plain = module.encode()
     assert guard(plain) == plain
     assert guard(HEADER) == HEADER
@@ -97,24 +106,44 @@ def test_a_module_that_never_grows_keeps_its_sections() -> None:
     assert guard(module.encode()) == plain, "custom sections are dropped"
 
 
+def test_a_start_function_becomes_an_export() -> None:
+    module = growing()
+    module.types.append(functype())
+    module.functions.append((1, body(b"")))
+    module.start = 2
+    after = layout_of(guard(module.encode()))
+    assert after.start is None
+    assert after.exports[START] == Export("func", 2)
+
+
 @pytest.mark.parametrize(
-    "code",
+    ("code", "rewritten"),
     [
-        i32(0x2000) + GROW,  # a number that ends in 0x40
-        b"\x44" + GROW * 4 + b"\x1a" + i32(1) + GROW,
-        b"\xfd\x0c" + GROW * 8 + b"\x1a" + i32(1) + GROW,
-        b"\x02\x40\x00" + END + i32(1) + GROW,
-        b"\x02\x40" + i32(0) + b"\x0e\x02\x40\x00\x00" + END + i32(1) + GROW,
+        (i32(0x2000) + GROW, charge(2) + i32(0x2000) + HELPER),  # a number that ends in 0x40
+        (
+            b"\x44" + GROW * 4 + b"\x1a" + i32(1) + GROW,
+            charge(4) + b"\x44" + GROW * 4 + b"\x1a" + i32(1) + HELPER,
+        ),
+        (
+            b"\xfd\x0c" + GROW * 8 + b"\x1a" + i32(1) + GROW,
+            charge(4) + b"\xfd\x0c" + GROW * 8 + b"\x1a" + i32(1) + HELPER,
+        ),
+        (b"\x02\x40\x00" + END + i32(1) + GROW, charge(1) + b"\x02\x40\x00" + END + i32(1) + HELPER),
+        (
+            b"\x02\x40" + i32(0) + b"\x0e\x02\x40\x00\x00" + END + i32(1) + GROW,
+            charge(2) + b"\x02\x40" + i32(0) + b"\x0e\x02\x40\x00\x00" + END + charge(2) + i32(1) + HELPER,
+        ),
     ],
-    ids=bytes.hex,
+    ids=lambda code: code.hex(),
 )
-def test_only_the_instruction_is_rewritten(code: bytes) -> None:
-    assert codes_of(guard(growing(code=code).encode()))[0] == body(code[:-2] + b"\x10\x02")
+def test_only_the_instruction_is_rewritten(code: bytes, rewritten: bytes) -> None:
+    assert codes_of(guard(growing(code=code).encode()))[0] == body(rewritten)
 
 
 def test_every_growth_of_a_body_is_rewritten() -> None:
     code = (i32(1) + GROW + b"\x1a") * 1_000 + i32(0)
-    assert codes_of(guard(growing(code=code).encode()))[0] == body(code.replace(GROW, b"\x10\x02"))
+    expected = body(charge(3_001) + code.replace(GROW, HELPER))
+    assert codes_of(guard(growing(code=code).encode()))[0] == expected
 
 
 def test_a_padded_or_second_memory_cannot_slip_through() -> None:
@@ -125,7 +154,8 @@ def test_a_padded_or_second_memory_cannot_slip_through() -> None:
 def test_locals_that_look_like_a_growth_are_locals() -> None:
     module = growing()
     module.functions[0] = (0, body(local_get(0) + GROW, [(0x40, 0x7F), (0, 0x7F)]))
-    assert codes_of(guard(module.encode()))[0] == body(local_get(0) + b"\x10\x02", [(0x40, 0x7F), (0, 0x7F)])
+    expected = body(charge(2) + local_get(0) + HELPER, [(0x40, 0x7F), (0, 0x7F)])
+    assert codes_of(guard(module.encode()))[0] == expected
 
 
 # -- the clamp ---------------------------------------------------------------------------------------------
@@ -157,7 +187,7 @@ def test_an_imported_memory_is_clamped_where_it_is_imported() -> None:
 def test_the_helper_compares_with_the_declared_maximum_not_the_clamp() -> None:
     clamped, free = guard(growing(300).encode(), 5), guard(growing(300).encode())
     assert codes_of(clamped) == codes_of(free)
-    assert codes_of(free)[2] != codes_of(guard(growing(301).encode()))[2]
+    assert codes_of(free)[3] != codes_of(guard(growing(301).encode()))[3]
 
 
 def test_a_module_that_starts_above_the_clamp_is_refused() -> None:
