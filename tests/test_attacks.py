@@ -28,8 +28,9 @@ from tests.sim import Node, World
 from promisegrid import cose, envelope, membership, receipt
 from promisegrid.cid import Cid
 from promisegrid.claims import Claims
-from promisegrid.effects import Commit, Effect, Load, Prepare, Run, Save, Scan, Sign
+from promisegrid.effects import Close, Commit, Effect, Load, Prepare, Run, Save, Scan, Sign, Verify
 from promisegrid.errors import RemoteError
+from promisegrid.limits import Limits
 
 COSTLY = (Load, Scan, Save, Commit, Prepare, Run, Sign)
 OTHER_GRID: Final = Cid.of(b"another grid", "dag-cbor")
@@ -291,3 +292,60 @@ def test_a_membership_is_worthless_to_anybody_else(scene: Scene) -> None:
     assert isinstance(mine, membership.Membership) and mine.member == scene.bob.did
     with pytest.raises(RemoteError, match="somebody else"):
         verified(membership.verify(proof, grid, scene.ann.did, scene.carol.did, now, limits))
+
+
+# -- what a stranger, or a member, can make us pay ---------------------------------------------------
+
+
+def strangers(ann: Node, count: int) -> list[int]:
+    """Connections from nobody in particular that say nothing."""
+    first = 1000 + len(ann.log)
+    for number in range(first, first + count):
+        ann.perform(ann.kernel.connect(number, "responder", "b/grid", "ws", ann.world.now_ms))
+    ann.world.run()
+    return list(range(first, first + count))
+
+
+def test_strangers_who_hold_every_place_do_not_keep_a_member_out() -> None:
+    world = World()
+    ann, bob = world.grid("ann", "bob", limits=Limits(links=4))
+    world.cut(ann, next(iter(ann.links)))
+    world.run()
+    silent = strangers(ann, 4)
+    assert not ann.closed
+    world.link(bob, ann)
+    assert ann.peers() == ["bob"]
+    assert [(close.link, close.code) for close in ann.closed] == [(silent[0], "busy")]
+
+
+def test_open_links_are_not_given_up_for_strangers() -> None:
+    ann, *_ = World().grid("ann", "bob", "carol", limits=Limits(links=2))
+    (newcomer,) = strangers(ann, 1)
+    assert sorted(ann.peers()) == ["bob", "carol"]
+    assert [(close.link, close.code) for close in ann.closed] == [(newcomer, "busy")]
+
+
+def test_a_greeting_takes_no_more_memory_than_it_may() -> None:
+    world = World()
+    (ann,) = world.grid("ann", limits=Limits(greeting_bytes=10_000))
+    (stranger,) = strangers(ann, 1)
+    for _ in range(11):  # at once, before any answer of the host
+        effects = ann.kernel.receive(stranger, bytes(1000), world.now_ms)
+        if [effect for _, effect in effects if isinstance(effect, Close)]:
+            return
+    raise AssertionError("the link is still open")
+
+
+def test_names_that_are_no_keys_close_a_link_like_bad_signatures() -> None:
+    scene = Scene()
+    for number in range(scene.ann.limits.link_bad_signatures):
+        name = edges.rsa_name(RSA.public[:-1] + bytes([2 * number]))
+        hand(scene.ann, scene.bob, scene.call(iss=name, cti=b"number %d" % number))
+    assert [close.code for close in scene.ann.closed] == ["bad_signature"]
+
+
+def test_a_reply_that_nobody_awaits_costs_no_curve() -> None:
+    scene = Scene()
+    effects = hand(scene.ann, scene.bob, scene.call(call=None, reply_to=Cid.of(b"never sent"), body=1))
+    assert not [effect for effect in effects if isinstance(effect, Verify)]
+    assert not refusals(effects) and not replies(effects)

@@ -126,6 +126,11 @@ class Caller:
 
     # -- what comes back -------------------------------------------------------------------------------
 
+    def awaits(self, link: Link, name: Cid) -> bool:
+        """Whether a reply to that message is awaited from the peer on this link."""
+        pending = self._pending.get(name)
+        return pending is not None and pending.link.did == link.did
+
     def replied(self, content: Claims) -> None:
         """A verified reply came in. One nobody waits for, or from somebody else, is dropped."""
         pending = self._pending.get(content.reply_to) if content.reply_to is not None else None

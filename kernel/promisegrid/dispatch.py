@@ -88,7 +88,10 @@ class Dispatcher:
     async def message(self, link: Link, raw: bytes, name: Cid) -> None:
         """Take one message, named by its bytes, through all stages, in a strand of its own."""
         try:
-            verified = await self._verify(link, self._open(raw), name)
+            opened = self._open(raw)
+            if opened[1].reply_to is not None and not self._caller.awaits(link, opened[1].reply_to):
+                return  # too late, or never asked for: not worth a curve
+            verified = await self._verify(link, opened, name)
             if verified.claims.reply_to is not None:
                 self._caller.replied(verified.claims)
             else:
@@ -111,6 +114,9 @@ class Dispatcher:
         await link.verifying.take()
         try:
             holds = await cose.holds(message.sign1, message.signed, content.iss)
+        except RemoteError:
+            link.count_bad_signature()  # a name that is no key: reading it costs as much as a curve
+            raise
         finally:
             link.verifying.give()
         if not holds:

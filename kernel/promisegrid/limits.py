@@ -60,6 +60,8 @@ class Limits:
     """Messages a peer may have unanswered on one link."""
     link_inbox: int = 1024
     """Frames of one link received and not yet read; beyond that the peer is cut off."""
+    greeting_bytes: int = 4 * 1024 * 1024
+    """All that is taken of a link before it is open: the greeting, and the first words right behind it."""
     link_bad_signatures: int = 8
     """Bad signatures after which a link is closed: verification is what a stranger can make us pay."""
     link_refusals_per_second: int = 32

@@ -46,6 +46,7 @@ class Link:
         self.ended: Signal[RemoteError] = scheduler.signal()
         self._scheduler, self._limits = scheduler, limits
         self._inbox: deque[bytes] = deque()
+        self._greeting_bytes = 0
         self._arrived: Signal[None] = scheduler.signal()
         self._credit = limits.link_credit
         self._unsent: deque[bytes] = deque()
@@ -54,11 +55,13 @@ class Link:
     # -- frames in ---------------------------------------------------------------------------------
 
     def arrived(self, data: bytes) -> None:
-        """A frame came in. A peer that sends faster than we read is cut off."""
+        """A frame came in during the greeting. A peer that sends faster than we read is cut off."""
         if self.is_closed:
             return
         self.heard_ms = self._scheduler.now_ms
-        if len(self._inbox) >= self._limits.link_inbox:
+        self._greeting_bytes += len(data)
+        crowded = len(self._inbox) >= self._limits.link_inbox
+        if crowded or self._greeting_bytes > self._limits.greeting_bytes:
             self.close("busy", "More frames than this node can read.")
             return
         self._inbox.append(data)

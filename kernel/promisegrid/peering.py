@@ -44,6 +44,15 @@ class Peering:
             wrong = await link.ended
         self.drop(link, wrong)
 
+    def make_room(self) -> bool:
+        """Whether a link could be spared: the oldest that has not proved who it is. Strangers who only
+        hold their places must not keep members out."""
+        for link in self._state.links.values():
+            if link.role == "responder" and not link.is_open:
+                self.drop(link, RemoteError("busy", "This link proved nothing so far, and others wait."))
+                return True
+        return False
+
     def arrived(self, link: Link, data: bytes) -> None:
         """A frame of an open link is dealt with as it comes."""
         link.heard_ms = self._state.now_ms
