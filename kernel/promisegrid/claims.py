@@ -37,7 +37,7 @@ REFUSAL: Final = -65544  # [code, text]: why not
 FRESH: Final = -65545  #   true: run it, even if a result is remembered
 
 _DIALECT: Final = Dialect(name="claims", int_keys=True, max_bytes=1 << 20, depth=24)
-_BUDGET_NAMES: Final = {
+BUDGET_NAMES: Final = {
     "fuel": "fuel",
     "memory": "memory_bytes",
     "output": "output_bytes",
@@ -182,11 +182,11 @@ def _call(value: object, limits: Limits) -> tuple[str, tuple[object, ...]]:
 
 
 def _budget(value: object, limits: Limits) -> Budget:
-    if type(value) is not dict or not value.keys() <= _BUDGET_NAMES.keys():
+    if type(value) is not dict or not value.keys() <= BUDGET_NAMES.keys():
         raise _wrong("budget")
     if any(type(most) is not int or not 0 < most < 1 << 63 for most in value.values()):
         raise _wrong("budget")
-    return Budget(**{_BUDGET_NAMES[name]: most for name, most in value.items()})
+    return Budget(**{BUDGET_NAMES[name]: most for name, most in value.items()})
 
 
 def _refusal(value: object, limits: Limits) -> tuple[str, str]:
@@ -216,7 +216,7 @@ def _any(value: object, limits: Limits) -> object:
 def _write_budget(budget: Budget) -> bytes:
     if budget is _NO_BUDGET:
         return b""
-    given = {name: most for name, at in _BUDGET_NAMES.items() if (most := getattr(budget, at)) is not None}
+    given = {name: most for name, at in BUDGET_NAMES.items() if (most := getattr(budget, at)) is not None}
     return _DIALECT.encode(given) if given else b""
 
 

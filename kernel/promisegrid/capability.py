@@ -1,0 +1,389 @@
+"""Capabilities: a promise its issuer signed for one holder, and chains of them that only get narrower.
+
+A promise is a CWT in COSE_Sign1 (typ `grid-capability`, payload attached): iss and aud are issuer and holder,
+`cnf` binds it to the holder's key (RFC 8747), the body says what is promised. Its name is the raw CID of its
+bytes. Whoever holds a promise that may be passed on can promise the same, or less, to another; the chain,
+root first, shows it. What a chain promises is what every link of it promises.
+
+Laws:
+1. No chain of any shape promises more than each of its links (`Grant` is their conjunction; a link that
+   *says* more than the one before it is refused as well).
+2. Verifying needs no network. Cheap checks come first; signatures last, each checked once (`Verdicts`).
+3. Only the root issuer redeems. Whether it still keeps a promise, and how often it was used, is not known
+   here.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from promisegrid import claims, cose, dagcbor, did, policy
+from promisegrid.cid import Cid
+from promisegrid.claims import Claims
+from promisegrid.effects import Budget
+from promisegrid.errors import RemoteError
+from promisegrid.limits import Limits
+from promisegrid.policy import Rule
+
+TOKEN_MAX: Final = 16 * 1024
+"""Bytes of one promise: a policy of 32 rules and two long names fit; what a stranger can make us parse."""
+CHAIN_MAX: Final = 8
+"""Promises in one chain, as many as a message can carry."""
+USES_MAX: Final = 1 << 40
+RUN: Final = "run"
+"""The ability to have any program run."""
+MEMBER: Final = "member"
+"""The ability to belong to the grid; redeemed by each node, see `membership.py`."""
+
+Kind = Literal["ability", "code", "protocol"]
+What = tuple[Kind, str | Cid]
+_FIELDS: Final = {"grid", "promise", "func", "policy", "budget", "uses", "delegate", "keep", "parent"}
+_UNBOUNDED: Final = Budget()
+_DIMENSIONS: Final = tuple(claims.BUDGET_NAMES.items())
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What is promised. func, uses: None says nothing; delegate: how many further hops.
+
+    later: whether calls are kept by hand, later; None says nothing.
+    """
+
+    what: What
+    func: str | None = None
+    policy: tuple[Rule, ...] = ()
+    budget: Budget = _UNBOUNDED
+    uses: int | None = None
+    delegate: int = 0
+    later: bool | None = None
+
+    def body(self, grid: Cid, parent: Cid | None) -> dict[str, Any]:
+        """The body of the token."""
+        kind, value = self.what
+        body: dict[str, Any] = {"grid": grid, "promise": {kind: value}, "delegate": self.delegate}
+        if self.func is not None:
+            body["func"] = self.func
+        if self.policy:
+            body["policy"] = [rule.plain() for rule in self.policy]
+        if budget := budget_plain(self.budget):
+            body["budget"] = budget
+        if self.uses is not None:
+            body["uses"] = self.uses
+        if self.later is not None:
+            body["keep"] = "later" if self.later else "now"
+        if parent is not None:
+            body["parent"] = parent
+        return body
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """One promise as read, its signature not looked at. Times in seconds since 1970; starts: 0 if unsaid."""
+
+    name: Cid
+    raw: bytes
+    sign1: cose.Sign1
+    grid: Cid
+    issuer: str
+    holder: str
+    starts: int
+    until: int
+    terms: Terms
+    parent: Cid | None
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a chain promises: the conjunction of its links. `uses`: of every link that counts them."""
+
+    chain: tuple[Promise, ...]
+    what: What
+    func: str | None
+    policy: tuple[Rule, ...]
+    budget: Budget
+    uses: tuple[tuple[Cid, int], ...]
+    starts: int
+    until: int
+    delegate: int
+    later: bool
+
+    @property
+    def root(self) -> str:
+        """Who keeps it."""
+        return self.chain[0].issuer
+
+    @property
+    def holder(self) -> str:
+        """Who may present it."""
+        return self.chain[-1].holder
+
+    @property
+    def name(self) -> Cid:
+        """Its last promise, by which the whole is known."""
+        return self.chain[-1].name
+
+    def lacks(self, code: Cid, func: str, args: Sequence[object]) -> str | None:
+        """Why it does not promise this call, in words; None when it does."""
+        if self.what != ("ability", RUN) and self.what not in (("code", code), ("protocol", code)):
+            return f"The capability does not promise {code}."
+        if self.func is not None and func != self.func:
+            return f"The capability promises the function {self.func[:80]!r}, not {func[:80]!r}."
+        for rule in self.policy:
+            if not rule.holds(args):
+                return f"The capability promises only calls with {rule.plain()!r:.300} about their arguments."
+        return None
+
+    def narrowed(self, budget: Budget) -> Budget:
+        """A budget that is asked for, within the one that is promised."""
+        return least(self.budget, budget)
+
+
+# -- budgets -----------------------------------------------------------------------------------------------
+
+
+def budget_plain(budget: Budget) -> dict[str, int]:
+    """{fuel, memory, output, time}, as far as they are bounded."""
+    return {name: most for name, at in _DIMENSIONS if (most := getattr(budget, at)) is not None}
+
+
+def least(one: Budget, other: Budget) -> Budget:
+    """The smaller of each bound; None bounds nothing."""
+    return Budget(**{at: _smaller(getattr(one, at), getattr(other, at)) for _, at in _DIMENSIONS})
+
+
+def _smaller(one: int | None, other: int | None) -> int | None:
+    return one if other is None else other if one is None else min(one, other)
+
+
+# -- making ------------------------------------------------------------------------------------------------
+
+
+async def promise(
+    terms: Terms, grid: Cid, me: str, holder: str, times: tuple[int, int | None, int], cti: bytes,
+    limits: Limits, parent: Grant | None = None,
+) -> Promise:  # fmt: skip
+    """Sign a promise with this node's key. times: (now, not before or None, until), in seconds.
+
+    RemoteError("widened") when it would say more than its parent; "bad_capability" when it cannot be written.
+    """
+    now, starts, until = times
+    content = Claims(
+        iss=me, aud=holder, exp=until, cti=cti, iat=now, nbf=starts,
+        body=terms.body(grid, None if parent is None else parent.name),
+        extra={claims.CNF: {3: holder.encode()}},
+    )  # fmt: skip
+    unsigned = cose.assemble(cose.protected_header("grid-capability"), content.encode(), bytes(64))
+    made = read(unsigned, limits)
+    if parent is not None:
+        extend(parent, made)
+    return read(await cose.sign("grid-capability", content.encode(), detached=False), limits)
+
+
+# -- reading -----------------------------------------------------------------------------------------------
+
+
+def read(raw: bytes, limits: Limits) -> Promise:
+    """One promise in its bytes. RemoteError("bad_capability") unless it is one, whole and well formed."""
+    if len(raw) > TOKEN_MAX:
+        raise RemoteError("bad_capability", f"A capability of {len(raw)} bytes; at most {TOKEN_MAX}.")
+    try:
+        sign1 = cose.read(raw, "grid-capability")
+        content = claims.decode(sign1.payload or b"", limits)
+        did.decode(content.iss)
+        terms, grid, parent = _terms(content.body)
+    except (RemoteError, policy.PolicyError) as error:
+        raise RemoteError("bad_capability", f"The capability cannot be read: {error}") from error
+    if content.extra != {claims.CNF: {3: content.aud.encode()}}:
+        raise RemoteError("bad_capability", "The capability is not bound to the key of its holder.")
+    return Promise(
+        Cid.of(raw), raw, sign1, grid, content.iss, content.aud, content.nbf or 0, content.exp, terms, parent
+    )
+
+
+def _terms(body: object) -> tuple[Terms, Cid, Cid | None]:
+    if not isinstance(body, dict) or not body.keys() <= _FIELDS or not isinstance(body.get("grid"), Cid):
+        raise _wrong("its body")
+    func, uses, delegate = body.get("func"), body.get("uses"), body.get("delegate")
+    keep, parent = body.get("keep"), body.get("parent")
+    if func is not None and (not isinstance(func, str) or not 0 < len(func) <= 1024):
+        raise _wrong("func")
+    if uses is not None and (type(uses) is not int or not 0 < uses <= USES_MAX):
+        raise _wrong("uses")
+    if type(delegate) is not int or not 0 <= delegate < CHAIN_MAX:
+        raise _wrong("delegate")
+    if keep not in (None, "now", "later") or ("keep" in body and keep is None):
+        raise _wrong("keep")
+    if parent is not None and not isinstance(parent, Cid):
+        raise _wrong("parent")
+    rules = policy.read(body.get("policy", []))
+    later = None if keep is None else keep == "later"
+    terms = Terms(_what(body.get("promise")), func, rules, _budget(body), uses, delegate, later)
+    if terms.body(body["grid"], parent) != body:
+        raise _wrong("its one spelling")
+    return terms, body["grid"], parent
+
+
+def _what(value: object) -> What:
+    if isinstance(value, dict) and len(value) == 1:
+        ((kind, what),) = value.items()
+        if kind == "ability" and isinstance(what, str) and 0 < len(what) <= 64:
+            return "ability", what
+        if kind in ("code", "protocol") and isinstance(what, Cid):
+            return ("code" if kind == "code" else "protocol"), what
+    raise _wrong("promise")
+
+
+def _budget(body: dict[str, Any]) -> Budget:
+    value = body.get("budget", {})
+    if not isinstance(value, dict) or not value.keys() <= claims.BUDGET_NAMES.keys():
+        raise _wrong("budget")
+    if any(type(most) is not int or not 0 < most < 1 << 63 for most in value.values()):
+        raise _wrong("budget")
+    return Budget(**{claims.BUDGET_NAMES[name]: most for name, most in value.items()})
+
+
+def _wrong(what: str) -> RemoteError:
+    return RemoteError("bad_capability", f"{what} is missing or of the wrong kind.")
+
+
+# -- chains ------------------------------------------------------------------------------------------------
+
+
+def check(
+    tokens: Sequence[bytes], grid: Cid, holder: str, now_ms: int, limits: Limits, root: str | None = None
+) -> Grant:
+    """Everything about a chain but its signatures, for whoever presents it now, this being `root`.
+
+    RemoteError: bad_capability, wrong_grid, not_holder, expired, not_yet_valid, widened, not_my_promise.
+    """
+    if not 0 < len(tokens) <= CHAIN_MAX:
+        raise RemoteError("bad_capability", f"A chain has 1 to {CHAIN_MAX} capabilities, not {len(tokens)}.")
+    chain = tuple(read(raw, limits) for raw in tokens)
+    for one in chain:
+        if one.grid != grid:
+            raise RemoteError("wrong_grid", f"The capability {one.name} is for grid {one.grid}.")
+    if chain[-1].holder != holder:
+        raise RemoteError("not_holder", f"The capability {chain[-1].name} was promised to somebody else.")
+    for one in chain:
+        _check_times(one, now_ms, limits)
+    if chain[0].parent is not None:
+        raise RemoteError("bad_capability", "The chain does not begin with a promise of its own.")
+    grant = alone(chain[0])
+    for child in chain[1:]:
+        grant = extend(grant, child)
+    if root is not None and grant.root != root:
+        raise RemoteError("not_my_promise", f"{grant.root} made this promise; redeem it there.")
+    return grant
+
+
+def _check_times(one: Promise, now_ms: int, limits: Limits) -> None:
+    if one.until * 1000 + limits.clock_skew_ms < now_ms:
+        raise RemoteError("expired", f"The capability {one.name} expired {now_ms // 1000 - one.until} s ago.")
+    if one.starts * 1000 > now_ms + limits.clock_skew_ms:
+        text = f"The capability {one.name} begins in {one.starts - now_ms // 1000} s."
+        raise RemoteError("not_yet_valid", text)
+
+
+def alone(root: Promise) -> Grant:
+    """What a promise says that rests on no other."""
+    terms = root.terms
+    return Grant(
+        (root,), terms.what, terms.func, terms.policy, terms.budget, _counted(root), root.starts, root.until,
+        terms.delegate, bool(terms.later),
+    )  # fmt: skip
+
+
+def extend(grant: Grant, child: Promise) -> Grant:
+    """A chain with one delegation more: by its holder, of that promise, and no wider than all before it.
+
+    RemoteError: bad_capability, widened.
+    """
+    if child.parent != grant.name or child.grid != grant.chain[-1].grid:
+        text = f"The capability {child.name} rests on another than the one before it in the chain."
+        raise RemoteError("bad_capability", text)
+    if child.issuer != grant.holder:
+        raise RemoteError("bad_capability", f"{child.issuer} delegated a promise that is not its own.")
+    if len(grant.chain) >= CHAIN_MAX:
+        raise RemoteError("bad_capability", f"A chain has at most {CHAIN_MAX} capabilities.")
+    wider = widens(grant, child)
+    if wider is not None:
+        text = f"The delegation {child.name} says more than the promise it rests on: {wider}."
+        raise RemoteError("widened", text)
+    terms = child.terms
+    return Grant(
+        (*grant.chain, child), terms.what, terms.func or grant.func, (*grant.policy, *terms.policy),
+        least(grant.budget, terms.budget), (*grant.uses, *_counted(child)), max(grant.starts, child.starts),
+        child.until, terms.delegate, grant.later or bool(terms.later),
+    )  # fmt: skip
+
+
+def _counted(one: Promise) -> tuple[tuple[Cid, int], ...]:
+    return () if one.terms.uses is None else ((one.name, one.terms.uses),)
+
+
+def widens(grant: Grant, child: Promise) -> str | None:
+    """In which respect a delegation says more than what it rests on; None when it only narrows."""
+    mine = child.terms
+    any_code = grant.what == ("ability", RUN) and mine.what[0] == "code"
+    if mine.what != grant.what and not any_code:
+        return "what is promised"
+    if grant.func is not None and mine.func not in (None, grant.func):
+        return "func"
+    for name, at in _DIMENSIONS:
+        if _exceeds(getattr(mine.budget, at), getattr(grant.budget, at)):
+            return f"budget, {name}"
+    if _exceeds(mine.uses, min((uses for _, uses in grant.uses), default=None)):
+        return "uses"
+    if mine.delegate >= grant.delegate:
+        return "delegate, how far it may be passed on"
+    if grant.later and mine.later is False:
+        return "keep"
+    if child.until > grant.until:
+        return "exp"
+    return "nbf" if child.starts and child.starts < grant.starts else None
+
+
+def _exceeds(child: int | None, parent: int | None) -> bool:
+    """None says nothing, and so leaves the parent's bound as it is."""
+    return child is not None and parent is not None and child > parent
+
+
+class Verdicts:
+    """Signatures that held, by the exact bytes they are over; the oldest forgotten first."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._held: OrderedDict[bytes, None] = OrderedDict()
+        self._max = limits.verdicts
+
+    async def check(self, chain: Sequence[Promise]) -> None:
+        """RemoteError("bad_capability") unless every issuer signed its promise."""
+        for one in chain:
+            if one.raw in self._held:
+                self._held.move_to_end(one.raw)
+                continue
+            if not await cose.holds(one.sign1, one.sign1.payload or b"", one.issuer):
+                raise RemoteError("bad_capability", f"{one.issuer} did not sign the capability {one.name}.")
+            self._held[one.raw] = None
+            if len(self._held) > self._max:
+                self._held.popitem(last=False)
+
+
+def pack(tokens: Sequence[bytes]) -> bytes:
+    """A chain in one piece: dag-cbor list of the tokens, root first."""
+    return dagcbor.encode(list(tokens))
+
+
+def unpack(data: bytes) -> tuple[bytes, ...]:
+    """The tokens of a chain in one piece. RemoteError("bad_capability")."""
+    if len(data) > CHAIN_MAX * (TOKEN_MAX + 8):
+        raise RemoteError("bad_capability", f"A chain of {len(data)} bytes is longer than any.")
+    try:
+        value = dagcbor.decode(data)
+    except ValueError as error:
+        raise RemoteError("bad_capability", f"Not a chain of capabilities: {error}.") from error
+    if isinstance(value, list) and 0 < len(value) <= CHAIN_MAX and all(type(item) is bytes for item in value):
+        return tuple(value)
+    raise RemoteError("bad_capability", f"Not a chain: a list of 1 to {CHAIN_MAX} capabilities, root first.")
