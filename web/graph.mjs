@@ -120,7 +120,7 @@ const SIGNS = { offered: "○", kept: "✓", deferred: "…", broken: "✕", rev
 export function draw(edges, { me, room, chosen, chain, name, choose }) {
   const plan = layout(edges, me, room);
   const picture = svg("svg", { class: "graph", viewBox: `0 0 ${plan.width} ${plan.height}`, width: plan.width, height: plan.height, role: "group", "aria-label": "Who promised what to whom" });
-  const looks = ({ id, state }) => ({ class: `edge${id === chosen ? " chosen" : chain.has(id) ? " chain" : ""}`, "data-state": state.replace(" ", "-") });
+  const looks = (/** @type {Edge} */ { id, state }) => ({ class: `edge${id === chosen ? " chosen" : chain.has(id) ? " chain" : ""}`, "data-state": state.replace(" ", "-") });
   const below = svg("g", { "aria-hidden": "true" }); // no line runs over a box or a label
   for (const each of plan.lines) {
     const made = svg("g", looks(each.edge), svg("path", { class: "line", d: each.path }), tipOf(each));

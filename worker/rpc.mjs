@@ -60,7 +60,7 @@
  * @typedef {{did: string, grid: string | null, url: string, kept: boolean}} Ready  kept: false in a session that leaves nothing behind
  * @typedef {Ready & {type: "ready"}} ReadyMessage
  * @typedef {{type: "failed", code: string, message: string}} Failed  the node has stopped; code "superseded": another tab leads now
- * @typedef {{type: "event", kind: "peer"|"progress"|"receipt"|"message"|"grid"|"serving"|"link"|"fault", detail: any}} Event
+ * @typedef {{type: "event", kind: "peer"|"progress"|"receipt"|"message"|"promise"|"grid"|"serving"|"link"|"fault", detail: any}} Event
  * @typedef {{type: "done", id: number, value: any, client?: string}} Done
  * @typedef {{type: "error", id: number, error: {code: string, message: string}, client?: string}} Refused
  * @typedef {{type: "progress", id: number, detail: any, client?: string}} Progress
