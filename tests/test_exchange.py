@@ -149,6 +149,18 @@ def test_a_want_is_not_passed_on_beyond_what_this_node_allows() -> None:
         assert sent(effects) == [frames.BlockFrame(NAME, None)]
 
 
+def test_a_peer_who_wants_what_nobody_has_does_not_make_us_ask_everybody_for_ever() -> None:
+    ann, bob, carol = star("ann", "bob", "carol", limits=Limits(link_misses_per_second=3))
+    for number in range(10):
+        hand_frame(ann, bob, frames.encode(frames.Want(Cid.of(b"nothing %d" % number), 1)))
+    assert len(wants(ann)) == 3, "each cost a question to Carol, and to everybody else"
+    hand_frame(ann, carol, frames.encode(frames.Want(Cid.of(b"hers"), 1)))
+    assert len(wants(ann)) == 4, "others are not held to account for Bob"
+    ann.world.now_ms += 1000
+    hand_frame(ann, bob, frames.encode(frames.Want(Cid.of(b"later"), 1)))
+    assert len(wants(ann)) == 5
+
+
 def test_a_want_is_not_passed_back() -> None:
     ann, bob = star("ann", "bob")
     effects = hand_frame(ann, bob, frames.encode(frames.Want(NAME, 1)))

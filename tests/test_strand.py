@@ -121,6 +121,20 @@ def test_a_pause_ends_in_time_or_by_its_signal_whichever_is_first() -> None:
     assert told.said == [None, "late", "now", "now"]
 
 
+def test_deadlines_of_waits_that_are_over_are_not_kept() -> None:
+    told = Told()
+    forever = told.scheduler.spawn(told.say(pause(told.scheduler.signal(), 1000)))
+    for number in range(10_000):
+        signal = told.scheduler.signal()
+        told.scheduler.spawn(told.say(pause(signal, 1_000_000 + number)))
+        told.go()
+        signal.set(number)
+        told.go()
+    assert len(told.scheduler._timers) < 3000 and not forever.done.is_set
+    told.go(1000)
+    assert told.said[-1] == "late", "the one that was still due was kept"
+
+
 def test_the_deadline_of_a_wait_that_is_over_does_not_end_the_next() -> None:
     told = Told()
     first, second = told.scheduler.signal(), told.scheduler.signal()

@@ -200,9 +200,10 @@ class Exchange:
         data: bytes | None = None
         try:
             data = await self.stored(want.cid)
-            if data is None and 0 < want.hops <= self._state.limits.want_hops:
+            if data is None and 0 < want.hops <= self._state.limits.want_hops and link.may_miss():
                 data = await self.ask_peers(want.cid, None, want.hops - 1, but=link)
         except RemoteError:
+            link.count_miss()
             data = None
         finally:
             link.serving_wants -= 1

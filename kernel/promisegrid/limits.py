@@ -66,6 +66,8 @@ class Limits:
     """Bad signatures after which a link is closed: verification is what a stranger can make us pay."""
     link_refusals_per_second: int = 32
     """Unsigned refusals sent on one link; past that we are being probed and stay silent."""
+    link_misses_per_second: int = 64
+    """Blocks nobody has for which a link makes us ask all our peers; past that we answer for ourselves."""
     link_verifies: int = 16
     """Signatures of one link being verified at once; its other messages wait."""
     progress_ms: int = 250

@@ -51,6 +51,7 @@ class Link:
         self._credit = limits.link_credit
         self._unsent: deque[bytes] = deque()
         self._refusals, self._refusals_since = 0, 0
+        self._misses, self._misses_since = 0, 0
 
     # -- frames in ---------------------------------------------------------------------------------
 
@@ -144,6 +145,17 @@ class Link:
         self.bad_signatures += 1
         if self.bad_signatures >= self._limits.link_bad_signatures:
             self.close("bad_signature", "Too many signatures that do not hold.")
+
+    def count_miss(self) -> None:
+        """We asked our peers for a block this one wants, and nobody had it."""
+        now_s = self._scheduler.now_ms // 1000
+        self._misses = self._misses + 1 if now_s == self._misses_since else 1
+        self._misses_since = now_s
+
+    def may_miss(self) -> bool:
+        """Whether to ask our peers on behalf of this one: one word of his costs one to every peer of ours."""
+        this_second = self._scheduler.now_ms // 1000 == self._misses_since
+        return not this_second or self._misses < self._limits.link_misses_per_second
 
     # -- the end -----------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ import heapq
 from collections import deque
 from collections.abc import Coroutine, Generator
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Final, Generic, TypeVar, cast
 
 from promisegrid.effects import Cancel, Effect, Failure, Prepare, Run
 from promisegrid.errors import LocalError, RemoteError
@@ -29,6 +29,10 @@ T = TypeVar("T")
 Issued = list[tuple[int, Effect]]
 Timer = tuple[int, int, "Strand[Any]", int]
 """Due when, in which order it was set, for which strand, for which of its waits."""
+
+
+_TIMERS: Final = 1024
+"""Deadlines kept before those that have become pointless are looked for."""
 
 
 class Late(Exception):
@@ -120,6 +124,7 @@ class Scheduler:
         self._next_order = 1
         self._waiting: dict[int, Strand[Any]] = {}
         self._timers: list[Timer] = []
+        self._timers_most = _TIMERS
         self._usual: deque[Timer] = deque()
         self._ready: deque[tuple[Strand[Any], object, BaseException | None]] = deque()
         self._running = False
@@ -266,6 +271,14 @@ class Scheduler:
             self._usual.append(timer)
         else:
             heapq.heappush(self._timers, timer)
+            if len(self._timers) > self._timers_most:
+                self._sweep()
+
+    def _sweep(self) -> None:
+        """Let go of deadlines of waits that are over: long ones would otherwise be kept until they pass."""
+        self._timers = [timer for timer in self._timers if timer[2].token == timer[3]]
+        heapq.heapify(self._timers)
+        self._timers_most = max(_TIMERS, 2 * len(self._timers))
 
 
 class Slots:
