@@ -238,6 +238,7 @@ class Owner:
             "executor": claim.executor,
             "engine": claim.engine,
             "fuel": claim.fuel,
+            "meter": None if claim.meter is None else str(claim.meter),
             "memory": claim.memory,
             "wasi": None if claim.wasi is None else str(claim.wasi),
             "valid": valid,

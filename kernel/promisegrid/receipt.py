@@ -1,6 +1,6 @@
 """Receipts: a signed statement that a task gave a result. And whose receipts count.
 
-A receipt is a COSE_Sign1 (typ `grid-receipt`) over dag-cbor `{task, result, fuel, memory, engine, wasi,
+A receipt is a COSE_Sign1 (typ `grid-receipt`) over dag-cbor `{task, result, fuel, meter, memory, engine, wasi,
 executor}`; its name is the raw CID of its bytes. A signature proves who claims, not that it is true:
 `TrustPolicy` is the owner's answer to whose claims spare a run.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from promisegrid import cose, dagcbor
 from promisegrid.block import Block
@@ -17,12 +17,18 @@ from promisegrid.cid import Cid
 from promisegrid.did import DID_MAX
 from promisegrid.errors import RemoteError
 
-_FIELDS = {"task", "result", "fuel", "memory", "engine", "wasi", "executor"}
+METER: Final = Cid.parse("bafkreiagq25xkptdd3fg63e4qy2jd7lsfnbautcoaltk3pikccmehhij2m")
+"""docs/meter.md, by which fuel is counted."""
+_FIELDS = {"task", "result", "fuel", "meter", "memory", "engine", "wasi", "executor"}
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What an executor states. fuel: None where unmetered; memory: bytes; wasi: the module's CID."""
+    """What an executor states.
+
+    fuel: units of `meter`, the CID of its specification; None where unmetered. memory: the bytes it grew to;
+    wasi: the CID of the WASI module it was linked to; the program's own is in the task.
+    """
 
     task: Cid
     result: Cid
@@ -31,6 +37,7 @@ class Receipt:
     fuel: int | None
     memory: int
     wasi: Cid | None
+    meter: Cid | None = METER
 
     def payload(self) -> bytes:
         """The bytes that are signed."""
@@ -39,6 +46,7 @@ class Receipt:
                 "task": self.task,
                 "result": self.result,
                 "fuel": self.fuel,
+                "meter": self.meter,
                 "memory": self.memory,
                 "engine": self.engine,
                 "wasi": self.wasi,
@@ -62,7 +70,7 @@ def read(data: bytes) -> tuple[Receipt, cose.Sign1]:
         raise RemoteError("malformed", f"Not a receipt: {error}.") from error
     if not isinstance(value, dict) or set(value) != _FIELDS:
         raise RemoteError("malformed", "Not a receipt: its fields are " + ", ".join(sorted(_FIELDS)) + ".")
-    fuel, memory, wasi = value["fuel"], value["memory"], value["wasi"]
+    fuel, memory, wasi, meter = value["fuel"], value["memory"], value["wasi"], value["meter"]
     if (
         not isinstance(value["task"], Cid)
         or not isinstance(value["result"], Cid)
@@ -72,11 +80,11 @@ def read(data: bytes) -> tuple[Receipt, cose.Sign1]:
         or len(value["engine"]) > 80
         or (fuel is not None and (type(fuel) is not int or fuel < 0))
         or type(memory) is not int
-        or (wasi is not None and not isinstance(wasi, Cid))
+        or not all(isinstance(module, Cid | None) for module in (wasi, meter))
     ):
         raise RemoteError("malformed", "Not a receipt: a field is of the wrong kind.")
-    receipt = Receipt(value["task"], value["result"], value["executor"], value["engine"], fuel, memory, wasi)
-    return receipt, sign1
+    who, engine = value["executor"], value["engine"]
+    return Receipt(value["task"], value["result"], who, engine, fuel, memory, wasi, meter), sign1
 
 
 async def verify(data: bytes) -> Receipt | None:
