@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from promisegrid.errors import LocalError
-from promisegrid_node import arguments, cli, output, verbs_cap, verbs_run
+from promisegrid_node import arguments, cli, naming, output, verbs_cap, verbs_run
 from promisegrid_node.session import Emit, Progress
 
 CODE = "bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy"
@@ -162,3 +162,19 @@ def test_names_are_shortened_to_endings() -> None:
     assert output.ending(CODE) == f"…{CODE[-12:]}"
     assert output.ending("short") == "short"
     assert isinstance(arguments.parse(["cap", "ls"]), argparse.Namespace)
+
+
+PEERS = ["did:key:zDnaeAnnx7k2", "did:key:zDnaeBobx7k2", "did:key:zDnaeEvep9s1"]
+
+
+@pytest.mark.parametrize("text", ["did:key:zDnaeEvep9s1", "zDnaeEv", "p9s1", "…p9s1", "zDnae…9s1"])
+def test_a_name_is_found_by_what_only_it_has(text: str) -> None:
+    assert naming.only(text, PEERS, "peer", "look again", "no_such_peer") == PEERS[2]
+
+
+@pytest.mark.parametrize(
+    ("text", "word"), [("x7k2", "2 of them"), ("zz", "look again"), ("", "no"), ("…", "no")]
+)
+def test_a_name_of_none_or_several_is_refused(text: str, word: str) -> None:
+    with pytest.raises(LocalError, match=word):
+        naming.only(text, PEERS, "peer", "look again", "no_such_peer")
