@@ -12,6 +12,7 @@ LAYOUT = """
 import { layout } from "./graph.mjs";
 let seed = 1;
 const dice = (sides) => (seed = (seed * 1103515245 + 12345) % 2147483648) % sides;
+const room_of = (left, top, w, h) => ({ left, right: left + w, top, bottom: top + h });
 const covers = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
 for (let round = 0; round < 1500; round++) {
   const [names, count] = [2 + dice(5), 1 + dice(10)];
@@ -19,15 +20,16 @@ for (let round = 0; round < 1500; round++) {
     const from = dice(names);
     const to = (from + 1 + dice(names - 1)) % names;
     const label = "rendering-a-long-name".slice(0, 3 + dice(18));
-    return { id: `${at}`, from: `d${from}`, to: `d${to}`, label, says: "kept, 2 of 3", title: "", state: "kept" };
+    const said = { label, says: "kept, 2 of 3", title: "", state: "kept" };
+    return { id: `${at}`, from: `d${from}`, to: `d${to}`, ...said };
   });
   for (const room of [300, 780]) {
     const plan = layout(edges, "d0", room);
-    const labels = plan.lines.map(({ x, y, w }) => ({ left: x, right: x + w, top: y - 17, bottom: y + 17 }));
-    const boxes = plan.boxes.map(({ x, y, w, h }) => ({ left: x, right: x + w, top: y + 6, bottom: y + h - 6 }));
-    const bad = labels.some((one, at) =>
-      [...boxes, ...labels.slice(0, at)].some((other) => covers(one, other)) || one.left < 0 || one.right > plan.width);
-    if (bad) throw new Error(`covered, in round ${round} with ${room} px: ${JSON.stringify(edges)}`);
+    const labels = plan.lines.map(({ x, y, w }) => room_of(x, y - 17, w, 34));
+    const boxes = plan.boxes.map(({ x, y, w, h }) => room_of(x, y + 6, w, h - 12));
+    const outside = labels.some((one) => one.left < 0 || one.right > plan.width);
+    const bad = labels.some((one, at) => [...boxes, ...labels.slice(0, at)].some((other) => covers(one, other)));
+    if (bad || outside) throw new Error(`covered, in round ${round} with ${room} px: ${JSON.stringify(edges)}`);
   }
 }
 console.log("uncovered");
