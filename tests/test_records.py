@@ -74,8 +74,8 @@ def test_a_receipt_states_and_is_verified() -> None:
     "change",
     [
         {"task": "bafkqaaa"}, {"result": None}, {"executor": ""}, {"executor": "x" * 2000},
-        {"engine": "x" * 81}, {"fuel": -1}, {"fuel": True}, {"fuel": 1.5}, {"memory": None}, {"wasi": b""}, {"meter": "one"},
-        {"more": 1},
+        {"engine": "x" * 81}, {"fuel": -1}, {"fuel": True}, {"fuel": 1.5}, {"memory": None}, {"wasi": b""},
+        {"meter": "one"}, {"more": 1},
     ],
 )  # fmt: skip
 def test_what_is_no_receipt(change: dict[str, object]) -> None:

@@ -1,7 +1,7 @@
 """Receipts: a signed statement that a task gave a result. And whose receipts count.
 
-A receipt is a COSE_Sign1 (typ `grid-receipt`) over dag-cbor `{task, result, fuel, meter, memory, engine, wasi,
-executor}`; its name is the raw CID of its bytes. A signature proves who claims, not that it is true:
+A receipt is a COSE_Sign1 (typ `grid-receipt`) over dag-cbor `{task, result, fuel, meter, memory, engine,
+wasi, executor}`; its name is the raw CID of its bytes. A signature proves who claims, not that it is true:
 `TrustPolicy` is the owner's answer to whose claims spare a run.
 """
 
