@@ -28,8 +28,9 @@ for (let round = 0; round < 1500; round++) {
     const labels = plan.lines.map(({ x, y, w }) => room_of(x, y - 17, w, 34));
     const boxes = plan.boxes.map(({ x, y, w, h }) => room_of(x, y + 6, w, h - 12));
     const outside = labels.some((one) => one.left < 0 || one.right > plan.width);
-    const bad = labels.some((one, at) => [...boxes, ...labels.slice(0, at)].some((other) => covers(one, other)));
-    if (bad || outside) throw new Error(`covered, in round ${round} with ${room} px: ${JSON.stringify(edges)}`);
+    const before = (at) => [...boxes, ...labels.slice(0, at)];
+    const bad = labels.some((one, at) => before(at).some((other) => covers(one, other)));
+    if (bad || outside) throw new Error(`round ${round}, ${room} px: ${JSON.stringify(edges)}`);
   }
 }
 console.log("uncovered");
