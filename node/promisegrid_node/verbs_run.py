@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from promisegrid import units
 from promisegrid.cid import Cid, CidError
 from promisegrid.errors import LocalError
 from promisegrid_node.api import STDOUT
@@ -118,7 +119,8 @@ def _tell(done: dict[str, Any], out: Output) -> None:
         who = f"{one['did']} ({one['engine']})" if one["engine"] else one["did"]
         out.say(f"promisegrid: {who} says {one['result'] or one['refusal']}")
     how = "remembered" if done["cached"] else "ran"
-    out.note(f"promisegrid: {how} by {done['by']}, result {done['result']}")
+    fuel = "" if done["fuel"] is None else f", {units.number(done['fuel'])} instructions"
+    out.note(f"promisegrid: {how} by {done['by']}{fuel}, result {done['result']}")
 
 
 async def code_cid(text: str, node: Node, watch: Watcher) -> str:

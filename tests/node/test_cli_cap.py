@@ -150,6 +150,7 @@ def test_who_agreed_is_named(capsys: pytest.CaptureFixture[str]) -> None:
         "cached": False,
         "by": "did:key:zAnn",
         "result": CODE,
+        "fuel": 12,
         "verified": said,
     }
     assert say(Told(run=done), "call", CODE, "add_one", "41", "--verify", "2") == 0
