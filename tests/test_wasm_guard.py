@@ -11,6 +11,7 @@ from tests.wasm_asm import (
     GLOBAL,
     HEADER,
     I32,
+    I64,
     MEMORY,
     Module,
     body,
@@ -142,7 +143,8 @@ def test_only_the_instruction_is_rewritten(code: bytes, rewritten: bytes) -> Non
 
 def test_every_growth_of_a_body_is_rewritten() -> None:
     code = (i32(1) + GROW + b"\x1a") * 1_000 + i32(0)
-    expected = body(charge(3_001) + code.replace(GROW, HELPER))
+    left = b"\x23\x00\x42" + sleb(3_001) + b"\x7d\x22\x01\x24\x00\x20\x01\x42\x00\x53\x04\x40\x00" + END
+    expected = body(left + code.replace(GROW, HELPER), [(1, I64)])  # long, so that it is looked at
     assert codes_of(guard(growing(code=code).encode()))[0] == expected
 
 

@@ -235,8 +235,8 @@ UNSUPPORTED = {
     "garbage collection": section(1, vector([b"\x5f\0"])),
     "typed references": section(1, vector([functype([0x64])])),
     "shared globals": section(6, vector([bytes([I32, 2]) + i32(0) + END])),
-    "unknown section 14": section(14, b""),
-    "an initial value": section(6, vector([bytes([I32, 0]) + b"\xfb\x1c" + END])),
+    "Section 14 is unknown": section(14, b""),
+    "An initial value": section(6, vector([bytes([I32, 0]) + b"\xfb\x1c" + END])),
     "a table with an initial value": section(4, b"\x01\x40\0\x70\0\x01" + i32(0) + END),
 }
 
@@ -246,24 +246,25 @@ def test_a_feature_that_is_refused_is_named(feature: str) -> None:
     error = refused(HEADER + UNSUPPORTED[feature])
     assert error.code == "unsupported"
     assert feature in error.text
+    assert error.text.endswith(".") and error.text[0].isupper()
 
 
 INVALID = {
     "header": HEADER[:6],
     "the type section at byte 10": HEADER + b"\x01\x05\x01",
     "twice, or out of order": HEADER + section(3, b"\0") + section(1, b"\0"),
-    "a number of more than five bytes": HEADER + b"\x01\x80\x80\x80\x80\x80\0",
+    "A number takes more than five bytes": HEADER + b"\x01\x80\x80\x80\x80\x80\0",
     "does not fit 32 bits": HEADER + b"\x01\x80\x80\x80\x80\x10",
-    "do not fit in the bytes": HEADER + section(1, b"\x7f"),
+    "do not fit in what follows": HEADER + section(1, b"\x7f"),
     "more than its content": HEADER + section(1, b"\0\0"),
     "not UTF-8": HEADER + section(7, vector([b"\x01\xff\0\0"])),
-    "the same export twice": HEADER + section(7, vector([exported("a", MEMORY, 0)] * 2)),
-    "function 5 or its type": HEADER + section(7, vector([exported("a", FUNC, 5)])),
-    "type 9 does not exist": importing(imported("a", "b", FUNC, uleb(9))),
+    "An export comes twice": HEADER + section(7, vector([exported("a", MEMORY, 0)] * 2)),
+    "Function 5 or its type": HEADER + section(7, vector([exported("a", FUNC, 5)])),
+    "Type 9 does not exist": importing(imported("a", "b", FUNC, uleb(9))),
     "code section is missing": HEADER + TYPES + section(3, vector([b"\0"])),
     "0 bodies for 1": HEADER + TYPES + section(3, vector([b"\0"])) + section(10, b"\0"),
     "3 to 2 pages": HEADER + section(5, vector([pages(3, 2)])),
-    "unknown form": HEADER + section(11, b"\x01\x03\0\0"),
+    "is unknown": HEADER + section(11, b"\x01\x03\0\0"),
 }
 
 
@@ -272,6 +273,7 @@ def test_what_is_malformed_is_told_where(part: str) -> None:
     error = refused(INVALID[part])
     assert error.code == "invalid_wasm"
     assert part in error.text
+    assert error.text.endswith(".") and error.text[0].isupper()
 
 
 def test_every_cut_of_a_module_is_refused_or_another_module() -> None:

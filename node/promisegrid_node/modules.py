@@ -27,7 +27,7 @@ from promisegrid import dagcbor
 from promisegrid.cid import Cid
 from promisegrid.wasm.module import ModuleInfo
 
-GUARD_VERSION: Final = 2
+GUARD_VERSION: Final = 4
 """Raise it when `wasm.guard` writes modules differently."""
 STACK_BYTES: Final = 1024 * 1024
 """Wasm stack of one program: more than the meter's own bound comes to, so that the meter's is met first."""

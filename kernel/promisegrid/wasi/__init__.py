@@ -14,7 +14,7 @@ from importlib import resources
 from typing import Final
 
 MODULES: Final[dict[str, str]] = {
-    "wasi": "2e32f8af8409c24c89c9e2902882410bfa077277eda60412c0ec8ab880661fef",
+    "wasi": "a81aa1d5255035eb5470993cffad62a463317db7cd3dd7cc6834a8479ed4e096",
     "gate": "01cf5778258927ad6ab7631ae03200c62ca667973dedf0c42aff4eb142cb5421",
     "peek": "838df931919ae70f4f80bb207e6325cfaaa0ca2c2c4eff92be292ddd7fdcd793",
     "bridge": "76844671f1cc266ab131ce7b89b64f46a340d14b3b346726f0c868094dfb0905",

@@ -21,7 +21,8 @@ class Additions:
     """Encoded entries, section by section."""
 
     layout: Layout
-    types: list[bytes] = field(default_factory=list)
+    types: dict[bytes, int] = field(default_factory=dict)
+    """By signature, in order: the index of each."""
     functions: list[bytes] = field(default_factory=list)
     globals: list[bytes] = field(default_factory=list)
     exports: list[bytes] = field(default_factory=list)
@@ -36,9 +37,7 @@ class Additions:
 
     def type(self, signature: bytes) -> int:
         """A function type; its index."""
-        if signature not in self.types:
-            self.types.append(signature)
-        return len(self.layout.types) + self.types.index(signature)
+        return self.types.setdefault(signature, len(self.layout.types) + len(self.types))
 
     def function(self, signature: bytes, body: bytes) -> int:
         """A helper function; its index. Its body is written without the size before it."""

@@ -32,7 +32,7 @@ SECTION_NAMES: Final = {
     11: "data",
     12: "data count",
 }
-EXCEPTIONS: Final = "the module uses exception handling (a tag section), which is refused"
+EXCEPTIONS: Final = "The module uses exception handling (a tag section), which is refused; build it without."
 SECTION_ORDER: Final = (1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 10, 11)
 """The one order in which non-custom sections may appear (5.5.2 and 5.5.16)."""
 
@@ -85,14 +85,18 @@ class Reader:
         self.where = where
 
     def fail(self, what: str, code: str = "invalid_wasm") -> NoReturn:
-        """Refuse, naming the place and the byte."""
-        raise RemoteError(code, f"{self.where} at byte {self.pos}: {what}")
+        """Refuse with a sentence made of `what`, a clause without its full stop, and the place."""
+        raise RemoteError(code, f"{what[0].upper()}{what[1:]} ({self.where} at byte {self.pos}).")
+
+    def refuse(self, feature: str) -> NoReturn:
+        """Refuse what is legal elsewhere, by its name."""
+        self.fail(f"the module uses {feature}, which is refused; build it without", "unsupported")
 
     def byte(self) -> int:
         """One byte."""
         pos = self.pos
         if pos >= self.end:
-            self.fail("ends too early; the module is truncated or corrupt")
+            self.fail("the module is truncated: more is announced than there is")
         self.pos = pos + 1
         return self.data[pos]
 
@@ -108,7 +112,7 @@ class Reader:
             if byte < 0x80:
                 break
         else:
-            self.fail("a number of more than five bytes")
+            self.fail("a number takes more than five bytes")
         if value >= 1 << 32:
             self.fail("a number does not fit 32 bits")
         return value
@@ -117,16 +121,16 @@ class Reader:
         """The length of a vector of `what`, refused above `limit` or the bytes that are left."""
         count = self.u32()
         if count > limit:
-            self.fail(f"{count} {what}, above this node's limit of {limit}", "too_complex")
+            self.fail(f"there are {count:,} {what}, above this node's limit of {limit:,}", "too_complex")
         if count > self.end - self.pos:
-            self.fail(f"{count} {what} do not fit in the bytes that follow")
+            self.fail(f"the module is truncated: {count:,} {what} do not fit in what follows")
         return count
 
     def skip(self, size: int) -> int:
         """Pass `size` bytes; their start."""
         start = self.pos
         if size > self.end - start:
-            self.fail(f"{size} bytes wanted, {self.end - start} left; the module is truncated or corrupt")
+            self.fail(f"the module is truncated: {size:,} bytes are announced, {self.end - start:,} are left")
         self.pos = start + size
         return start
 
@@ -142,23 +146,24 @@ class Reader:
     def done(self) -> None:
         """Refuse anything left over."""
         if self.pos != self.end:
-            self.fail(f"{self.end - self.pos} bytes more than its content")
+            self.fail(f"there are {self.end - self.pos:,} bytes more than its content")
 
 
 def check_header(data: bytes) -> None:
     """Refuse what is not a core module of version 1, and say what it is instead when known."""
     if data[:4] != MAGIC:
-        raise RemoteError("not_wasm", "not a WebAssembly module: it does not begin with \\0asm")
+        raise RemoteError("not_wasm", "This is not a WebAssembly module: it does not begin with \\0asm.")
     if len(data) < 8:
-        raise RemoteError("invalid_wasm", "a WebAssembly module truncated inside its 8-byte header")
+        raise RemoteError("invalid_wasm", "The module is truncated inside its header of 8 bytes.")
     if data[4:8] == VERSION:
         return
     if data[6:8] == b"\x01\0":
         raise RemoteError(
             "unsupported",
-            "a component-model binary, which is refused: extract or build the core module (wasip1) instead",
+            "This is a component, which is refused: extract or build the core module (wasip1) instead.",
         )
-    raise RemoteError("unsupported", f"WebAssembly version {int.from_bytes(data[4:8], 'little')}; 1 is read")
+    version = int.from_bytes(data[4:8], "little")
+    raise RemoteError("unsupported", f"This is WebAssembly version {version}; version 1 is read.")
 
 
 def sections(data: bytes, customs_max: int) -> dict[int, Section]:
@@ -173,17 +178,17 @@ def sections(data: bytes, customs_max: int) -> dict[int, Section]:
         if section_id == 13:
             raise RemoteError("unsupported", EXCEPTIONS)
         if section_id not in SECTION_NAMES:
-            reader.fail(f"unknown section {section_id}", "unsupported")
+            reader.fail(f"section {section_id} is unknown", "unsupported")
         reader.where = f"the {SECTION_NAMES[section_id]} section"
         size = reader.u32()
         start = reader.skip(size)
         if section_id == 0:
             customs += 1
             if customs > customs_max:
-                reader.fail(f"more than {customs_max} custom sections", "too_complex")
+                reader.fail(f"there are more than {customs_max:,} custom sections", "too_complex")
             continue
         if SECTION_ORDER.index(section_id) <= rank:
-            reader.fail("a section twice, or out of order")
+            reader.fail("a section comes twice, or out of order")
         rank = SECTION_ORDER.index(section_id)
         found[section_id] = Section(section_id, start, reader.pos)
     return found

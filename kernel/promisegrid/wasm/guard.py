@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from promisegrid import units
 from promisegrid.errors import RemoteError
 from promisegrid.wasm.additions import Additions
 from promisegrid.wasm.binary import HEADER, SECTION_ORDER, sized, uleb
@@ -56,7 +57,7 @@ def _write(layout: Layout, added: Additions, code: bytes | None, max_pages: int 
     """The module again, section by section."""
     out = [HEADER]
     appended = {
-        _TYPE: added.types,
+        _TYPE: list(added.types),
         _FUNCTION: added.functions,
         _GLOBAL: added.globals,
         _EXPORT: added.exports,
@@ -84,11 +85,12 @@ def _payload(layout: Layout, section_id: int, max_pages: int | None) -> bytes | 
     holds_memory = memory is not None and section_id == (_IMPORT if memory.imported else _MEMORY)
     if max_pages is not None and memory is not None and holds_memory:
         if memory.min_pages > max_pages:
-            text = f"the module starts with {memory.min_pages * 64} KiB of memory, above {max_pages * 64} KiB"
+            has, most = units.size(memory.min_pages << 16), units.size(max_pages << 16)
+            text = f"The module begins with {has} of memory; its budget is {most}."
             raise RemoteError("out_of_memory", text)
         start, end = layout.memory_limits_at
-        most = max_pages if memory.max_pages is None else min(memory.max_pages, max_pages)
-        clamped = b"\x01" + uleb(memory.min_pages) + uleb(most)
+        largest = max_pages if memory.max_pages is None else min(memory.max_pages, max_pages)
+        clamped = b"\x01" + uleb(memory.min_pages) + uleb(largest)
         return layout.data[section.start : start] + clamped + layout.data[end : section.end]
     return layout.data[section.start : section.end]
 

@@ -64,8 +64,8 @@ def _check_totals(cost: ModuleCost, limits: ModuleLimits) -> None:
         ("blocks and branches times locals", cost.all_edges_times_locals, limits.all_edges_times_locals),
     ):
         if figure > limit:
-            text = f"the module's functions have {figure} {what} together, above this node's limit of {limit}"
-            raise RemoteError("too_complex", text)
+            text = f"The module's functions have {figure:,} {what} together"
+            raise RemoteError("too_complex", f"{text}, above this node's limit of {limit:,}.")
 
 
 def bodies(layout: Layout) -> list[tuple[int, int]]:
@@ -89,7 +89,8 @@ def locals_of(reader: Reader, limits: ModuleLimits) -> int:
         total += reader.u32()
         reader.byte()
         if total > limits.locals:
-            reader.fail(f"{total} locals, above this node's limit of {limits.locals}", "too_complex")
+            text = f"there are {total:,} locals, above this node's limit of {limits.locals:,}"
+            reader.fail(text, "too_complex")
     return total
 
 
@@ -121,7 +122,7 @@ class _Body:
         self.locals = locals_of(reader, limits) + self.params
         self._walk()
         if reader.pos != reader.end:
-            reader.fail("instructions after the end of the function")
+            reader.fail("there are instructions after the end of the function")
         # br_if, and the few other bytes that look like it
         conditional = reader.data.count(b"\x0d", start, reader.end)
         self.edges = conditional + self.blocks + self.targets
@@ -153,7 +154,8 @@ class _Body:
 
     def _check(self, what: str, figure: int, limit: int) -> None:
         if figure > limit:
-            self.reader.fail(f"{figure} {what}, above this node's limit of {limit}", "too_complex")
+            text = f"there are {figure:,} {what}, above this node's limit of {limit:,}"
+            self.reader.fail(text, "too_complex")
 
     def _walk(self) -> None:
         """Count what is nested in what. The stack of open blocks is as deep as `limits.depth` allows."""
@@ -201,7 +203,7 @@ class _Body:
         """What stops a run and opens nothing: br_table, memory.grow, or something refused."""
         reader = self.reader
         if reader.pos >= reader.end:
-            reader.fail("the body is cut off")
+            reader.fail("the module is truncated: the body is cut off")
         op, memory = reader.data[reader.pos], reader.data[reader.pos + 1 : min(reader.pos + 2, reader.end)]
         if op == opcodes.BR_TABLE:
             self.targets += pass_branch_table(reader, self.limits)
@@ -210,4 +212,4 @@ class _Body:
             reader.pos += 2
         else:
             code, text = opcodes.refusal(reader.data, reader.pos, reader.end)
-            raise RemoteError(code, f"{reader.where} at byte {reader.pos}: {text}")
+            reader.fail(text, code)

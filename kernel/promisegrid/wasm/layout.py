@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from promisegrid import units
 from promisegrid.errors import RemoteError
 from promisegrid.wasm.binary import SECTION_NAMES, Reader, Section, sections
 from promisegrid.wasm.limits import ModuleLimits
@@ -99,7 +100,7 @@ class Layout:
     def type_of(self, function: int) -> FuncType:
         """The signature of a function by its index."""
         if function >= len(self.functions) or self.functions[function] >= len(self.types):
-            raise RemoteError("invalid_wasm", f"function {function} or its type does not exist")
+            raise RemoteError("invalid_wasm", f"Function {function} or its type does not exist.")
         return self.types[self.functions[function]]
 
     def reader(self, section_id: int, where: str) -> Reader:
@@ -131,32 +132,32 @@ class _Parser:
         name = reader.name()
         self.name_bytes += reader.pos - start
         if self.name_bytes > self.limits.name_bytes:
-            reader.fail(f"more than {self.limits.name_bytes} bytes of names", "too_complex")
+            reader.fail(f"there are more than {self.limits.name_bytes:,} bytes of names", "too_complex")
         return name
 
     def value_type(self, reader: Reader) -> str:
         byte = reader.byte()
         if byte not in VALUE_TYPES:
             if byte in (0x63, 0x64, *range(0x69, 0x70), *range(0x71, 0x79)):
-                reader.fail("uses typed references or garbage collection, which is refused", "unsupported")
-            reader.fail(f"unknown value type 0x{byte:02x}")
+                reader.refuse("typed references or garbage collection")
+            reader.fail(f"value type 0x{byte:02x} is unknown")
         return VALUE_TYPES[byte]
 
     def sizes(self, reader: Reader, what: str) -> tuple[int, int | None]:
         """Limits of a memory or table: minimum, and maximum or None."""
         flags = reader.byte()
         if flags & 4 and flags < 16:
-            reader.fail(f"uses a 64-bit {what} (memory64), which is refused", "unsupported")
+            reader.refuse(f"a 64-bit {what} (memory64)")
         if flags & 2 and flags < 16:
-            reader.fail(f"uses a shared {what} (threads), which is refused", "unsupported")
+            reader.refuse(f"a shared {what} (threads)")
         if flags > 1:
-            reader.fail(f"unknown flags 0x{flags:02x} of a {what}", "unsupported")
+            reader.fail(f"the flags 0x{flags:02x} of a {what} are unknown", "unsupported")
         smallest = reader.u32()
         return smallest, reader.u32() if flags else None
 
     def add_memory(self, reader: Reader, imported: bool) -> None:
         if self.memory is not None:
-            reader.fail("uses more than one memory, which is refused", "unsupported")
+            reader.refuse("more than one memory")
         start = reader.pos
         smallest, largest = self.sizes(reader, "memory")
         if max(smallest, largest or 0) > PAGES_MAX or (largest is not None and largest < smallest):
@@ -166,15 +167,15 @@ class _Parser:
 
     def add_table(self, reader: Reader) -> None:
         if reader.pos < reader.end and reader.data[reader.pos] == 0x40:
-            reader.fail("uses a table with an initial value, which is refused", "unsupported")
+            reader.refuse("a table with an initial value")
         self.value_type(reader)
         smallest, _ = self.sizes(reader, "table")
         self.tables += 1
         self.table_elements += smallest
         if self.tables > self.limits.tables or self.table_elements > self.limits.table_elements:
             reader.fail(
-                f"{self.tables} tables of {self.table_elements} elements; this node's limits are "
-                f"{self.limits.tables} and {self.limits.table_elements}",
+                f"there are {self.tables} tables of {self.table_elements:,} elements; this node's limits are "
+                f"{self.limits.tables} and {self.limits.table_elements:,}",
                 "too_complex",
             )
 
@@ -182,15 +183,15 @@ class _Parser:
         self.value_type(reader)
         mutable = reader.byte()
         if mutable > 1:
-            feature = "shared globals (threads)" if mutable < 4 else "unknown flags of a global"
-            reader.fail(f"uses {feature}, which is refused", "unsupported")
+            feature = "shared globals (threads)" if mutable < 4 else "globals of an unknown kind"
+            reader.refuse(f"{feature}")
         self.globals += 1
 
     def constant(self, reader: Reader) -> None:
         """Pass a constant expression."""
         match = CONSTANT.match(reader.data, reader.pos, reader.end)
         if match is None:
-            reader.fail("an initial value that is no plain constant, which is refused", "unsupported")
+            reader.fail("an initial value is no plain constant, which is refused", "unsupported")
         reader.pos = match.end()
 
     def indices(self, reader: Reader) -> None:
@@ -208,9 +209,9 @@ class _Parser:
         for _ in range(reader.count("types", self.limits.types)):
             form = reader.byte()
             if form in (0x4D, 0x4E, 0x4F, 0x50, 0x5C, 0x5D, 0x5E, 0x5F):
-                reader.fail("uses garbage collection or stack switching, which is refused", "unsupported")
+                reader.refuse("garbage collection or stack switching")
             if form != 0x60:
-                reader.fail(f"unknown type form 0x{form:02x}")
+                reader.fail(f"type form 0x{form:02x} is unknown")
             params = reader.count("params", self.limits.params)
             taken = tuple([self.value_type(reader) for _ in range(params)])
             results = reader.count("results", self.limits.results)
@@ -227,9 +228,9 @@ class _Parser:
                 signature = self.types[index]
                 self.functions.append(index)
             elif kind == 4:
-                reader.fail("uses exception handling (an imported tag), which is refused", "unsupported")
+                reader.refuse("exception handling (an imported tag)")
             elif kind > 4:
-                reader.fail(f"unknown kind of import {kind}")
+                reader.fail(f"import kind {kind} is unknown")
             else:
                 (self.add_table, self.add_imported_memory, self.add_global)[kind - 1](reader)
             self.imports.append(Import(module, name, KINDS[kind], signature))
@@ -259,14 +260,11 @@ class _Parser:
         for _ in range(reader.count("exports", self.limits.exports)):
             name, kind = self.name(reader), reader.byte()
             if kind >= len(KINDS):
-                reader.fail(
-                    f"unknown kind of export {kind}"
-                    if kind > 4
-                    else "uses exception handling (an exported tag), which is refused",
-                    "invalid_wasm" if kind > 4 else "unsupported",
-                )
+                if kind == 4:
+                    reader.refuse("exception handling (an exported tag)")
+                reader.fail(f"export kind {kind} is unknown")
             if name in self.exports:
-                reader.fail("the same export twice")
+                reader.fail("an export comes twice")
             self.exports[name] = Export(KINDS[kind], reader.u32())
 
     def start_section(self, reader: Reader) -> None:
@@ -279,7 +277,7 @@ class _Parser:
         for _ in range(count):
             flags = reader.u32()
             if flags > 7:
-                reader.fail(f"unknown form {flags} of an element segment")
+                reader.fail(f"form {flags} of an element segment is unknown")
             if flags & 3 == 2:
                 reader.u32()
             if not flags & 1:
@@ -298,8 +296,9 @@ class _Parser:
     def code_section(self, reader: Reader) -> None:
         """Only that there is a body for every function; `inspect` and `guard` look inside."""
         count = reader.u32()
-        if count != len(self.functions) - self.imported_functions:
-            reader.fail(f"{count} bodies for {len(self.functions) - self.imported_functions} functions")
+        own = len(self.functions) - self.imported_functions
+        if count != own:
+            reader.fail(f"there are {count:,} bodies for {own:,} functions")
         reader.pos = reader.end
 
     def data_section(self, reader: Reader) -> None:
@@ -308,9 +307,9 @@ class _Parser:
         for _ in range(count):
             flags = reader.u32()
             if flags > 2:
-                reader.fail(f"unknown form {flags} of a data segment")
+                reader.fail(f"form {flags} of a data segment is unknown")
             if flags == 2 and reader.u32():
-                reader.fail("uses more than one memory, which is refused", "unsupported")
+                reader.refuse("more than one memory")
             if flags != 1:
                 self.constant(reader)
             reader.skip(reader.u32())
@@ -320,7 +319,8 @@ def parse(data: bytes, limits: ModuleLimits) -> Layout:
     """Read every section's declarations. Raises `RemoteError` (not_wasm, invalid_wasm, unsupported,
     too_complex, too_large) with one sentence; never anything else."""
     if len(data) > limits.module_bytes:
-        text = f"a module of {len(data)} bytes; this node reads up to {limits.module_bytes}"
+        most = units.size(limits.module_bytes)
+        text = f"The module is {units.size(len(data))}; this node reads up to {most}."
         raise RemoteError("too_large", text)
     found = sections(data, limits.custom_sections)
     parser = _Parser(data, limits)
@@ -343,7 +343,7 @@ def parse(data: bytes, limits: ModuleLimits) -> Layout:
         readers[section_id](reader)
         reader.done()
     if 10 not in found and len(parser.functions) > parser.imported_functions:
-        raise RemoteError("invalid_wasm", "functions are declared but the code section is missing")
+        raise RemoteError("invalid_wasm", "The module is truncated: its code section is missing.")
     return Layout(
         data,
         found,

@@ -44,6 +44,10 @@ BYTES_A_UNIT_SHIFT: Final = 4
 PAGE_UNITS: Final = 4096
 """One page grown: as for filling it."""
 
+LEAF_UNITS: Final = 64
+"""A function that calls nothing is not looked at where it begins, unless its body has more units than this:
+else a row of calls of a long one would be work that nobody stops."""
+
 _START_PAGES: Final = 256
 _I32, _I64 = 0x7F, 0x7E
 _TYPE_BYTES: Final = {name: byte for byte, name in VALUE_TYPES.items()}
@@ -134,7 +138,7 @@ class Body:
         self.live = True  # whether the code at hand can be reached
         self.calls = self.has_loops = False
         self.pieces: list[bytes] = [b""]
-        self.open_at, self.checked, self.cost, self.entry_cost = 0, False, 0, 0
+        self.open_at, self.checked, self.cost, self.entry_cost, self.units = 0, False, 0, 0, 0
 
     def rewritten(self) -> bytes:
         """The body's bytes, its locals first. RemoteError: as `inspect`."""
@@ -157,7 +161,7 @@ class Body:
                 done = self._stop(kind, data[stop:pos])
         if pos != end:
             self.reader.pos = pos
-            self.reader.fail("there is code after the end of the body")
+            self.reader.fail("there are instructions after the end of the function")
         return self._assembled()
 
     # -- instruction by instruction ------------------------------------------------------------------
@@ -194,7 +198,7 @@ class Body:
         """`br_table`, or what is refused."""
         reader, start = self.reader, self.reader.pos
         if start >= reader.end:
-            reader.fail("the body is cut off")
+            reader.fail("the module is truncated: the body is cut off")
         if reader.data[start] != opcodes.BR_TABLE:
             code, text = opcodes.refusal(reader.data, start, reader.end)
             reader.fail(text, code)
@@ -217,7 +221,7 @@ class Body:
     def _else(self) -> bool:
         self.pieces.append(b"\x05")
         if not self.frames or self.frames[-1] not in (_IF, _DEAD):
-            self.reader.fail("an else without its if")
+            self.reader.fail("an else has no if")
         if self.frames[-1] == _IF:
             self.frames[-1] = _IF_LIVE if self.live else _IF_DEAD
             self.live = True
@@ -260,6 +264,7 @@ class Body:
 
     def _charge(self) -> None:
         """Put the charge of the open stretch where it begins. That of the whole function waits."""
+        self.units += self.cost
         if self.open_at == 0:
             self.entry_cost = self.cost
         elif self.checked:
@@ -278,9 +283,11 @@ class Body:
 
     def _assembled(self) -> bytes:
         self._charge()
-        scratch = 2 if self.calls else 1 if self.has_loops else 0
+        is_long = self.units > LEAF_UNITS
+        scratch = 2 if self.calls else 1 if self.has_loops or is_long else 0
         if not self.calls:
-            self.pieces[0] = self.meter.charge(self.entry_cost)
+            entry = self._checked if is_long else self.meter.charge
+            self.pieces[0] = entry(self.entry_cost)
             return b"".join((self._locals(scratch), *self.pieces))
         frame = sleb(FRAME_BYTES + LOCAL_BYTES * self.locals)
         for at, depth in self.returns:

@@ -111,18 +111,18 @@ CONSTANT: Final = re.compile(
 
 
 def refusal(data: bytes, pos: int, end: int) -> tuple[str, str]:
-    """(wire code, sentence part) for the instruction at `pos` that no expression above accepts."""
+    """(wire code, clause) for the instruction at `pos` that no expression above accepts."""
     op = data[pos]
     if op == MEMORY_GROW:
-        return "unsupported", "memory.grow in a padded form or of a second memory, which is refused"
+        return "unsupported", "the module uses a padded memory.grow, or a second memory, which is refused"
     if op in (0xFC, 0xFD):
         return _prefixed(op, data[pos + 1 : min(end, pos + 3)])
     for opcodes, feature in FEATURES:
         if op in opcodes:
-            return "unsupported", f"uses {feature}, which is refused"
+            return "unsupported", f"the module uses {feature}, which is refused; build it without"
     if op in KNOWN:
-        return "invalid_wasm", f"a truncated or malformed instruction 0x{op:02x}, or a second memory"
-    return "unsupported", f"unknown instruction 0x{op:02x}"
+        return "invalid_wasm", f"instruction 0x{op:02x} is truncated or malformed, or uses a second memory"
+    return "unsupported", f"the module uses unknown instruction 0x{op:02x}"
 
 
 FEATURES: Final = (
@@ -158,13 +158,13 @@ KNOWN: Final = frozenset(
 def _prefixed(op: int, following: bytes) -> tuple[str, str]:
     """The refusal for a two-byte instruction."""
     if not following:
-        return "invalid_wasm", "a truncated instruction"
+        return "invalid_wasm", "an instruction is truncated"
     if op == 0xFC and following[0] == 0x0F:
-        return "unsupported", "uses table.grow, which is refused"
+        return "unsupported", "the module uses table.grow, which is refused; build it without"
     if op == 0xFC and following[0] in (0x13, 0x14, 0x15, 0x16):
-        return "unsupported", "uses wide arithmetic, which is refused"
+        return "unsupported", "the module uses wide arithmetic, which is refused; build it without"
     if op == 0xFD and len(following) == 2 and following[0] >= 0x80 and following[1] == 2:
-        return "unsupported", "uses relaxed SIMD, which is refused: its results depend on the machine"
+        return "unsupported", "the module uses relaxed SIMD, which is refused: results depend on the machine"
     if following[0] >= 0x80 or (op == 0xFC and following[0] > 0x11):
-        return "unsupported", f"unknown instruction 0x{op:02x} 0x{following.hex()}"
-    return "invalid_wasm", f"a truncated or malformed instruction 0x{op:02x} 0x{following[0]:02x}"
+        return "unsupported", f"the module uses unknown instruction 0x{op:02x} 0x{following.hex()}"
+    return "invalid_wasm", f"instruction 0x{op:02x} 0x{following[0]:02x} is truncated or malformed"
