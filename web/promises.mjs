@@ -21,7 +21,7 @@ export function promisesPanel(grid, client) {
   return new Promises(grid, client);
 }
 
-/** Tells "change" when what is known of promises may have changed. */
+/** Tells "change" when what is known of promises may have changed, "wait" when a deferred call is to be waited for. */
 export class Promises extends EventTarget {
   /** @type {Given[]} */
   #known = [];
@@ -60,9 +60,11 @@ export class Promises extends EventTarget {
     if (this.#busy) return void (this.#again = true);
     this.#busy = true;
     try {
-      const [known, pending] = await Promise.all([this.grid.caps.ls(), this.grid.caps.pending()]);
+      const { caps } = this.grid;
+      const [known, pending, awaited] = await Promise.all([caps.ls(), caps.pending(), caps.awaited()]);
       this.#known = known;
       this.#pending(pending);
+      this.#awaited(awaited);
       this.#picture();
       this.dispatchEvent(new Event("change"));
     } catch {
@@ -158,6 +160,17 @@ export class Promises extends EventTarget {
           this.#button("Break", () => this.grid.caps.break(call.call)),
         ),
       ),
+    );
+  }
+
+  /** What this tab asked for, and others are to keep. @param {(import("./rpc.mjs").Pending & {by: string})[]} awaited */
+  #awaited(awaited) {
+    byId("awaited-part").hidden = awaited.length === 0;
+    byId("awaited").replaceChildren(
+      ...awaited.map((call) => {
+        const wait = () => this.dispatchEvent(new CustomEvent("wait", { detail: { call: call.call, name: program(call.code, call.func) } }));
+        return el("li", {}, el("span", { class: "grow" }, el("b", {}, program(call.code, call.func)), el("span", { class: "hint" }, " by "), named(call.by)), el("button", { type: "button", class: "small", onclick: wait }, "Wait for it"));
+      }),
     );
   }
 

@@ -27,6 +27,11 @@ class RunPanel {
   constructor(grid, client, promises) {
     this.promises = promises;
     promises.addEventListener("change", () => this.#places());
+    promises.addEventListener("wait", (event) => {
+      const { call, name } = /** @type {CustomEvent} */ (event).detail;
+      byId("run").scrollIntoView({ block: "start" });
+      this.#wait(call, name, []);
+    });
     this.grid = grid;
     this.client = client;
     this.outcome = new Outcome(grid, byId("result"));
