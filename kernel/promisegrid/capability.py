@@ -352,21 +352,21 @@ def _exceeds(child: int | None, parent: int | None) -> bool:
 
 
 class Verdicts:
-    """Signatures that held, by the exact bytes they are over; the oldest forgotten first."""
+    """Signatures that held, by the name of the exact bytes they are over; the oldest forgotten first."""
 
     def __init__(self, limits: Limits) -> None:
-        self._held: OrderedDict[bytes, None] = OrderedDict()
+        self._held: OrderedDict[Cid, None] = OrderedDict()
         self._max = limits.verdicts
 
     async def check(self, chain: Sequence[Promise]) -> None:
         """RemoteError("bad_capability") unless every issuer signed its promise."""
         for one in chain:
-            if one.raw in self._held:
-                self._held.move_to_end(one.raw)
+            if one.name in self._held:
+                self._held.move_to_end(one.name)
                 continue
             if not await cose.holds(one.sign1, one.sign1.payload or b"", one.issuer):
                 raise RemoteError("bad_capability", f"{one.issuer} did not sign the capability {one.name}.")
-            self._held[one.raw] = None
+            self._held[one.name] = None
             if len(self._held) > self._max:
                 self._held.popitem(last=False)
 

@@ -4,17 +4,19 @@ A rule is `(path, op, value)`. The path leads from the list of arguments to one 
 keys in maps. A policy is a list of rules that must all hold, so a longer policy only ever promises less.
 
 Reading a policy may fail (`PolicyError`). Asking whether it holds never does: it is total, and its work is
-bounded by the sizes of policy and arguments. A path that leads nowhere, or two values that cannot be
+bounded by the size of the policy, however large the arguments are, since whoever delegates a promise to
+himself writes policies as he likes. A path that leads nowhere, or two values that cannot be
 compared, make a rule false, `!=` too: what is not understood is not promised.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import struct
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from promisegrid import dagcbor
 from promisegrid.cid import Cid
 
 OPS: Final = ("==", "!=", "<", "<=", ">", ">=", "in", "like", "type")
@@ -32,6 +34,10 @@ TYPES: Final[dict[str, type]] = {
     "map": dict,
     "link": Cid,
 }
+
+
+_SCALARS: Final = frozenset({type(None), bool, int, str, bytes, Cid})
+_WRITTEN: Final = frozenset({*TYPES.values(), tuple})
 
 
 class PolicyError(ValueError):
@@ -121,11 +127,24 @@ def _compare(at: object, op: str, value: Any) -> bool:
 
 
 def _same(one: object, other: object) -> bool | None:
-    """Whether two values are written alike (1, 1.0 and true all differ); None when one cannot be written."""
-    try:
-        return dagcbor.encode(one) == dagcbor.encode(other)
-    except ValueError:
-        return None
+    """Whether two values are written alike (1, 1.0 and true all differ); None when one cannot be written.
+
+    It looks at no more of one than there is of the other.
+    """
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and _all_same(zip(one, other, strict=True))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and _all_same((one[key], other[key]) for key in other)
+    if isinstance(one, float) and isinstance(other, float):
+        written = math.isfinite(one) and math.isfinite(other)
+        return struct.pack(">d", one) == struct.pack(">d", other) if written else None
+    if type(one) is type(other) and type(one) in _SCALARS:
+        return one == other
+    return False if type(one) in _WRITTEN and type(other) in _WRITTEN else None
+
+
+def _all_same(pairs: Iterable[tuple[object, object]]) -> bool | None:
+    return next((same for one, other in pairs if (same := _same(one, other)) is not True), True)
 
 
 def _ordered(at: Any, op: str, value: Any) -> bool:
