@@ -17,7 +17,7 @@ from promisegrid.cid import Cid
 from promisegrid.did import DID_MAX
 from promisegrid.errors import RemoteError
 
-METER: Final = Cid.parse("bafkreiagq25xkptdd3fg63e4qy2jd7lsfnbautcoaltk3pikccmehhij2m")
+METER: Final = Cid.parse("bafkreibk4gkuivxrywgcx6a5ata4emhsut57nfc6tz5hmrur5vkbupxdoa")
 """docs/meter.md, by which fuel is counted."""
 _FIELDS = {"task", "result", "fuel", "meter", "memory", "engine", "wasi", "executor"}
 
