@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from unittest import mock
@@ -40,6 +40,8 @@ from promisegrid.errors import CODES, RemoteError
 from promisegrid.link import Link
 from promisegrid.state import State
 
+Readers = Mapping[str, tuple[Sequence[bytes], Callable[[bytes], object]]]
+"""What is read: some good examples, and the function that reads them."""
 BATCH: Final = 2_500
 """Messages to one node, before the next one, fresh, takes over."""
 _TABLE: Final = Dialect(name="claims", int_keys=True)
@@ -284,6 +286,16 @@ def run(seed: object, count: int) -> Taken:
             believer.message(make())
         taken += believer.taken
     return taken
+
+
+def pieces(seed: object, count: int, readers: Readers) -> Counter[str]:
+    """So many damaged pieces of every kind, each read by its reader; how often which code, "" when read."""
+    codes: Counter[str] = Counter()
+    for what, (good, read) in readers.items():
+        rng = random.Random(f"{seed} {what}")
+        for _ in range(count):
+            codes[read_or_refused(read, damage(rng, good))] += 1
+    return codes
 
 
 def read_or_refused(read: Callable[[bytes], object], data: bytes) -> str:

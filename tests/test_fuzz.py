@@ -15,7 +15,20 @@ from tests import p256
 from tests.scenes import FRAME_MAX, add_one, claims_of, module, sealed
 from tests.sim import Node, World
 
-from promisegrid import claims, cose, did, envelope, frames, genesis, job, membership, receipt, task
+from promisegrid import (
+    capability,
+    claims,
+    cose,
+    did,
+    envelope,
+    frames,
+    genesis,
+    job,
+    membership,
+    policy,
+    receipt,
+    task,
+)
 from promisegrid.cid import Cid
 from promisegrid.effects import Budget
 from promisegrid.errors import CODES, RemoteError
@@ -51,6 +64,35 @@ CLAIMS = claims.Claims(
     extra={claims.CNF: {3: b"key"}},
 )
 MESSAGE = envelope.seal(envelope.prepare(A_CID, A_CID, CLAIMS.encode()), SIGN1)
+TERMS = capability.Terms(
+    ("code", A_CID),
+    func="f",
+    policy=policy.read([[0, "in", [1, "two"]], ["1.w", "<=", 7]]),
+    budget=Budget(1, 2, 3, 4),
+    uses=5,
+    delegate=2,
+    later=True,
+)
+CAPABILITY = cose.assemble(
+    cose.protected_header("grid-capability"),
+    claims.Claims(
+        iss=BOB_DID,
+        aud=BOB_DID,
+        exp=1_795_000_000,
+        cti=b"12345678",
+        iat=1,
+        nbf=2,
+        body=TERMS.body(A_CID, A_CID),
+        extra={claims.CNF: {3: BOB_DID.encode()}},
+    ).encode(),
+    b"\1" * 64,
+)
+RFC_8392_A_3 = bytes.fromhex(
+    "d28443a10126a104524173796d6d657472696345434453413235365850a70175636f61703a2f2f61732e6578616d706c652e636f6d"
+    "02656572696b77037818636f61703a2f2f6c696768742e6578616d706c652e636f6d041a5612aeb0051a5610d9f0061a5610d9f007"
+    "420b7158405427c1ff28d23fbad1f29c4c7c6a555e601d6fa29f9179bc3d7438bacaca5acd08c8d4d4f96131680c429a01f85951ec"
+    "ee743a52b9b63632c57209120e1c9e30"
+)
 GENESIS = genesis.Genesis(BOB_DID, "name", b"n" * 16, {"rule": 1}).block().data
 RESULT = task.Result(3, A_CID, A_CID, A_CID).block().data
 BLOB = b"PGR1" + bytes(8) + b"\2\0\0\0ok" + bytes(4) + b"\1\0\0\0" + b"\1" + b"\1\0\0\0a" + b"\1\0\0\0b"
@@ -101,6 +143,9 @@ READERS: dict[str, tuple[list[bytes], Callable[[bytes], object]]] = {
     "a signature": ([SIGN1, RECEIPT], lambda data: cose.read(data, "grid-message")),
     "claims": ([CLAIMS.encode()], lambda data: claims.read(data, BOB_DID, 1_794_999_999_000, LIMITS)),
     "a receipt": ([RECEIPT], receipt.read),
+    "a capability": ([CAPABILITY], lambda data: capability.read(data, LIMITS)),
+    "a chain": ([capability.pack([CAPABILITY] * 2)], capability.unpack),
+    "any signature": ([SIGN1, RECEIPT, CAPABILITY, RFC_8392_A_3], cose.read_any),
     "a genesis block": ([GENESIS], genesis.read),
     "a result": ([RESULT], task.read_result),
     "a result blob": ([BLOB], lambda data: job.decode_result(data, 100)),

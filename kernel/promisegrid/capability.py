@@ -16,7 +16,7 @@ Laws:
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -110,6 +110,14 @@ class Grant:
     delegate: int
     later: bool
 
+    def steps(self) -> Iterator[Grant]:
+        """This chain as it grew: its root alone, with the first delegation, and so on."""
+        grant = alone(self.chain[0])
+        yield grant
+        for one in self.chain[1:]:
+            grant = extend(grant, one)
+            yield grant
+
     @property
     def root(self) -> str:
         """Who keeps it."""
@@ -195,7 +203,7 @@ def read(raw: bytes, limits: Limits) -> Promise:
         did.decode(content.iss)
         terms, grid, parent = _terms(content.body)
     except (RemoteError, policy.PolicyError) as error:
-        raise RemoteError("bad_capability", f"The capability cannot be read: {error}") from error
+        raise RemoteError("bad_capability", f"The capability cannot be read: {str(error).rstrip('.')}.") from error
     if content.extra != {claims.CNF: {3: content.aud.encode()}}:
         raise RemoteError("bad_capability", "The capability is not bound to the key of its holder.")
     return Promise(
