@@ -55,3 +55,24 @@ def test_what_is_no_result(blob: bytes) -> None:
     with pytest.raises(RemoteError) as wrong:
         job.decode_result(blob, 10)
     assert wrong.value.code == "bad_result"
+
+
+def _wrote(stderr: bytes) -> bytes:
+    """A result blob of a program that wrote to stderr only."""
+    return b"PGR1" + bytes(12) + struct.pack("<I", len(stderr)) + stderr + bytes(4)
+
+
+@pytest.mark.parametrize(
+    ("stderr", "words"),
+    [
+        (b"", ""),
+        (b"\n\n", ""),
+        (b"thread 'main' panicked at a.rs:2:\r\nno\n", "thread 'main' panicked at a.rs:2: / no"),
+        (b"\x1b[31mred\x1b[0m \xff", "[31mred [0m \ufffd"),
+        ("\u202ereversed".encode(), "reversed"),
+        (b"x" * 5_000 + b"end", "x" * 697 + "end"),
+    ],
+)
+def test_last_words_are_one_plain_line(stderr: bytes, words: str) -> None:
+    assert job.last_words(_wrote(stderr)) == words
+    assert job.last_words(_wrote(b"12345")[:18]) == ""

@@ -27,6 +27,8 @@ OUTPUT_LIMIT: Final = 2
 NO_MEMORY: Final = 4
 CHANGED: Final = 8
 _ARGV0: Final = "main"
+_WORDS_BYTES: Final = 700
+"""So much of stderr goes into a sentence, which is cut at 1024 characters on its way."""
 
 
 def encode_job(
@@ -75,6 +77,21 @@ def decode_result(blob: bytes, nodes_max: int) -> JobResult:
     except (ValueError, struct.error, IndexError) as error:
         raise RemoteError("bad_result", f"The program's output cannot be read: {error}.") from error
     return JobResult(flags, code, stdout, stderr, tuple(nodes))
+
+
+def last_words(blob: bytes) -> str:
+    """The end of what a program wrote to stderr, as one line to put into a failure's text; "" if nothing.
+
+    Control characters are replaced: it is a stranger's text on somebody's terminal.
+    """
+    try:
+        _, at = _take(blob, 12)
+        stderr, _ = _take(blob, at)
+    except (ValueError, struct.error):
+        return ""
+    lines = stderr[-_WORDS_BYTES:].decode(errors="replace").split("\n")
+    plain = ("".join(c if c.isprintable() else " " for c in line).strip() for line in lines)
+    return " / ".join(line for line in plain if line)
 
 
 def _u32(number: int) -> bytes:

@@ -33,6 +33,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 _PAGE: Final = 65_536
 _TABLE_ELEMENTS: Final = 2_000_000
+_ENDLESS: Final = 1 << 62
 _RESULT_S: Final = 60
 """Wall clock for the WASI module to hand out what the program left: half a gigabyte at most."""
 _WORDS: Final = {"i32": "<i", "i64": "<q", "f32": "<f", "f64": "<d"}
@@ -54,10 +55,19 @@ class _Refused(Exception):
 
 
 class Program:
-    """A job about to run. `run` once, then `close`, in the same thread."""
+    """A job about to run. `run` once, then `close`, in the same thread.
+
+    linker: None for a module without imports. stop: None for a job whose fuel alone bounds its time; it has
+    no clock and cannot be cancelled.
+    """
 
     def __init__(
-        self, engine: wasmtime.Engine, linker: Wasi, compiled: Compiled, job: Job, stop: Stop
+        self,
+        engine: wasmtime.Engine,
+        linker: Wasi | None,
+        compiled: Compiled,
+        job: Job,
+        stop: Stop | None,
     ) -> None:
         self._linker, self._compiled, self._job, self._stop = linker, compiled, job, stop
         self._store = wasmtime.Store(engine)
@@ -65,14 +75,14 @@ class Program:
         self._late = False
         self._fuel = UNMETERED if job.fuel is None else job.fuel
         self._deadline = time.monotonic() + job.time_ms / 1000
-        self._callback: Any = _EPOCH_CALLBACK(self._on_tick)
+        self._callback: Any = None if stop is None else _EPOCH_CALLBACK(self._on_tick)
 
     def run(self) -> Outcome | Failure:
         """Link, call, and say how it ended."""
         memory = self._compiled.info.memory
         if memory is not None and memory.min_pages * _PAGE > self._job.memory_bytes:
-            needs, has = memory.min_pages * _PAGE, self._job.memory_bytes
-            text = f"The program begins with {needs} bytes of memory; its budget is {has}."
+            needs, has = units.size(memory.min_pages * _PAGE), units.size(self._job.memory_bytes)
+            text = f"The program begins with {needs} of memory; its budget is {has}."
             return Failure("out_of_memory", text)
         values: bytes = b""
         wrong: Exception | None = None
@@ -106,13 +116,14 @@ class Program:
             memories=wasi.MEMORIES + 1,
             tables=wasi.TABLES + 16,
         )
-        store.set_epoch_deadline(1)
-        ffi.wasmtime_store_epoch_deadline_callback(store.ptr(), self._callback, None, _NO_FINALIZER)
+        store.set_epoch_deadline(_ENDLESS if self._callback is None else 1)
+        if self._callback is not None:
+            ffi.wasmtime_store_epoch_deadline_callback(store.ptr(), self._callback, None, _NO_FINALIZER)
 
     def _on_tick(self, _context: Any, _data: Any, delta: Any, _kind: Any) -> int:
         """The engine asks at each tick whether to go on: 0, or an error that ends the program."""
         self._late = time.monotonic() > self._deadline
-        if self._late or self._stop.cancelled:
+        if self._late or (self._stop is not None and self._stop.cancelled):
             error = ffi.wasmtime_error_new(b"stopped")
             return ctypes.cast(error, ctypes.c_void_p).value or 0
         delta[0] = 1
@@ -121,6 +132,7 @@ class Program:
     def _link(self) -> None:
         store, compiled = self._store, self._compiled
         if compiled.info.imports:
+            assert self._linker is not None
             self._linked = self._linker.link(store, compiled.module, self._job.wasi)
         else:
             instance = wasmtime.Instance(store, compiled.module, [])
@@ -189,7 +201,7 @@ class Program:
         if failure is None and flags & blobs.EXITED and self._job.abi != "command":
             failure = Failure("trap", "The function called proc_exit instead of returning.")
         if failure is None and wrong is not None and not flags & blobs.EXITED:
-            failure = Failure("trap", f"The program trapped: {_reason(wrong)}.")
+            failure = Failure("trap", f"The program trapped: {_reason(wrong)}.{_said(blob)}")
         memory = self._linked.memory if self._linked is not None else None
         size = int(memory.data_len(self._store)) if memory is not None else 0
         return failure or Outcome(values, blob, fuel, size)
@@ -230,7 +242,7 @@ class Program:
 
     def _outside(self) -> Failure | None:
         """Whether it was ended from outside."""
-        if self._stop.cancelled:
+        if self._stop is not None and self._stop.cancelled:
             return Failure("cancelled", "The run was stopped.")
         if self._late:
             return Failure("out_of_time", f"The program did not end within {self._job.time_ms} ms.")
@@ -258,6 +270,12 @@ _EPOCH_CALLBACK = ctypes.CFUNCTYPE(
     ctypes.POINTER(ffi.wasmtime_update_deadline_kind_t),
 )
 _NO_FINALIZER = ctypes.CFUNCTYPE(None, ctypes.c_void_p)()
+
+
+def _said(blob: bytes) -> str:
+    """What it had to say before it trapped, as a sentence of its own."""
+    words = blobs.last_words(blob).rstrip(".")
+    return f" It had written to stderr: {words}." if words else ""
 
 
 def _func(exports: Exports, name: str) -> wasmtime.Func:

@@ -316,3 +316,40 @@ def test_programs_run_side_by_side(home: Path) -> None:
             assert all(isinstance(outcome, Outcome) for outcome in outcomes)
 
     check()
+
+
+# -- what is told ------------------------------------------------------------------------------------
+
+
+def test_a_trap_repeats_what_the_program_wrote_to_stderr(home: Path) -> None:
+    complaining = bytes(
+        wasmtime.wat2wasm(
+            """(module (import "wasi_snapshot_preview1" "fd_write"
+                 (func $write (param i32 i32 i32 i32) (result i32)))
+               (memory (export "memory") 1) (data (i32.const 0) "\\10\\00\\00\\00\\08\\00\\00\\00")
+               (data (i32.const 16) "panic!\\1b\\0a")
+               (func (export "_start")
+                 (drop (call $write (i32.const 2) (i32.const 0) (i32.const 1) (i32.const 8))) unreachable))"""
+        )
+    )
+
+    async def check() -> None:
+        async with running(home) as runtime:
+            await runtime.prepare(prepare(complaining))
+            ended = await runtime.run(work(complaining))
+            assert isinstance(ended, Failure) and ended.code == "trap"
+            assert ended.text.endswith("executed. It had written to stderr: panic!.")
+
+    asyncio.run(check())
+
+
+def test_sizes_are_told_as_people_read_them(home: Path) -> None:
+    async def check() -> None:
+        async with running(home) as runtime:
+            await runtime.prepare(prepare(programs.NUMBERS))
+            ended = await runtime.run(work(programs.NUMBERS, "bomb", memory=64 * MIB))
+            assert isinstance(ended, Failure) and "its budget of 64 MiB" in ended.text
+            ended = await runtime.run(work(programs.NUMBERS, "count", memory=1024))
+            assert isinstance(ended, Failure) and "begins with 64 KiB" in ended.text
+
+    asyncio.run(check())
