@@ -16,6 +16,7 @@ from tests.scenes import (
     claims_of,
     forgive,
     hand,
+    hand_frame,
     module,
     read_reply,
     refusals,
@@ -25,10 +26,10 @@ from tests.scenes import (
 )
 from tests.sim import Node, World
 
-from promisegrid import cose, envelope, membership, receipt
+from promisegrid import cose, envelope, frames, membership, receipt
 from promisegrid.cid import Cid
 from promisegrid.claims import Claims
-from promisegrid.effects import Close, Commit, Effect, Load, Prepare, Run, Save, Scan, Sign, Verify
+from promisegrid.effects import Close, Commit, Effect, Load, Notify, Prepare, Run, Save, Scan, Sign, Verify
 from promisegrid.errors import RemoteError
 from promisegrid.limits import Limits
 
@@ -349,3 +350,10 @@ def test_a_reply_that_nobody_awaits_costs_no_curve() -> None:
     effects = hand(scene.ann, scene.bob, scene.call(call=None, reply_to=Cid.of(b"never sent"), body=1))
     assert not [effect for effect in effects if isinstance(effect, Verify)]
     assert not refusals(effects) and not replies(effects)
+
+
+def test_idle_talk_is_no_news_for_the_owner() -> None:
+    scene = Scene()
+    said = [frames.Pong(1), frames.Pong(1), frames.Pong(7), *[frames.Status(True, "an engine")] * 3]
+    effects = [effect for frame in said for effect in hand_frame(scene.ann, scene.bob, frames.encode(frame))]
+    assert len([effect for effect in effects if isinstance(effect, Notify)]) <= 1

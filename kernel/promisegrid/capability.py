@@ -203,7 +203,8 @@ def read(raw: bytes, limits: Limits) -> Promise:
         did.decode(content.iss)
         terms, grid, parent = _terms(content.body)
     except (RemoteError, policy.PolicyError) as error:
-        raise RemoteError("bad_capability", f"The capability cannot be read: {str(error).rstrip('.')}.") from error
+        why = str(error).rstrip(".")
+        raise RemoteError("bad_capability", f"The capability cannot be read: {why}.") from error
     if content.extra != {claims.CNF: {3: content.aud.encode()}}:
         raise RemoteError("bad_capability", "The capability is not bound to the key of its holder.")
     return Promise(

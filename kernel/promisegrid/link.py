@@ -35,6 +35,7 @@ class Link:
         self.is_open = self.is_closed = False
         self.serves, self.engine = False, ""
         self.rtt_ms: int | None = None
+        self.ping_number = 0
         self.ping_sent_ms = self.heard_ms = scheduler.now_ms
         self.wants: dict[Cid, list[Signal[bytes | None]]] = {}
         self.want_slots = Slots(scheduler, limits.wants_per_link, limits.links * limits.wants_per_link)

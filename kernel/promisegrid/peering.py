@@ -72,13 +72,14 @@ class Peering:
         self._scheduler.spawn(self._keep_alive(link))
 
     async def _keep_alive(self, link: Link) -> None:
-        number = 0
+        pings = 0
         while link.is_open:
             if self._state.now_ms - link.heard_ms > self._state.limits.silent_ms:
                 link.close("closed", "The peer has been silent for too long.")
                 return
-            number, link.ping_sent_ms = number + 1, self._state.now_ms
-            link.send(frames.Ping(number))
+            pings += 1
+            link.ping_number, link.ping_sent_ms = pings, self._state.now_ms
+            link.send(frames.Ping(pings))
             await Pause(None, self._state.limits.ping_ms)
 
     def _message(self, link: Link, raw: bytes) -> None:
@@ -123,12 +124,14 @@ class Peering:
                     self._scheduler.cancel(strand)
             case frames.Ping(number):
                 link.send(frames.Pong(number))
-            case frames.Pong():
-                link.rtt_ms = self._state.now_ms - link.ping_sent_ms
-                self._tell_peer(link, "up")
+            case frames.Pong(number):
+                if number == link.ping_number:  # once for each ping: whoever talks much is not news
+                    link.ping_number, link.rtt_ms = 0, self._state.now_ms - link.ping_sent_ms
+                    self._tell_peer(link, "up")
             case frames.Status(serves, engine):
-                link.serves, link.engine = serves, engine[:80]
-                self._tell_peer(link, "up")
+                if (serves, engine[:80]) != (link.serves, link.engine):
+                    link.serves, link.engine = serves, engine[:80]
+                    self._tell_peer(link, "up")
             case frames.Admitted(membership):
                 self._scheduler.spawn(self._owner.renewed(link, membership))
             case _:
