@@ -15,7 +15,7 @@ const LABEL = 36;
 const EDGE = 4;
 const NARROW = 560;
 /** The least room between columns, for a label. */
-const ROOM = { wide: 176, narrow: 142 };
+const ROOM = { wide: 176, narrow: 156 };
 const CHAR = 7.6;
 
 /** @typedef {{id: string, from: string, to: string, label: string, says: string, title: string, state: string}} Edge label: what is promised; says: what became of it */
