@@ -38,7 +38,6 @@ def bare(calls: int) -> float:
     for number in range(calls):
         started = time.perf_counter()
         store = wasmtime.Store(engine)
-        store.set_fuel(1_000_000)
         store.set_epoch_deadline(1)
         function = wasmtime.Instance(store, module, []).exports(store)["add_one"]
         assert isinstance(function, wasmtime.Func)

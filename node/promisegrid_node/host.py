@@ -8,11 +8,12 @@ It does not know what a frame means, nor what an HTTP request is. One `Host` own
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -40,6 +41,7 @@ from promisegrid.effects import (
 )
 from promisegrid.errors import RemoteError
 from promisegrid.kernel import Kernel
+from promisegrid_node.behind import Behind
 from promisegrid_node.ports import Keys, Runtime, Store, StoreEffect
 
 T = TypeVar("T")
@@ -51,6 +53,12 @@ STORE_BATCH = 256
 """Store effects performed together at most: one transaction's worth, so that readers are not kept waiting."""
 STORE_WAITING_BYTES = 64 * 1024 * 1024
 """Bytes waiting for the disk above which `room` makes senders wait."""
+BEHIND_BYTES = 16 * 1024
+"""The largest `Save` that is answered before it is written: receipts, tasks and small results."""
+GATHER_S = 0.005
+"""How long writes that nobody waits for gather into one transaction."""
+LATER = object()
+"""What `_at_once` says of an effect that takes its time."""
 
 HANG_UP_S, HANG_UP_STEPS = 1.0, 20
 COUNTED = ("frames_in", "frames_out", "runs", "results", "refusals")
@@ -98,6 +106,8 @@ class Host:
         self._listeners: list[Listener] = []
         self._work: dict[int, asyncio.Task[None]] = {}
         self._store_waiting: deque[tuple[int, StoreEffect]] = deque()
+        self._behind = Behind()
+        self._hurry = asyncio.Event()
         self._store_bytes = 0
         self._store_task: asyncio.Task[None] | None = None
         self._store_thread = ThreadPoolExecutor(1, "store")
@@ -219,12 +229,12 @@ class Host:
             todo = deque(step(self._clock()))
             while todo:
                 ticket, effect = todo.popleft()
-                if isinstance(effect, Verify | Sign):
-                    todo.extend(self.kernel.answer(ticket, self._crypto(effect), self._clock()))
-                elif ticket:
-                    self._begin(ticket, effect)
-                else:
+                if not ticket:
                     self._tell(effect)
+                elif (value := self._at_once(effect)) is not LATER:
+                    todo.extend(self.kernel.answer(ticket, value, self._clock()))
+                else:
+                    self._begin(ticket, effect)
         except Exception as fault:  # noqa: BLE001  a bug of ours: nobody may be left waiting for what it lost
             self._give_up(fault)
         self._arm()
@@ -256,27 +266,65 @@ class Host:
         else:
             raise AssertionError(f"{effect!r} was told, not asked")
 
+    def _at_once(self, effect: Effect) -> object:
+        """The answer, where that is cheaper than a trip to a thread; else LATER."""
+        if isinstance(effect, Sign):
+            return self._keys.sign(effect.message)
+        if isinstance(effect, Verify):
+            return self._keys.verify(effect.alg, effect.key, effect.message, effect.signature)
+        if isinstance(effect, Save):
+            return self._save_behind(effect)
+        if isinstance(effect, Load):
+            known = self._behind.load(effect)
+            return LATER if known is None else known
+        if isinstance(effect, Scan) and effect.table == "memo":
+            stored = self.store.glance(effect)
+            return stored if isinstance(stored, Failure) else self._behind.scan(effect, stored)
+        if isinstance(effect, Prepare | Run):
+            return self._run_at_once(effect)
+        return LATER
+
+    def _run_at_once(self, effect: Prepare | Run) -> object:
+        try:
+            value = self._runtime.at_once(effect)
+        except Exception as fault:  # noqa: BLE001  the engine is not ours
+            return _runtime_failed(fault)
+        if value is None:
+            return LATER
+        self.counters["runs"] += isinstance(effect, Run)
+        return value
+
+    def _save_behind(self, effect: Save) -> object:
+        """Answer a small save before it is written; LATER when it is large, or an earlier one was lost."""
+        if self._behind.lost is not None or self._store_bytes > STORE_WAITING_BYTES:
+            return LATER
+        if _weight(effect) > BEHIND_BYTES or any(write.value is None for write in effect.writes):
+            return LATER
+        self._behind.put(effect.writes)
+        self._to_store(0, effect)
+        return None
+
+    def _to_store(self, ticket: int, effect: StoreEffect) -> None:
+        """In line for the disk; with ticket 0 nobody waits for it."""
+        self._store_waiting.append((ticket, effect))
+        self._store_bytes += _weight(effect)
+        if ticket or len(self._store_waiting) >= STORE_BATCH:
+            self._hurry.set()
+        if self._store_bytes > STORE_WAITING_BYTES:
+            self._room.clear()
+        if self._store_task is None:
+            self._store_task = self._loop.create_task(self._store_loop())
+
     def _begin(self, ticket: int, effect: Effect) -> None:
         """Effects that take their time."""
         if isinstance(effect, Load | Scan | Save | Commit):
-            self._store_waiting.append((ticket, effect))
-            self._store_bytes += _weight(effect)
-            if self._store_bytes > STORE_WAITING_BYTES:
-                self._room.clear()
-            if self._store_task is None:
-                self._store_task = self._loop.create_task(self._store_loop())
+            self._to_store(ticket, effect)
         elif isinstance(effect, Run | Prepare | Digest):
             task = self._loop.create_task(self._perform(ticket, effect))
             self._work[ticket] = task
             task.add_done_callback(lambda _: self._work.pop(ticket, None))
         else:
             raise AssertionError(f"{effect!r} was asked, not told")
-
-    def _crypto(self, effect: Verify | Sign) -> bytes | bool:
-        """16 to 41 µs: cheaper here than a trip to a thread."""
-        if isinstance(effect, Sign):
-            return self._keys.sign(effect.message)
-        return self._keys.verify(effect.alg, effect.key, effect.message, effect.signature)
 
     def _notify(self, effect: Notify) -> None:
         if effect.kind == "progress":
@@ -331,22 +379,45 @@ class Host:
                 value = await self._runtime.run(effect.job)
         except asyncio.CancelledError:
             value = Failure("cancelled", "The run was stopped.")
-        except Exception as fault:
-            log.error("the runtime failed: %s", fault, exc_info=log.isEnabledFor(logging.DEBUG))
-            value = Failure("internal", f"The runtime of this node failed: {type(fault).__name__}.")
+        except Exception as fault:  # noqa: BLE001  the engine is not ours
+            value = _runtime_failed(fault)
         self._answer([(ticket, value)])
 
     async def _store_loop(self) -> None:
         """Carry the waiting store effects to the store's thread, as many at once as have gathered."""
         while self._store_waiting:
+            await self._gather()
+            self._hurry.clear()
             batch = [self._store_waiting.popleft() for _ in range(min(len(self._store_waiting), STORE_BATCH))]
             effects = [effect for _, effect in batch]
             answers = await self._loop.run_in_executor(self._store_thread, self._store_batch, effects)
             self._store_bytes -= sum(map(_weight, effects))
             if self._store_bytes <= STORE_WAITING_BYTES:
                 self._room.set()
-            self._answer([(ticket, value) for (ticket, _), value in zip(batch, answers, strict=True)])
+            self._answer(list(self._settled(batch, answers)))
         self._store_task = None
+
+    async def _gather(self) -> None:
+        """Let writes gather while nobody waits for them."""
+        if not self._closed and not any(ticket for ticket, _ in self._store_waiting):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GATHER_S):
+                    await self._hurry.wait()
+
+    def _settled(
+        self, batch: list[tuple[int, StoreEffect]], answers: list[object]
+    ) -> Iterator[tuple[int, object]]:
+        """What those who wait are told. A loss nobody waited for is told to the next who writes."""
+        for (ticket, effect), answer in zip(batch, answers, strict=True):
+            if not ticket and isinstance(effect, Save):
+                self._behind.written(effect.writes)
+                if isinstance(answer, Failure):
+                    self._behind.lost = answer
+            elif self._behind.lost is not None and isinstance(effect, Save | Commit):
+                yield ticket, self._behind.lost
+                self._behind.lost = None
+            else:
+                yield ticket, answer
 
     def _store_batch(self, effects: list[StoreEffect]) -> list[object]:
         try:
@@ -356,6 +427,11 @@ class Host:
             return [Failure("internal", f"The store of this node failed: {type(fault).__name__}.")] * len(
                 effects
             )
+
+
+def _runtime_failed(fault: Exception) -> Failure:
+    log.error("the runtime failed: %s", fault, exc_info=log.isEnabledFor(logging.DEBUG))
+    return Failure("internal", f"The runtime of this node failed: {type(fault).__name__}.")
 
 
 def _sha256(data: bytes) -> bytes:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from promisegrid.effects import Commit, Failure, Job, Load, Outcome, Prepare, Save, Scan
+from promisegrid.effects import Commit, Failure, Job, Load, Outcome, Prepare, Run, Save, Scan
 from promisegrid.wasm.module import ModuleInfo
 
 StoreEffect = Load | Scan | Save | Commit
 
 
 class Store(Protocol):
-    """A disk. Every call comes from one thread, never the loop's."""
+    """A disk. Every call but `glance` comes from one thread, never the loop's."""
+
+    def glance(self, effect: Scan) -> tuple[tuple[bytes, bytes], ...] | Failure:
+        """The answer to a scan of small rows, from the loop's own thread at any time: it never waits."""
 
     def perform(self, effects: Sequence[StoreEffect]) -> list[object]:
         """Perform effects in order, together; one answer each, as `effects.py` says, or a Failure."""
@@ -36,6 +39,9 @@ class Keys(Protocol):
 
 class Runtime(Protocol):
     """A WebAssembly engine. Cancelling the awaiting task stops the program."""
+
+    def at_once(self, effect: Prepare | Run) -> ModuleInfo | Outcome | Failure | None:
+        """The answer, if it takes no longer than a few signatures; None: await `prepare` or `run` for it."""
 
     async def prepare(self, effect: Prepare) -> ModuleInfo | Failure | None:
         """See `effects.Prepare`."""

@@ -13,14 +13,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 import wasmtime
 
 from promisegrid.cid import Cid
-from promisegrid.effects import Failure, Job, Outcome, Prepare
+from promisegrid.effects import Failure, Job, Outcome, Prepare, Run
 from promisegrid.limits import Limits
 from promisegrid.wasi import WASI_SHA256
 from promisegrid.wasm.module import ModuleInfo
@@ -29,6 +31,13 @@ from promisegrid_node.modules import Compiled, Modules, engine_config, engine_na
 from promisegrid_node.program import Program, Stop
 from promisegrid_node.ticker import Ticker
 from promisegrid_node.wasi import Wasi
+
+QUICK_FUEL: Final = 20_000
+"""What a program may use on the loop's own thread: less than handing it to another costs."""
+_QUICK_BYTES: Final = 1024 * 1024
+"""The largest compiled module instantiated there."""
+_SLOW_MAX: Final = 4096
+"""Functions remembered to need more."""
 
 
 @dataclass(slots=True)
@@ -53,8 +62,20 @@ class Runtime:
         self._disk = ThreadPoolExecutor(1, "modules")
         self._compiling = asyncio.Semaphore(1)
         self._flights: dict[Cid, _Flight] = {}
+        self._slow: OrderedDict[tuple[Cid, str], None] = OrderedDict()
         self._stops: set[Stop] = set()
         self._ticker = Ticker(self._wasmtime.increment_epoch)
+
+    def at_once(self, effect: Prepare | Run) -> ModuleInfo | Outcome | Failure | None:
+        """The answer to what is quick: a module in memory, and a program that ends on a leash of fuel.
+
+        Programs are pure, so one that needs more than the leash is simply run again, off the loop; from then
+        on it is not tried here.
+        """
+        known = self._modules.recent(effect.code if isinstance(effect, Prepare) else effect.job.code)
+        if known is None:
+            return None
+        return known.info if isinstance(effect, Prepare) else self._on_leash(known, effect.job)
 
     async def prepare(self, effect: Prepare) -> ModuleInfo | Failure | None:
         """See `effects.Prepare`. Cancelling the last one who waits kills the compiler."""
@@ -102,6 +123,21 @@ class Runtime:
         self._disk.shutdown(wait=False)
 
     # -- inside --------------------------------------------------------------------------------------
+
+    def _on_leash(self, compiled: Compiled, job: Job) -> Outcome | Failure | None:
+        key = (job.code, job.func)
+        if compiled.info.imports or compiled.size > _QUICK_BYTES or key in self._slow:
+            return None
+        short = job.fuel is None or job.fuel > QUICK_FUEL
+        leashed = replace(job, fuel=QUICK_FUEL) if short else job
+        with contextlib.closing(Program(self._wasmtime, None, compiled, leashed, None)) as program:
+            outcome = program.run()
+        if short and isinstance(outcome, Failure) and outcome.code == "out_of_fuel":
+            self._slow[key] = None
+            if len(self._slow) > _SLOW_MAX:
+                self._slow.popitem(last=False)
+            return None
+        return outcome
 
     async def _on_disk(self, code: Cid) -> Compiled | None:
         return await asyncio.get_running_loop().run_in_executor(self._disk, self._modules.get, code)

@@ -2,7 +2,7 @@
 
 One file in the home, write-ahead log. A transaction with a `Commit` in it is synced before it is answered;
 one with only `Save`s is not, and may be lost with the power, as `effects.Save` allows. All calls come from
-one thread at a time.
+one thread at a time; `glance` has a connection of its own, for the thread that must not wait.
 
 Does not know: who else uses the home (`home.Home`), what the bytes mean.
 """
@@ -41,8 +41,8 @@ class _Kept:
 class Store:
     """The store of one home."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
-        self._connection, self._path = connection, path
+    def __init__(self, connection: sqlite3.Connection, reader: sqlite3.Connection, path: Path) -> None:
+        self._connection, self._reader, self._path = connection, reader, path
         self._kept: _Kept | None = None
         self._change = _Kept(0, 0)
 
@@ -56,16 +56,19 @@ class Store:
         try:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
+            reader = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
         except (sqlite3.Error, OSError) as error:
             raise LocalError(f"The store {path} cannot be opened: {error}. {_remedy(error)}") from error
         try:
             _set_up(connection, path, bytes_max)
+            reader.execute("PRAGMA query_only=1")
         except (sqlite3.Error, LocalError) as error:
             connection.close()
+            reader.close()
             if isinstance(error, LocalError):
                 raise
             raise LocalError(f"The store {path} cannot be opened: {error}. {_remedy(error)}") from error
-        return cls(connection, path)
+        return cls(connection, reader, path)
 
     def perform(self, effects: Iterable[StoreEffect]) -> list[object]:
         """The answers of several effects, in order, in one transaction if they all fit the disk."""
@@ -74,6 +77,13 @@ class Store:
             with contextlib.suppress(sqlite3.Error):
                 return self._transaction(todo)
         return [self._alone(effect) for effect in todo]
+
+    def glance(self, effect: Scan) -> tuple[tuple[bytes, bytes], ...] | Failure:
+        """The rows of a scan as the log shows them now; from another thread than `perform`, at any time."""
+        try:
+            return self._scan(effect, self._reader)
+        except sqlite3.Error as error:
+            return self._failure(error)
 
     def stat(self) -> dict[str, int]:
         """{"blocks", "bytes"}: what is kept. Counted once, and again only if another process wrote."""
@@ -86,6 +96,7 @@ class Store:
 
     def close(self) -> None:
         """Write everything down and close."""
+        self._reader.close()
         self._connection.close()
 
     # -- inside --------------------------------------------------------------------------------------
@@ -123,12 +134,15 @@ class Store:
     def _read(self, effect: Load | Scan) -> tuple[object, ...]:
         if isinstance(effect, Load):
             return tuple(self._get(effect.table, key) for key in effect.keys)
+        return self._scan(effect, self._connection)
+
+    def _scan(self, effect: Scan, connection: sqlite3.Connection) -> tuple[tuple[bytes, bytes], ...]:
         end = _after_prefix(effect.prefix)
         query = f"SELECT key, value FROM {_name(effect.table)} WHERE key > ? AND key >= ?"
         values: list[object] = [effect.after, effect.prefix]
         if end is not None:
             query, values = query + " AND key < ?", [*values, end]
-        rows = self._connection.execute(query + " ORDER BY key LIMIT ?", [*values, effect.limit])
+        rows = connection.execute(query + " ORDER BY key LIMIT ?", [*values, effect.limit])
         return tuple((bytes(key), bytes(value)) for key, value in rows)
 
     def _get(self, table: Table, key: bytes) -> bytes | None:

@@ -26,6 +26,7 @@ from promisegrid.effects import (
     Load,
     Outcome,
     Prepare,
+    Run,
     Save,
     Scan,
 )
@@ -88,6 +89,13 @@ class MemoryStore:
                         self.tables[write.table][write.key] = write.value
         return None
 
+    def glance(self, effect: Scan) -> tuple[tuple[bytes, bytes], ...] | Failure:
+        if self.broken:
+            return Failure("internal", "The disk is on fire.")
+        answer = self._one(effect)
+        assert isinstance(answer, tuple)
+        return answer
+
     def stat(self) -> dict[str, int]:
         return {"blocks": len(self.tables["blocks"]), "bytes": sum(map(len, self.tables["blocks"].values()))}
 
@@ -129,6 +137,9 @@ class PythonRuntime:
         self.prepared: dict[Cid, tuple[ModuleInfo, Program]] = {}
         self.cancelled = 0
         self.started = asyncio.Event()
+
+    def at_once(self, effect: Prepare | Run) -> ModuleInfo | Outcome | Failure | None:
+        return None
 
     async def prepare(self, effect: Prepare) -> ModuleInfo | Failure | None:
         code, data = effect.code, effect.data
