@@ -17,6 +17,7 @@ from promisegrid.cid import Cid
 from promisegrid.effects import Close, Send
 from promisegrid.errors import RemoteError
 from promisegrid.limits import Limits
+from promisegrid.membership import Membership
 from promisegrid.strand import Late, Pause, Scheduler, Signal, Slots, Strand
 
 Role = Literal["initiator", "responder"]
@@ -32,6 +33,7 @@ class Link:
         self.invitation: bytes | None = None
         self.expected_grid: Cid | None = None
         self.did = ""
+        self.membership: Membership | None = None
         self.is_open = self.is_closed = False
         self.serves, self.engine = False, ""
         self.rtt_ms: int | None = None
@@ -50,6 +52,7 @@ class Link:
         self._greeting_bytes = 0
         self._arrived: Signal[None] = scheduler.signal()
         self._credit = limits.link_credit
+        self._taken, self._give_at = 0, max(1, limits.link_credit // 4)
         self._unsent: deque[bytes] = deque()
         self._refusals, self._refusals_since = 0, 0
         self._misses, self._misses_since = 0, 0
@@ -124,6 +127,13 @@ class Link:
             for progress in hints.values():
                 self.send(progress)
         self._hinting = False
+
+    def took(self) -> None:
+        """A message of the peer has been dealt with: it gets its credit back, with that of some others."""
+        self._taken += 1
+        if self._taken >= self._give_at:
+            self.send(frames.Credit(self._taken))
+            self._taken = 0
 
     def add_credit(self, messages: int) -> None:
         """The peer can take more messages."""
