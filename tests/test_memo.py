@@ -22,6 +22,7 @@ from promisegrid import cose, did, frames
 from promisegrid.cid import Cid
 from promisegrid.effects import Budget, Job, Outcome
 from promisegrid.errors import LocalError, RemoteError
+from promisegrid.limits import Limits
 from promisegrid.receipt import Receipt, TrustPolicy
 from promisegrid.task import Result, RunResult, Task
 
@@ -284,3 +285,13 @@ POLICIES: list[tuple[TrustPolicy, list[tuple[str, Cid]], Cid | None]] = [
 def test_the_policy_as_a_table(case: int) -> None:
     policy, said, expected = POLICIES[case]
     assert policy.choose("me", said) == expected
+
+
+@pytest.mark.parametrize(("most", "kept"), [(8, 1), (7, 0)])
+def test_only_short_answers_are_kept_in_memory(most: int, kept: int) -> None:
+    """Four thousand values of a megabyte would be many gigabytes; they are answered from the store."""
+    (ann,) = World().grid("ann", limits=Limits(memo_recent_bytes=most))
+    code = module(ann, add_one)
+    first, again = run(ann, code), run(ann, code)
+    assert (first.cached, again.cached) == (False, True) and len(ann.runs) == 1
+    assert len(Result(value=2).block().data) == 8 and len(ann.kernel._memo._recent) == kept

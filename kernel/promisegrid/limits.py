@@ -96,10 +96,32 @@ class Limits:
     """Replies to remembered tasks, written once and kept, all together."""
     memo_recent: int = 4096
     """Answers kept in memory, so that a repeat costs no look-up."""
+    memo_recent_bytes: int = 4096
+    """The longest of them; a value in memory takes several times what it takes written."""
     disputes: int = 1024
     """Tasks on which peers disagreed, evidence kept."""
     invitations: int = 1024
     """Open invitations."""
+    promises: int = 16_384
+    """Capability promises known: given, held or shown; each costs a row and a few hundred bytes."""
+    promises_per_holder: int = 1024
+    """Of these, one issuer's to one holder: no peer can fill the book alone."""
+    promise_shown_ms: int = 7 * 24 * 3600 * 1000
+    """How long an expired promise is still listed as such, before its rows go."""
+    uses_recent: int = 16_384
+    """Messages that used one promise and have not expired yet: known by name, so that none counts twice."""
+    revocations: int = 4096
+    """Revocations heard from others and not yet expired; each member's word takes at most a sixteenth."""
+    revocations_told: int = 64
+    """Revocations of memberships, the latest first, that a peer is told when it connects."""
+    deferred: int = 1024
+    """Calls that wait for the owner to keep or break them."""
+    deferred_per_holder: int = 64
+    """Of these, one holder's."""
+    statements: int = 4096
+    """Statements about promises listed in the order of time; older ones remain as blocks."""
+    await_ms: int = 30_000
+    """How long a peer may wait for news of a deferred call before it has to ask again."""
 
     # -- running ---------------------------------------------------------------------------------
     runs: int = 4

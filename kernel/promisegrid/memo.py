@@ -56,8 +56,8 @@ class Memo:
         result = self._state.trust.choose(self._state.me, [(r.executor, r.result) for r, _ in found])
         for claim, receipt_cid in found:
             if claim.result == result and (answer := await self._answer(claim, receipt_cid)) is not None:
-                self._keep(task_cid, answer)
-                return answer
+                self._keep(task_cid, *answer)
+                return answer[0]
         return None
 
     async def remember(self, claim: Receipt, block: Block, blocks: list[Block], source: str) -> None:
@@ -89,14 +89,15 @@ class Memo:
     def note(self, done: RunResult) -> None:
         """A value that was just computed here answers a repeat from memory: nothing of it can get lost."""
         if not done.content.parts():
-            self._keep(done.task, replace(done, cached=True))
+            self._keep(done.task, replace(done, cached=True), len(done.content.block().data))
 
     async def _read(self, receipt_cid: Cid, task_cid: Cid) -> Receipt | None:
         data = await self._exchange.stored(receipt_cid)
         claim = await receipt.verify(data) if data is not None else None
         return claim if claim is not None and claim.task == task_cid else None
 
-    async def _answer(self, claim: Receipt, receipt_cid: Cid) -> RunResult | None:
+    async def _answer(self, claim: Receipt, receipt_cid: Cid) -> tuple[RunResult, int] | None:
+        """The answer, and the bytes of its result."""
         data = await self._exchange.stored(claim.result)
         if data is None:
             return None
@@ -104,7 +105,7 @@ class Memo:
         for part in content.parts():
             if not await self._exchange.stored_dag(part):
                 return None
-        return RunResult(
+        answer = RunResult(
             claim.task,
             claim.result,
             receipt_cid,
@@ -114,8 +115,11 @@ class Memo:
             fuel=claim.fuel,
             engine=claim.engine,
         )
+        return answer, len(data)
 
-    def _keep(self, task_cid: Cid, answer: RunResult) -> None:
+    def _keep(self, task_cid: Cid, answer: RunResult, size: int) -> None:
+        if size > self._state.limits.memo_recent_bytes:
+            return
         self._recent[task_cid] = answer
         if len(self._recent) > self._state.limits.memo_recent:
             self._recent.popitem(last=False)
