@@ -9,7 +9,7 @@ from tests import p256
 from tests.scenes import sent
 from tests.sim import Node, World
 
-from promisegrid import claims, cose, dagcbor, did, frames, membership
+from promisegrid import capability, claims, cose, dagcbor, did, frames, membership
 from promisegrid.cid import Cid
 from promisegrid.effects import Commit, Send, Verify
 from promisegrid.errors import LocalError
@@ -115,14 +115,14 @@ def membership_of(ann: Node, member: str, secret: int | None = None, **changes: 
         "aud": member,
         "exp": now + 1000,
         "cti": b"12345678",
-        "body": {"ability": "member", "grid": ann.kernel.grid},
+        "body": {"grid": ann.kernel.grid, "promise": {"ability": "member"}, "delegate": 0},
         "extra": {claims.CNF: {3: member.encode()}},
-        **changes,
+        **{name: value(ann) if callable(value) else value for name, value in changes.items()},
     }
     payload = claims.Claims(**fields).encode()
     protected = cose.protected_header("grid-capability")
     raw = p256.sign(secret or ann.secret, cose.to_be_signed(protected, payload))
-    return cose.assemble(protected, payload, cose.low_s(raw))
+    return capability.pack([cose.assemble(protected, payload, cose.low_s(raw))])
 
 
 def test_the_strangers_of_this_file_get_in_when_they_are_honest() -> None:
@@ -240,10 +240,22 @@ def test_a_link_that_goes_down_while_it_is_greeted_never_opens() -> None:
 # -- membership ----------------------------------------------------------------------------------------------
 
 YEAR = 365 * 24 * 3600
+
+
+def _body(**changes: Any) -> Any:
+    """The body of a membership, of ann's grid unless said otherwise."""
+    return lambda ann: {
+        "grid": ann.kernel.grid, "promise": {"ability": "member"}, "delegate": 0, **changes
+    }  # fmt: skip
+
+
 FALSE_MEMBERSHIPS: dict[str, dict[str, Any]] = {
     "another key's": {"aud": "did:key:zDnaerx9CtbPJ1q36T5Ln5wYt3MQYeGRG5ehnPAmxcf5mDZpv"},
-    "another grid's": {"body": {"ability": "member", "grid": Cid.of(b"another", "dag-cbor")}},
-    "another ability": {"body": {"ability": "guest"}},
+    "another grid's": {"body": _body(grid=Cid.of(b"another", "dag-cbor"))},
+    "another ability": {"body": _body(promise={"ability": "guest"})},
+    "with a budget": {"body": _body(budget={"fuel": 1})},
+    "for so many uses": {"body": _body(uses=1)},
+    "of the first shape": {"body": {"ability": "member"}},
     "by somebody else": {"iss": EVE_DID, "secret": EVE},
     "forged": {"secret": EVE},
     "bound to another key": {"extra": {claims.CNF: {3: b"did:key:zOther"}}},
@@ -377,14 +389,14 @@ def test_whoever_was_admitted_in_person_needs_no_invitation() -> None:
         ann.do(ann.kernel.owner.admit("bob"))
 
 
-def test_only_the_founder_admits() -> None:
+def test_a_member_whose_membership_may_not_be_passed_on_admits_nobody() -> None:
     world = World()
     _, bob = world.grid("ann", "bob")
     carol = world.node("carol")
     world.link(carol, bob)
     assert why(carol) == ["not_member"] and carol.kernel.grid is None
     for verb in (bob.kernel.owner.invite(), bob.kernel.owner.admit(carol.did)):
-        with pytest.raises(LocalError, match="founder"):
+        with pytest.raises(LocalError, match="may not admit"):
             bob.do(verb)
 
 

@@ -116,7 +116,7 @@ def test_what_is_no_genesis(change: dict[str, object]) -> None:
 
 
 def test_a_membership_is_verified_by_whoever_knows_the_founder() -> None:
-    made = drive(membership.promise(A_CID, DID, "did:key:zMember", b"12345678", 1000))
+    made = drive(membership.promise(A_CID, DID, None, "did:key:zMember", b"12345678", 1000, LIMITS))
     arguments = (made.proof, A_CID, DID, "did:key:zMember")
     assert drive(membership.verify(*arguments, 1000, LIMITS)) == made
     late = (membership.LIFE_S + 1) * 1000

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from promisegrid import cose, envelope, receipt
 from promisegrid.block import Block
+from promisegrid.capability import Grant
 from promisegrid.cid import Cid
 from promisegrid.claims import Claims
 from promisegrid.effects import Budget, Save
@@ -21,7 +22,7 @@ from promisegrid.reply import read_body
 from promisegrid.runner import Watch
 from promisegrid.state import State
 from promisegrid.strand import Late, Pause, Signal
-from promisegrid.task import RunResult, Task, read_result
+from promisegrid.task import Deferred, RunResult, Task, read_result
 
 _SLACK_MS = 60_000
 """What a call may take beyond its run: fetching the module, compiling, waiting for a turn."""
@@ -50,14 +51,28 @@ class Caller:
         fresh: bool = False,
         remember: bool = True,
     ) -> RunResult:
-        """Have a peer run a settled task; `fresh`: even if it remembers a result.
+        """Have a peer that serves run a settled task; as `run`, no promise presented."""
+        done = await self.run(did, task, budget, watch, fresh, remember)
+        if isinstance(done, Deferred):
+            raise RemoteError("malformed", f"{did} defers what it was not asked to keep.")
+        return done
 
-        With `remember` False the receipt is stored and does not count yet (`Memo.index`). RemoteError is the
-        peer's refusal; LocalError when it is not linked.
+    async def run(
+        self,
+        did: str,
+        task: Task,
+        budget: Budget,
+        watch: Watch,
+        fresh: bool = False,
+        remember: bool = True,
+        grant: Grant | None = None,
+    ) -> RunResult | Deferred:
+        """Have a peer run a settled task, presenting a promise it made.
+
+        `fresh`: even if it remembers a result. With `remember` False the receipt is stored and does not
+        count yet (`Memo.index`). RemoteError is the peer's refusal; LocalError when it is not linked.
         """
-        link = self._state.link_to(did)
-        if link is None or self._state.grid is None:
-            raise LocalError(f"{did} is not connected to this node; `peers` lists who is.", "no_such_peer")
+        link = self.link_to(did)
         block = task.block(self._state.limits)
         wait_ms = (budget.time_ms or self._state.limits.call_ms) + _SLACK_MS
         raw = await self.seal(
@@ -69,7 +84,37 @@ class Caller:
             stdin=task.stdin,
             budget=budget,
             fresh=fresh,
+            proofs=() if grant is None else tuple(one.raw for one in grant.chain),
         )
+        body = await self._reply_to(raw, link, wait_ms, watch)
+        later = body.get("promise") if isinstance(body, dict) and set(body) == {"promise"} else None
+        if grant is not None and isinstance(later, Cid):
+            return Deferred(later, did, grant.name)
+        return await self.accept(body, block, link, watch, remember)
+
+    async def ask(
+        self,
+        did: str,
+        protocol: Cid,
+        op: str,
+        args: tuple[object, ...],
+        wait_ms: int,
+        proofs: tuple[bytes, ...] = (),
+    ) -> object:
+        """Say something in a built-in protocol to a peer; the body of its reply. Errors as `run`."""
+        link = self.link_to(did)
+        raw = await self.seal(protocol, did, wait_ms // 1000 + 1, call=(op, args), proofs=proofs)
+        return await self._reply_to(raw, link, wait_ms, lambda phase, done, total: None)
+
+    def link_to(self, did: str) -> Link:
+        """The open link to a peer. LocalError when there is none."""
+        link = self._state.link_to(did)
+        if link is None or self._state.grid is None:
+            raise LocalError(f"{did} is not connected to this node; `peers` lists who is.", "no_such_peer")
+        return link
+
+    async def _reply_to(self, raw: bytes, link: Link, wait_ms: int, watch: Watch) -> object:
+        """Send a message and wait; the body of the reply. RemoteError: its refusal, out_of_time, closed."""
         name = Cid.of(raw)
         pending = _Pending(link, self._state.scheduler.signal(), watch)
         self._pending[name] = pending
@@ -77,12 +122,15 @@ class Caller:
             link.send_message(raw)
             reply = await Pause(pending.answer, wait_ms)
         except Late:
-            raise RemoteError("out_of_time", f"{did} did not answer within {wait_ms // 1000} s.") from None
+            text = f"{link.did} did not answer within {wait_ms // 1000} s."
+            raise RemoteError("out_of_time", text) from None
         finally:
             del self._pending[name]
             if not pending.answer.is_set:
                 link.recall(raw, name)
-        return await self._accept(reply, block, link, watch, remember)
+        if reply.refusal is not None:
+            raise RemoteError.from_wire(*reply.refusal)
+        return reply.body
 
     async def seal(
         self,
@@ -98,6 +146,7 @@ class Caller:
         body: object = None,
         refusal: tuple[str, str] | None = None,
         fresh: bool = False,
+        proofs: tuple[bytes, ...] = (),
     ) -> bytes:
         """A message from this node, signed. Its lifetime is `life_s` seconds, at most the longest."""
         assert self._state.grid is not None
@@ -116,6 +165,7 @@ class Caller:
             body=body,
             refusal=refusal,
             fresh=fresh,
+            proofs=proofs,
         )
         signed = envelope.prepare(protocol, self._state.grid, content.encode())
         raw = envelope.seal(signed, await cose.sign("grid-message", signed, detached=True))
@@ -155,14 +205,13 @@ class Caller:
             if pending.link is link:
                 pending.answer.fail(RemoteError("closed", f"{link.did} disconnected before it answered."))
 
-    async def _accept(
-        self, reply: Claims, block: Block, link: Link, watch: Watch, remember: bool
+    async def accept(
+        self, body: object, block: Block, link: Link, watch: Watch, remember: bool = True
     ) -> RunResult:
-        if reply.refusal is not None:
-            raise RemoteError.from_wire(*reply.refusal)
-        receipt_cid, cached, inline = read_body(reply.body)
+        """The result of a task, `block`, as a peer's reply tells it: verified, and what it names fetched."""
+        receipt_cid, cached, inline = read_body(body)
         sealed = Block(receipt_cid, inline.get(receipt_cid) or await self._exchange.block(receipt_cid, link))
-        claim = await receipt.verify(sealed.data)
+        claim = await _believe(sealed.data, link.did, remember)
         if claim is None or claim.task != block.cid:
             raise RemoteError("malformed", f"{link.did} sent a receipt that does not hold for this task.")
         data = inline.get(claim.result) or await self._exchange.block(claim.result, link)
@@ -186,3 +235,14 @@ class Caller:
             claim.fuel,
             claim.engine,
         )
+
+
+async def _believe(data: bytes, by: str, remember: bool) -> receipt.Receipt | None:
+    """A receipt that came in a signed reply. The executor's own is believed for that reply's signature, and
+    `Memo` looks at its own when it would spare a run; as evidence (not `remember`) it has to hold now.
+    """
+    try:
+        claim, _ = receipt.read(data)
+    except RemoteError:
+        return None
+    return claim if remember and claim.executor == by else await receipt.verify(data)

@@ -23,6 +23,7 @@ from promisegrid.errors import LocalError, RemoteError
 from promisegrid.exchange import Exchange
 from promisegrid.link import Link
 from promisegrid.protocols import Answer
+from promisegrid.redeem import Redeemed, Redeemer
 from promisegrid.replay import Entry, Replay
 from promisegrid.reply import Replies
 from promisegrid.runner import Runner
@@ -45,10 +46,11 @@ class Verified:
 
 @dataclass(frozen=True, slots=True)
 class Authorised:
-    """A call its sender may make, as a settled task."""
+    """A call its sender may make, as a settled task; `redeemed`: when a promise is what allows it."""
 
     verified: Verified
     task: Task
+    redeemed: Redeemed | None = None
 
 
 Handler = Callable[[Verified, Link], Awaitable[Answer]]
@@ -65,10 +67,11 @@ class Dispatcher:
         runner: Runner,
         caller: Caller,
         replay: Replay,
+        redeemer: Redeemer,
         seen: Seen,
     ) -> None:
         self._state, self._exchange, self._runner, self._caller = state, exchange, runner, caller
-        self._replay = replay
+        self._replay, self._redeemer = replay, redeemer
         self._replies = Replies(state)
         self._seen = seen
         self.handlers: dict[Cid, Handler] = {}
@@ -82,7 +85,7 @@ class Dispatcher:
             link.send_message(reply)
         except RemoteError as wrong:
             link.refuse(wrong, name)
-        link.send(frames.Credit(1))
+        link.took()
         return True
 
     async def message(self, link: Link, raw: bytes, name: Cid) -> None:
@@ -99,7 +102,7 @@ class Dispatcher:
         except RemoteError as wrong:
             link.refuse(wrong, name)
         finally:
-            link.send(frames.Credit(1))
+            link.took()
 
     # -- before the signature ------------------------------------------------------------------------
 
@@ -143,7 +146,7 @@ class Dispatcher:
         reply: bytes | None = None
         try:
             if handler is None:
-                reply = await self._call(link, verified)
+                reply = await self._call(link, verified, entry)
             else:
                 reply = await self._speak(handler, link, verified, entry)
         except (RemoteError, LocalError) as wrong:
@@ -170,15 +173,20 @@ class Dispatcher:
             self._replay.keep(entry)
         return reply
 
-    async def _call(self, link: Link, verified: Verified) -> bytes:
+    async def _call(self, link: Link, verified: Verified, entry: Entry) -> bytes:
         """Any other protocol is the CID of code to run."""
         started_ms = self._state.now_ms
         task = _task_of(verified)
         done: RunResult | None = None
         body: object = None
         refusal: RemoteError | None = None
+        redeemed: Redeemed | None = None
         try:
-            done = await self._run(link, self._authorise(verified, task))
+            call = await self._authorise(verified, task)
+            redeemed = call.redeemed
+            if redeemed is not None and redeemed.later is not None:
+                return await self._later(verified, entry, redeemed, redeemed.later)
+            done = await self._run(link, call)
             body = await self._replies.body(done)
         except RemoteError as wrong:
             if self._nobody_waits(link):
@@ -187,7 +195,36 @@ class Dispatcher:
         except LocalError as wrong:
             refusal = RemoteError("bad_args", wrong.text)
         self._seen(verified.claims.iss, task, done, refusal, self._state.now_ms - started_ms)
-        return await self._seal(verified, body, refusal)
+        reply = await self._seal(verified, body, refusal)
+        if redeemed is not None and redeemed.counted:
+            await self._remember(verified, entry, reply)
+        return reply
+
+    async def _later(self, verified: Verified, entry: Entry, redeemed: Redeemed, later: Answer) -> bytes:
+        """A promise that is kept later: the statement, the call and the reply are written down together."""
+        issued = False
+        try:
+            self._replay.check_room(verified.claims.iss)
+            reply = await self._seal(verified, later.body, None)
+            record = self._replay.record(entry, reply)
+            issued = True
+            await Commit((*later.writes, *record))
+        except RemoteError as wrong:
+            if not issued or wrong.code != "cancelled":
+                self._redeemer.undo(redeemed, verified.name)
+            raise
+        self._replay.keep(entry)
+        return reply
+
+    async def _remember(self, verified: Verified, entry: Entry, reply: bytes) -> None:
+        """A counted use gets the same reply after a restart too, while there is room to keep replies."""
+        try:
+            self._replay.check_room(verified.claims.iss)
+            record = self._replay.record(entry, reply)
+        except RemoteError:
+            return
+        await Commit(record)
+        self._replay.keep(entry)
 
     async def _seal(self, verified: Verified, body: object, refusal: RemoteError | None) -> bytes:
         """The signed reply; it holds as long as the message may be repeated."""
@@ -202,10 +239,13 @@ class Dispatcher:
             refusal=None if refusal is None else (refusal.code, refusal.text[:chars]),
         )
 
-    def _authorise(self, verified: Verified, task: Task) -> Authorised:
-        """The capability check: a member may call a node that serves. Promises will be looked at here."""
+    async def _authorise(self, verified: Verified, task: Task) -> Authorised:
+        """The capability check: a promise that is presented has to hold; else a member needs us to serve."""
         if verified.claims.call is None:
             raise RemoteError("no_such_protocol", "The message carries no call.")
+        if verified.claims.proofs:
+            redeemed = await self._redeemer.redeem(verified.claims, verified.name, task)
+            return Authorised(verified, task, redeemed)
         if self._state.serving is None:
             raise RemoteError("not_serving")
         return Authorised(verified, task)
@@ -216,9 +256,10 @@ class Dispatcher:
         def watch(phase: str, done: int, total: int | None) -> None:
             link.hint(frames.Progress(name, phase, done, total))
 
-        content = call.verified.claims
+        content, redeemed = call.verified.claims, call.redeemed
+        budget = content.budget if redeemed is None else redeemed.budget
         return await self._runner.execute(
-            call.task, content.budget, content.iss, watch, link, content.fresh
+            call.task, budget, content.iss, watch, link, content.fresh, redeemed is not None
         )
 
 

@@ -69,13 +69,13 @@ class Close(Effect):
 
 @dataclass(frozen=True, slots=True)
 class Notify(Effect):
-    """Something the owner may like to see. `kind`: peer, progress, receipt, message, grid.
+    """Something the owner may like to see. `kind`: peer, progress, receipt, message, grid, promise.
 
     The detail is JSON-able. `progress` has phase ("fetch", "compile", "run", "store"), done, total (or
     null), and ask (the number of the ask it belongs to, or null), text.
     """
 
-    kind: Literal["peer", "progress", "receipt", "message", "grid"]
+    kind: Literal["peer", "progress", "receipt", "message", "grid", "promise"]
     detail: Detail
 
 

@@ -27,6 +27,7 @@ from promisegrid.state import State
 F = TypeVar("F", Hello, Proof, Join, Admitted)
 VERSION = 1
 _NONCE_BYTES = 32
+_NO_ADMITTER = "This node may not admit members; connect to the founder's, or to another that may, first."
 
 
 async def greet(state: State, link: Link) -> None:
@@ -109,16 +110,33 @@ async def _settle_membership(
     theirs: Membership | None = None
     if link.did != founder and shown.membership is not None:
         theirs = await membership.verify(
-            shown.membership, grid, founder, link.did, state.now_ms, state.limits
-        )
-    if state.me != founder and state.membership is None:
-        if link.did != founder:
-            raise RemoteError("not_member", "Only the grid's founder can admit; connect to its node first.")
+            shown.membership, grid, founder, link.did, state.now_ms, state.limits, state.verdicts,
+            state.revoked,
+        )  # fmt: skip
+    link.membership = theirs
+    if state.me != founder and (state.membership is None or state.membership.until * 1000 < state.now_ms):
+        if link.did != founder and (theirs is None or theirs.delegate < 1):
+            raise RemoteError("not_member", _NO_ADMITTER)
         await _ask_to_join(state, link, grid, founded)
     elif link.did != founder and theirs is None:
         await _let_join(state, link, grid)
-    elif state.is_founder and theirs is not None and theirs.renewable(state.now_ms):
-        link.send(Admitted((await admit(state, link.did)).proof))
+    elif theirs is not None and state.may_admit and theirs.renewable(state.now_ms):
+        await _renew(state, link, theirs)
+
+
+async def _renew(state: State, link: Link, theirs: Membership) -> None:
+    """A member in the second half of its time is promised anew, if we can promise it as much, for longer."""
+    delegate = min(theirs.delegate, _further(state))
+    until = state.now_ms // 1000 + membership.LIFE_S
+    if state.membership is not None:
+        until = min(until, state.membership.until)
+    if delegate == theirs.delegate and until > theirs.until:
+        link.send(Admitted((await admit(state, link.did, delegate=delegate)).proof))
+
+
+def _further(state: State) -> int:
+    """How far a membership of our making may be passed on, at most."""
+    return membership.BACKUP_DELEGATE if state.membership is None else state.membership.delegate - 1
 
 
 async def _ask_to_join(
@@ -128,8 +146,9 @@ async def _ask_to_join(
     admitted = await _expect(state, link, Admitted)
     data, block = founded
     mine = await membership.verify(
-        admitted.membership, grid, block.founder, state.me, state.now_ms, state.limits
-    )
+        admitted.membership, grid, block.founder, state.me, state.now_ms, state.limits, state.verdicts,
+        state.revoked,
+    )  # fmt: skip
     await Commit(
         (
             Write("grid", b"genesis", data),
@@ -142,8 +161,8 @@ async def _ask_to_join(
 
 async def _let_join(state: State, link: Link, grid: Cid) -> None:
     request = await _expect(state, link, Join)
-    if not state.is_founder:
-        raise RemoteError("not_member", "Only the grid's founder can admit; connect to its node first.")
+    if not state.may_admit:
+        raise RemoteError("not_member", _NO_ADMITTER)
     (known,) = await Load("grid", (b"member/" + link.did.encode(),))
     if known is None and not state.open_mode:
         await state.admissions.take()
@@ -151,7 +170,8 @@ async def _let_join(state: State, link: Link, grid: Cid) -> None:
             await _use_invitation(state, request.invitation)
         finally:
             state.admissions.give()
-    link.send(Admitted((await admit(state, link.did)).proof))
+    link.membership = await admit(state, link.did)
+    link.send(Admitted(link.membership.proof))
 
 
 async def _use_invitation(state: State, secret: bytes | None) -> None:
@@ -166,13 +186,16 @@ async def _use_invitation(state: State, secret: bytes | None) -> None:
     await Commit((Write("grid", key, left.record() if left.uses else None),))
 
 
-async def admit(state: State, did: str) -> Membership:
-    """Promise membership to a key, durably. Only the founder's node can."""
-    if state.grid is None or not state.is_founder:
-        raise RemoteError("not_member", "Only the grid's founder can admit members.")
+async def admit(
+    state: State, did: str, life_s: int = membership.LIFE_S, delegate: int = 0
+) -> Membership:
+    """Promise membership to a key, durably. Only an admitter can. RemoteError: not_member, widened."""
+    if state.grid is None or not state.may_admit:
+        raise RemoteError("not_member", _NO_ADMITTER)
     promised = await membership.promise(
-        state.grid, state.me, did, state.entropy.take(16), state.now_ms
-    )
+        state.grid, state.me, state.membership, did, state.entropy.take(16), state.now_ms, state.limits,
+        life_s, delegate,
+    )  # fmt: skip
     await Commit((Write("grid", b"member/" + did.encode(), promised.proof),))
     return promised
 

@@ -22,11 +22,13 @@ from promisegrid.effects import Budget, Close, Commit, Notify, Reply, Save
 from promisegrid.entropy import Entropy
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.exchange import Exchange, block_writes
+from promisegrid.ledger import Ledger
 from promisegrid.limits import Limits
 from promisegrid.link import Link, Role
 from promisegrid.memo import Memo
 from promisegrid.owner import Owner
 from promisegrid.peering import Peering
+from promisegrid.redeem import Redeemer
 from promisegrid.replay import Replay
 from promisegrid.runner import Runner, Watch
 from promisegrid.state import Identity, State
@@ -57,8 +59,10 @@ class Kernel:
         self._verifier = Verifier(self._state, self._caller, self._memo)
         replay = Replay(self._scheduler, limits)
         self.owner = Owner(self._state, self._exchange, self._memo, self._runner, self._verifier, replay)
+        ledger = Ledger(self._state)
+        redeemer = Redeemer(self._state, ledger)
         self._dispatcher = Dispatcher(
-            self._state, self._exchange, self._runner, self._caller, replay, self.owner.saw
+            self._state, self._exchange, self._runner, self._caller, replay, redeemer, self.owner.saw
         )
         self._peering = Peering(self._state, self._exchange, self._caller, self.owner, self._dispatcher)
         self._asks: dict[int, Strand[Any]] = {}

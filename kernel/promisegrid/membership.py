@@ -1,28 +1,35 @@
-"""Membership: the founder's promise that a key belongs to the grid, and invitations to ask for it.
+"""Membership: the promise that a key belongs to the grid, from its founder, passed on; and invitations.
 
-A membership is a capability: a CWT in COSE_Sign1 (typ `grid-capability`) from the founder, for one key
-(`cnf`, RFC 8747), with the body `{ability: "member", grid}`. Anyone who holds the genesis block can check
-it without a network. This is the seam where capability promises will go: `Membership` is what the rest of
-the kernel sees, however it was delegated.
+A membership is a chain of capabilities (`capability.py`) for the ability "member". The first is the
+founder's; whoever's own may be passed on, an *admitter*, admits others. Anyone who holds the genesis block
+can check a chain without a network, so a grid outlives its founder. A backup key is an admitter the founder
+named, for the longest time and the most delegations. A membership says nothing else: one with a budget, a
+policy or uses is none.
 
-An invitation is a secret of 16 bytes. The founder keeps its hash, how often it may still be used and until
-when.
+An invitation is a secret of 16 bytes. The admitter who made it keeps its hash, how often it may still be used
+and until when.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Final
 
-from promisegrid import claims, cose, dagcbor
+from promisegrid import capability, dagcbor
+from promisegrid.capability import CHAIN_MAX, MEMBER, Grant, Terms, Verdicts
 from promisegrid.cid import Cid
+from promisegrid.effects import Budget
 from promisegrid.errors import RemoteError
 from promisegrid.limits import Limits
 
 INVITATION_BYTES: Final = 16
 LIFE_S: Final = 2 * 365 * 24 * 3600
-"""How long a membership lasts; the founder renews it when the member connects in its second half."""
+"""How long a membership lasts; an admitter renews it when the member connects in its second half."""
+BACKUP_S: Final = 20 * 365 * 24 * 3600
+"""How long a backup key's lasts: nobody may be there to renew it."""
+BACKUP_DELEGATE: Final = CHAIN_MAX - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,55 +39,71 @@ class Membership:
     member: str
     until: int
     proof: bytes
+    grant: Grant
+
+    @property
+    def delegate(self) -> int:
+        """How far it may be passed on; from 1 on its member may admit others."""
+        return self.grant.delegate
 
     def renewable(self, now_ms: int) -> bool:
-        """Whether it is time for the founder to promise anew."""
+        """Whether it is time to promise anew."""
         return self.until - now_ms // 1000 < LIFE_S // 2
 
+    def is_better_than(self, other: Membership | None, now_ms: int) -> bool:
+        """Whether to keep this one instead: it may be passed on further, or as far and for longer."""
+        if other is None or other.until * 1000 < now_ms:
+            return True
+        return (self.delegate, self.until) > (other.delegate, other.until)
 
-async def promise(grid: Cid, founder: str, member: str, cti: bytes, now_ms: int) -> Membership:
-    """Make and sign a membership with the founder's key, this node's own."""
+
+async def promise(
+    grid: Cid, me: str, own: Membership | None, member: str, cti: bytes, now_ms: int, limits: Limits,
+    life_s: int = LIFE_S, delegate: int = 0,
+) -> Membership:  # fmt: skip
+    """Make and sign a membership with this node's key; `own`: its own membership, None for the founder.
+
+    RemoteError("widened") when it is not this node's to give.
+    """
     now = now_ms // 1000
-    until = now + LIFE_S
-    body = {"ability": "member", "grid": grid}
-    content = claims.Claims(
-        iss=founder,
-        aud=member,
-        exp=until,
-        cti=cti,
-        iat=now,
-        body=body,
-        extra={claims.CNF: {3: member.encode()}},
-    )
-    return Membership(member, until, await cose.sign("grid-capability", content.encode(), detached=False))
+    until = now + life_s if own is None else min(now + life_s, own.until)
+    over = None if own is None else own.grant
+    terms = Terms(("ability", MEMBER), delegate=delegate)
+    made = await capability.promise(terms, grid, me, member, (now, None, until), cti, limits, over)
+    return _membership(capability.alone(made) if over is None else capability.extend(over, made))
+
+
+def _membership(grant: Grant) -> Membership:
+    return Membership(grant.holder, grant.until, capability.pack([one.raw for one in grant.chain]), grant)
 
 
 async def verify(
-    proof: bytes, grid: Cid, founder: str, member: str, now_ms: int, limits: Limits
-) -> Membership:
+    proof: bytes, grid: Cid, founder: str, member: str, now_ms: int, limits: Limits,
+    verdicts: Verdicts | None = None, revoked: Container[Cid] = (),
+) -> Membership:  # fmt: skip
     """Check a membership that `member` presents. RemoteError("not_member") says what is wrong with it."""
     try:
-        sign1 = cose.read(proof, "grid-capability")
-        content = claims.decode(sign1.payload or b"", limits)
+        grant = capability.check(capability.unpack(proof), grid, member, now_ms, limits, founder)
+        _only_membership(grant)
+        for one in grant.chain:
+            if one.name in revoked:
+                raise RemoteError("revoked", f"The membership of {one.holder} was taken back.")
+        await (verdicts or Verdicts(limits)).check(grant.chain)
     except RemoteError as error:
-        raise RemoteError("not_member", f"The membership cannot be read: {error.text}") from error
-    body = content.body
-    if content.iss != founder or content.aud != member:
-        raise RemoteError("not_member", "The membership was promised by or to somebody else.")
-    if not isinstance(body, dict) or body.get("ability") != "member" or body.get("grid") != grid:
-        raise RemoteError("not_member", "The capability does not promise membership of this grid.")
-    if content.extra.get(claims.CNF) != {3: member.encode()}:
-        raise RemoteError("not_member", "The membership is not bound to the key that presents it.")
-    if content.exp * 1000 + limits.clock_skew_ms < now_ms:
-        raise RemoteError("not_member", "The membership has expired; ask the founder for a new one.")
-    if not await cose.holds(sign1, sign1.payload or b"", founder):
-        raise RemoteError("not_member", "The founder did not sign this membership.")
-    return Membership(member, content.exp, proof)
+        text = f"The membership does not hold: {error.text} Ask a member who may admit for a new one."
+        raise RemoteError("not_member", text) from error
+    return _membership(grant)
+
+
+def _only_membership(grant: Grant) -> None:
+    plain = grant.func is None and not grant.policy and not grant.uses and grant.budget == Budget()
+    if grant.what != ("ability", MEMBER) or grant.later or not plain:
+        raise RemoteError("bad_capability", "It does not promise membership, and nothing else.")
 
 
 @dataclass(frozen=True, slots=True)
 class Invitation:
-    """An open invitation as the founder keeps it; times in seconds since 1970."""
+    """An open invitation as the admitter keeps it; times in seconds since 1970."""
 
     uses: int
     until: int

@@ -86,8 +86,8 @@ class Owner:
         await settings.leave(self._state)
 
     async def invite(self, uses: int = 1, days: int = 7) -> bytes:
-        """A fresh invitation, for a join URL. Only on the founder's node."""
-        self._must_be_founder()
+        """A fresh invitation, for a join URL. Only on the node of one who may admit."""
+        self._must_admit()
         rows = await Scan("grid", b"invitation/", b"invitation/", self._state.limits.invitations)
         if len(rows) >= self._state.limits.invitations:
             raise LocalError("Too many open invitations; wait until some are used or expire.")
@@ -102,8 +102,8 @@ class Owner:
         return secret
 
     async def admit(self, member: str) -> None:
-        """Admit a key in person: its next connection needs no invitation. Only on the founder's node."""
-        self._must_be_founder()
+        """Admit a key in person: its next connection needs no invitation. Only where one may admit."""
+        self._must_admit()
         try:
             did.decode(member)
         except RemoteError as error:
@@ -111,7 +111,7 @@ class Owner:
         await admit(self._state, member)
 
     async def members(self) -> list[str]:
-        """The did:keys this founder's node has admitted."""
+        """The did:keys this node has admitted."""
         prefix, after, found = b"member/", b"member/", list[str]()
         while True:
             rows = await Scan("grid", prefix, after, _PAGE)
@@ -121,19 +121,25 @@ class Owner:
             after = rows[-1][0]
 
     async def renewed(self, link: Link, proof: bytes) -> None:
-        """The founder sent a fresh membership on an open link."""
-        genesis, grid = self._state.genesis, self._state.grid
-        if genesis is None or grid is None or link.did != genesis.founder:
+        """A peer that may admit sent a fresh membership on an open link. A better one is kept."""
+        state = self._state
+        if state.genesis is None or state.grid is None or state.is_founder:
             return
         mine = await membership.verify(
-            proof, grid, genesis.founder, self._state.me, self._state.now_ms, self._state.limits
-        )
+            proof, state.grid, state.genesis.founder, state.me, state.now_ms, state.limits, state.verdicts,
+            state.revoked,
+        )  # fmt: skip
+        if not mine.is_better_than(state.membership, state.now_ms):
+            return
         await Commit((Write("grid", b"membership", proof),))
-        self._state.membership = mine
+        state.membership = mine
 
-    def _must_be_founder(self) -> None:
-        if not self._state.is_founder:
-            raise LocalError("Only the founder's node can admit members; run this there.")
+    def _must_admit(self) -> None:
+        if not self._state.may_admit:
+            raise LocalError(
+                "This node may not admit members: run this on the founder's, or on one whose membership may "
+                "be passed on (`promisegrid cap grant DID --ability member --delegate 1` on the founder's)."
+            )
 
     # -- serving and trusting --------------------------------------------------------------------------
 

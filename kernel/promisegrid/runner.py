@@ -58,6 +58,7 @@ class Runner:
         limits = state.limits
         self._slots = Slots(state.scheduler, limits.runs, limits.runs_waiting)
         self.guests = Slots(state.scheduler, 0, limits.runs_waiting)
+        self.promised = Slots(state.scheduler, max(1, limits.runs // 2), limits.runs_waiting)
         self.flights: dict[Cid, Flight] = {}
 
     async def entry_of(self, code: Cid, watch: Watch, hint: Link | None = None) -> str:
@@ -65,9 +66,19 @@ class Runner:
         return abi.entry(await self._prepare(code, self._clamp(Budget(), guest=False), hint, watch))
 
     async def execute(
-        self, task: Task, budget: Budget, asker: str, watch: Watch, hint: Link | None, fresh: bool = False
+        self,
+        task: Task,
+        budget: Budget,
+        asker: str,
+        watch: Watch,
+        hint: Link | None,
+        fresh: bool = False,
+        promised: bool = False,
     ) -> RunResult:
-        """The result of a settled task: remembered, or run now. RemoteError says why there is none."""
+        """The result of a settled task: remembered, or run now. RemoteError says why there is none.
+
+        `promised`: the owner promised this very call, and so it does not wait among the guests.
+        """
         block = task.block(self._state.limits)
         granted = self._clamp(budget, asker != self._state.me)
         while True:
@@ -76,12 +87,14 @@ class Runner:
                 known = None if fresh else await self._memo.look_up(block.cid)
                 if known is not None:
                     return known
-                flight = self.flights.get(block.cid) or self._take_off(block, task, granted, asker, hint)
+                flight = self.flights.get(block.cid) or self._take_off(
+                    block, task, granted, asker, hint, self._pool(asker, promised)
+                )
             try:
                 return await self._join(block.cid, flight, watch)
             except RemoteError as wrong:
                 of_less = wrong.code in _OF_BUDGET and flight.budget != granted
-                of_guests = wrong.code == "not_serving" and asker == self._state.me
+                of_guests = wrong.code == "not_serving" and (promised or asker == self._state.me)
                 if not of_less and not of_guests:
                     raise
 
@@ -95,8 +108,15 @@ class Runner:
 
     # -- flights -------------------------------------------------------------------------------------
 
-    def _take_off(self, block: Block, task: Task, budget: Budget, asker: str, hint: Link | None) -> Flight:
-        strand = self._state.scheduler.spawn(self._fly(block, task, budget, asker, hint))
+    def _pool(self, asker: str, promised: bool) -> Slots:
+        if asker == self._state.me:
+            return self._slots
+        return self.promised if promised else self.guests
+
+    def _take_off(
+        self, block: Block, task: Task, budget: Budget, asker: str, hint: Link | None, slots: Slots
+    ) -> Flight:
+        strand = self._state.scheduler.spawn(self._fly(block, task, budget, asker, hint, slots))
         flight = Flight(task, budget, asker, self._state.now_ms, strand)
         self.flights[block.cid] = flight
         return flight
@@ -120,11 +140,8 @@ class Runner:
             del self.flights[task_cid]
 
     async def _fly(
-        self, block: Block, task: Task, budget: Budget, asker: str, hint: Link | None
+        self, block: Block, task: Task, budget: Budget, asker: str, hint: Link | None, slots: Slots
     ) -> RunResult:
-        guest = asker != self._state.me
-        slots = self.guests if guest else self._slots
-
         def tell(phase: str, done: int, total: int | None) -> None:
             flight = self.flights.get(block.cid)
             for watch in flight.watches if flight is not None else ():

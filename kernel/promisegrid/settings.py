@@ -37,7 +37,9 @@ async def _membership(state: State, grid: Cid, founder: str, proof: bytes | None
     try:
         if proof is None:
             raise RemoteError("not_member", "The store holds no membership.")
-        mine = await membership.verify(proof, grid, founder, state.me, 0, state.limits)
+        mine = await membership.verify(
+            proof, grid, founder, state.me, 0, state.limits, state.verdicts, state.revoked
+        )
     except RemoteError as wrong:
         raise LocalError(
             f"The store belongs to a member of grid {grid}, and this node's key is another: {wrong.text} "

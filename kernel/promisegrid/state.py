@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from promisegrid.capability import Verdicts
 from promisegrid.cid import Cid
 from promisegrid.entropy import Entropy
 from promisegrid.genesis import Genesis
@@ -52,11 +53,28 @@ class State:
     serving: Serving | None = None
     open_mode: bool = False
     links: dict[int, Link] = field(default_factory=dict)
+    revoked: set[Cid] = field(default_factory=set)
+    verdicts: Verdicts = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.verdicts = Verdicts(self.limits)
 
     @property
     def now_ms(self) -> int:
         """The host's clock at the current entry, milliseconds since 1970."""
         return self.scheduler.now_ms
+
+    @property
+    def may_admit(self) -> bool:
+        """Whether this node may admit members: the founder's, or one whose membership may be passed on."""
+        own = self.membership
+        if own is None:
+            return self.is_founder
+        return own.delegate > 0 and own.until * 1000 > self.now_ms and not self.is_revoked(own)
+
+    def is_revoked(self, member: Membership) -> bool:
+        """Whether this node has heard that a membership, or one it rests on, was taken back."""
+        return any(one.name in self.revoked for one in member.grant.chain)
 
     @property
     def is_founder(self) -> bool:

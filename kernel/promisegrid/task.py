@@ -91,6 +91,15 @@ def read_result(data: bytes) -> Result:
 
 
 @dataclass(frozen=True, slots=True)
+class Deferred:
+    """Neither a result nor a failure: `by` keeps `promise` later. `call` names what is awaited."""
+
+    call: Cid
+    by: str
+    promise: Cid
+
+
+@dataclass(frozen=True, slots=True)
 class RunResult:
     """What whoever asked for a run gets. `by` is the did:key of the executor, `cached` whether nobody ran."""
 

@@ -1,0 +1,380 @@
+"""The book of promises: which this node knows of, how often each was used, which are gone, which calls wait.
+
+Everything here is read at boot and kept in memory; every change is returned as writes, to be committed before
+anybody hears of it. Nothing that was written is undone: a count never falls, a revocation is never lifted,
+a call that was kept or broken stays so. Rows go when what they are about has expired for good.
+
+Rows of the `grid` table, below `cap/`:
+
+    known/<promise>          {at, chain}: a promise given, held or shown, with all it rests on
+    use/<promise><message>   when the message expires: this message used this promise
+    used/<promise>           how often it was used by messages that can no longer come again
+    gone/<promise>           {statement, chain}: it was revoked
+    call/<call>              a deferred call, see `Call`
+    wait/<call>              {by, promise, …}: what this node awaits from others
+    said/<at><statement>     statements made and heard here, in the order of time
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal
+
+from promisegrid import capability, claims, dagcbor, statement
+from promisegrid.block import Block
+from promisegrid.capability import Grant
+from promisegrid.cid import Cid
+from promisegrid.effects import Budget, Scan, Write
+from promisegrid.errors import RemoteError
+from promisegrid.state import State
+from promisegrid.statement import Statement
+from promisegrid.task import Task
+
+_ROOT: Final = b"cap/"
+_PAGE: Final = 256
+_FOLD: Final = 16
+"""Uses forgotten by name with each new one: more than one, so that the names do not pile up."""
+Outcome = Literal["deferred", "kept", "broken"]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A promise this node knows of, with all it rests on, since when (seconds)."""
+
+    grant: Grant
+    at: int
+
+    def record(self) -> bytes:
+        """What is stored."""
+        return dagcbor.encode({"at": self.at, "chain": [one.raw for one in self.grant.chain]})
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """A promise that was revoked: the statement that says so, and the chain that shows who may say it."""
+
+    said: Statement
+    data: bytes
+    chain: tuple[bytes, ...]
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call that is kept later: `holder` asked for it in `message`, with `promise`; times in seconds."""
+
+    holder: str
+    promise: Cid
+    message: Cid
+    task: Task
+    budget: Budget
+    at: int
+    until: int
+    state: Outcome = "deferred"
+    statement: Cid | None = None
+    receipt: Cid | None = None
+    result: Cid | None = None
+
+    def record(self) -> bytes:
+        """What is stored."""
+        return dagcbor.encode(
+            {
+                "holder": self.holder,
+                "promise": self.promise,
+                "message": self.message,
+                "task": _task_plain(self.task),
+                "budget": capability.budget_plain(self.budget),
+                "times": [self.at, self.until],
+                "state": self.state,
+                "ends": [self.statement, self.receipt, self.result],
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A call this node asked for and `by` deferred."""
+
+    by: str
+    promise: Cid
+    task: Task
+    at: int
+    until: int
+
+    def record(self) -> bytes:
+        """What is stored."""
+        times = [self.at, self.until]
+        return dagcbor.encode(
+            {"by": self.by, "promise": self.promise, "task": _task_plain(self.task), "times": times}
+        )
+
+
+@dataclass(slots=True)
+class _Uses:
+    """How often a promise was used: by messages that may come again, by name; and by others, a number."""
+
+    folded: int = 0
+    names: dict[Cid, int] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        return self.folded + len(self.names)
+
+
+class Ledger:
+    """One node's book."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self.known: dict[Cid, Known] = {}
+        self.gone: dict[Cid, Gone] = {}
+        self.calls: dict[Cid, Call] = {}
+        self.call_of: dict[Cid, Cid] = {}
+        self.waits: dict[Cid, Wait] = {}
+        self.said: list[tuple[int, Cid]] = []
+        self._uses: dict[Cid, _Uses] = {}
+        self._casual: dict[Cid, int] = {}
+
+    async def load(self) -> None:
+        """At boot. Rows that cannot be read any more are passed over, and stay."""
+        after = _ROOT
+        while rows := await Scan("grid", _ROOT, after, _PAGE):
+            for row, value in rows:
+                kind, _, key = row[len(_ROOT) :].partition(b"/")
+                try:
+                    self._take(kind, key, value)
+                except (ValueError, KeyError, TypeError, RemoteError):
+                    continue
+            after = rows[-1][0]
+        self.said = self.said[-self._state.limits.statements :]
+
+    def _take(self, kind: bytes, key: bytes, value: bytes) -> None:
+        if kind == b"said":
+            self.said.append((int.from_bytes(key[:8], "big"), Cid.decode(key[8:])))
+            return
+        if kind == b"use":
+            size = len(key) // 2
+            self._counted(Cid.decode(key[:size])).names[Cid.decode(key[size:])] = dagcbor.decode(value)
+            return
+        name, plain = Cid.decode(key), dagcbor.decode(value)
+        if kind == b"used":
+            self._counted(name).folded = plain
+        elif kind == b"known":
+            self.known[name] = Known(self._grant(plain["chain"]), plain["at"])
+        elif kind == b"gone":
+            said, _ = statement.read(plain["statement"])
+            chain = tuple(plain["chain"])
+            self._is_gone(name, Gone(said, plain["statement"], chain, self._grant(chain).until))
+        elif kind == b"call":
+            self.settle(name, _read_call(plain))
+        elif kind == b"wait":
+            at, until = plain["times"]
+            self.waits[name] = Wait(plain["by"], plain["promise"], _read_task(plain["task"]), at, until)
+
+    def _grant(self, chain: Iterable[bytes]) -> Grant:
+        """A chain that was checked before it was written."""
+        first, *rest = [capability.read(raw, self._state.limits) for raw in chain]
+        grant = capability.alone(first)
+        for one in rest:
+            grant = capability.extend(grant, one)
+        return grant
+
+    # -- promises ------------------------------------------------------------------------------------
+
+    def room(self, grant: Grant) -> None:
+        """RemoteError("busy") when there is no room for another promise of these parties."""
+        limits = self._state.limits
+        if grant.name in self.known:
+            return
+        others = sum(
+            known.grant.root == grant.root and known.grant.holder == grant.holder
+            for known in self.known.values()
+        )
+        if len(self.known) >= limits.promises or others >= limits.promises_per_holder:
+            text = f"Too many promises of {grant.root} to {grant.holder}; wait until some expire."
+            raise RemoteError("busy", text)
+
+    def note(self, grant: Grant) -> tuple[Write, ...]:
+        """Know a promise from now on; nothing when it is known. Call `room` first where a peer sent it."""
+        if grant.name in self.known:
+            return ()
+        known = Known(grant, self._now)
+        self.known[grant.name] = known
+        return (Write("grid", _row(b"known", grant.name), known.record()), *self._prune())
+
+    def held(self) -> list[Grant]:
+        """What others promised this node and still may keep, its own promises left out."""
+        me, now = self._state.me, self._now
+        return [
+            known.grant
+            for known in self.known.values()
+            if known.grant.holder == me and known.grant.root != me and known.grant.until > now
+        ]
+
+    # -- uses ----------------------------------------------------------------------------------------
+
+    def used(self, name: Cid) -> int:
+        """How often a promise was used here."""
+        return self._counted(name).count if name in self._uses else self._casual.get(name, 0)
+
+    def is_used_up(self, grant: Grant, message: Cid) -> bool:
+        """Whether a link of the chain has no use left for this message, which may have used it already."""
+        for name, most in grant.uses:
+            uses = self._uses.get(name)
+            if uses is not None and message not in uses.names and uses.count >= most:
+                return True
+        return False
+
+    def use(self, grant: Grant, message: Cid, expires_at: int) -> tuple[Write, ...]:
+        """Count one use of every link that counts; nothing when this message was counted before.
+
+        Counted in memory at once, so that two messages cannot share a last use: commit, or call `unuse`.
+        RemoteError("busy") when too many messages that may come again have used it.
+        """
+        for one in grant.chain:
+            self._casual[one.name] = self._casual.get(one.name, 0) + 1
+        writes: list[Write] = []
+        for name, _ in grant.uses:
+            uses = self._counted(name)
+            if message in uses.names:
+                continue
+            if len(uses.names) >= self._state.limits.uses_recent:
+                raise RemoteError("busy", f"The promise {name} was used too often just now; try again later.")
+            uses.names[message] = expires_at
+            key = _row(b"use", name) + bytes(message)
+            writes += [Write("grid", key, dagcbor.encode(expires_at)), *self._fold(name, uses)]
+        return tuple(writes)
+
+    def unuse(self, grant: Grant, message: Cid) -> None:
+        """What `use` counted could not be written down."""
+        for name, _ in grant.uses:
+            self._counted(name).names.pop(message, None)
+
+    def _fold(self, name: Cid, uses: _Uses) -> list[Write]:
+        """Messages that have expired are counted, no longer named."""
+        late = self._now - self._state.limits.clock_skew_ms // 1000 - 1
+        old = [message for message, expires in list(uses.names.items())[:_FOLD] if expires < late]
+        for message in old:
+            del uses.names[message]
+        uses.folded += len(old)
+        gone = [Write("grid", _row(b"use", name) + bytes(message), None) for message in old]
+        return [*gone, Write("grid", _row(b"used", name), dagcbor.encode(uses.folded))] if old else []
+
+    def _counted(self, name: Cid) -> _Uses:
+        return self._uses.setdefault(name, _Uses())
+
+    # -- what is said --------------------------------------------------------------------------------
+
+    def revoke(self, said: Statement, block: Block, grant: Grant) -> tuple[Write, ...]:
+        """A promise is gone, and whatever rests on it. There is no way back."""
+        if said.about in self.gone:
+            return ()
+        chain = tuple(one.raw for one in grant.chain)
+        self._is_gone(said.about, Gone(said, block.data, chain, grant.until))
+        record = dagcbor.encode({"statement": block.data, "chain": list(chain)})
+        return (Write("grid", _row(b"gone", said.about), record), *self.say(said, block))
+
+    def _is_gone(self, name: Cid, gone: Gone) -> None:
+        self.gone[name] = gone
+        self._state.revoked.add(name)
+
+    def say(self, said: Statement, block: Block) -> tuple[Write, ...]:
+        """Keep a statement as a block, and in the order of time; the oldest of too many leave the order."""
+        self.said.append((said.at, block.cid))
+        writes = [
+            Write("blocks", bytes(block.cid), block.data),
+            Write("grid", _said(said.at, block.cid), b""),
+        ]
+        while len(self.said) > self._state.limits.statements:
+            writes.append(Write("grid", _said(*self.said.pop(0)), None))
+        return tuple(writes)
+
+    # -- calls that are kept later -------------------------------------------------------------------
+
+    def defer(self, name: Cid, call: Call) -> tuple[Write, ...]:
+        """A call waits for the owner. RemoteError("busy") when too many do."""
+        limits = self._state.limits
+        waiting = [other for other in self.calls.values() if other.state == "deferred"]
+        mine = sum(other.holder == call.holder for other in waiting)
+        if len(waiting) >= limits.deferred or mine >= limits.deferred_per_holder:
+            raise RemoteError("busy", "Too many calls wait to be kept; try again later.")
+        return self.settle(name, call)
+
+    def settle(self, name: Cid, call: Call) -> tuple[Write, ...]:
+        """A call as it stands now."""
+        self.calls[name] = call
+        self.call_of[call.message] = name
+        return (Write("grid", _row(b"call", name), call.record()), *self._prune())
+
+    def forget_call(self, name: Cid) -> None:
+        """What `defer` noted could not be written down."""
+        call = self.calls.pop(name, None)
+        if call is not None:
+            self.call_of.pop(call.message, None)
+
+    def wait_for(self, name: Cid, wait: Wait) -> tuple[Write, ...]:
+        """Remember what this node awaits."""
+        self.waits[name] = wait
+        return (Write("grid", _row(b"wait", name), wait.record()), *self._prune())
+
+    # -- forgetting ----------------------------------------------------------------------------------
+
+    @property
+    def _now(self) -> int:
+        return self._state.now_ms // 1000
+
+    def _prune(self) -> tuple[Write, ...]:
+        """Let go of a few rows that have expired long ago; they have been shown as expired until now."""
+        late = self._now - self._state.limits.promise_shown_ms // 1000
+        writes: list[Write] = []
+        for name in [name for name, known in self.known.items() if known.grant.until < late][:_FOLD]:
+            del self.known[name]
+            writes.append(Write("grid", _row(b"known", name), None))
+            uses = self._uses.pop(name, _Uses())
+            writes.append(Write("grid", _row(b"used", name), None))
+            writes += [Write("grid", _row(b"use", name) + bytes(message), None) for message in uses.names]
+            self._casual.pop(name, None)
+        for name in [name for name, gone in self.gone.items() if gone.until < late][:_FOLD]:
+            del self.gone[name]
+            self._state.revoked.discard(name)
+            writes.append(Write("grid", _row(b"gone", name), None))
+        for name in [name for name, call in self.calls.items() if call.until < late][:_FOLD]:
+            self.forget_call(name)
+            writes.append(Write("grid", _row(b"call", name), None))
+        for name in [name for name, wait in self.waits.items() if wait.until < late][:_FOLD]:
+            del self.waits[name]
+            writes.append(Write("grid", _row(b"wait", name), None))
+        return tuple(writes)
+
+
+def ended(call: Call, state: Outcome, said: Block, done: tuple[Cid, Cid] | None = None) -> Call:
+    """The call as it ended; done: receipt and result."""
+    receipt, result = done or (None, None)
+    return replace(call, state=state, statement=said.cid, receipt=receipt, result=result)
+
+
+def _row(kind: bytes, name: Cid) -> bytes:
+    return _ROOT + kind + b"/" + bytes(name)
+
+
+def _said(at: int, name: Cid) -> bytes:
+    return _ROOT + b"said/" + at.to_bytes(8, "big") + bytes(name)
+
+
+def _task_plain(task: Task) -> list[Any]:
+    return [task.code, task.func, list(task.args), task.files, task.stdin]
+
+
+def _read_task(plain: list[Any]) -> Task:
+    code, func, args, files, stdin = plain
+    return Task(code, func, tuple(args), files, stdin)
+
+
+def _read_call(plain: dict[str, Any]) -> Call:
+    budget = {at: plain["budget"].get(name) for name, at in claims.BUDGET_NAMES.items()}
+    at, until = plain["times"]
+    return Call(
+        plain["holder"], plain["promise"], plain["message"], _read_task(plain["task"]), Budget(**budget),
+        at, until, plain["state"], *plain["ends"],
+    )  # fmt: skip

@@ -1,0 +1,114 @@
+"""Redeeming: a call that presents a capability, at the node that made the promise.
+
+    structure, holder, times, narrowing, root → revoked? permitted? uses left? → signatures → counted → run
+
+Uses are counted, durably, before the call is run, and once for each message. A promise that is kept later
+gives a statement that says so, and a call that waits for the owner. Whether the caller is a member, and
+whether this node serves members, does not matter here: the promise is the owner's word.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from promisegrid import capability, statement
+from promisegrid.capability import Grant
+from promisegrid.cid import Cid
+from promisegrid.claims import Claims
+from promisegrid.effects import Budget, Commit, Notify, Write
+from promisegrid.errors import RemoteError
+from promisegrid.ledger import Call, Ledger
+from promisegrid.protocols import Answer
+from promisegrid.state import State
+from promisegrid.statement import Statement
+from promisegrid.task import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Redeemed:
+    """A call that a promise covers: within which budget, and whether its use was counted.
+
+    `later` is the answer when the call waits for the owner: to be committed and sent, and nothing run.
+    """
+
+    grant: Grant
+    budget: Budget
+    counted: bool
+    later: Answer | None = None
+
+
+class Redeemer:
+    """Decides about calls that present capabilities."""
+
+    def __init__(self, state: State, ledger: Ledger) -> None:
+        self._state, self._ledger = state, ledger
+
+    async def redeem(self, content: Claims, name: Cid, task: Task) -> Redeemed:
+        """Check and count a verified message's capability. RemoteError says why it is not honoured."""
+        assert self._state.grid is not None
+        grant = capability.check(
+            content.proofs, self._state.grid, content.iss, self._state.now_ms, self._state.limits,
+            self._state.me,
+        )  # fmt: skip
+        self._still_good(grant, name)
+        lacking = grant.lacks(task.code, task.func, task.args)
+        if lacking is not None:
+            raise RemoteError("not_permitted", lacking)
+        await self._state.verdicts.check(grant.chain)
+        self._still_good(grant, name)
+        budget = grant.narrowed(content.budget)
+        if grant.later:
+            return Redeemed(grant, budget, False, await self._defer(grant, content, name, task, budget))
+        uses = self._ledger.use(grant, name, content.exp)
+        writes = (*self._shown(grant), *uses)
+        if writes:
+            try:
+                await Commit(writes)
+            except RemoteError:
+                self._ledger.unuse(grant, name)
+                raise
+        self._tell("used", grant, content.iss)
+        return Redeemed(grant, budget, bool(grant.uses))
+
+    def undo(self, redeemed: Redeemed, name: Cid) -> None:
+        """The answer of a deferral could not be written down."""
+        self._ledger.unuse(redeemed.grant, name)
+        if redeemed.later is not None and isinstance(redeemed.later.body, dict):
+            self._ledger.forget_call(redeemed.later.body["promise"])
+
+    def _still_good(self, grant: Grant, message: Cid) -> None:
+        for one in grant.chain:
+            if one.name in self._state.revoked:
+                raise RemoteError("revoked", f"The promise {one.name} was taken back.")
+        if self._ledger.is_used_up(grant, message):
+            text = f"All uses of the promise {grant.name}, or of one it rests on, are gone."
+            raise RemoteError("used_up", text)
+
+    def _shown(self, grant: Grant) -> tuple[Write, ...]:
+        """Delegations that were not known here yet are from now on."""
+        if grant.name in self._ledger.known:
+            return ()
+        writes: tuple[Write, ...] = ()
+        for step in grant.steps():
+            self._ledger.room(step)
+            writes += self._ledger.note(step)
+        return writes
+
+    async def _defer(self, grant: Grant, content: Claims, name: Cid, task: Task, budget: Budget) -> Answer:
+        """The answer to a call that waits from now on. The same message waits once."""
+        if name in self._ledger.call_of:
+            return Answer({"promise": self._ledger.call_of[name]})
+        now = self._state.now_ms // 1000
+        said = Statement(name, "deferred", self._state.me, now)
+        block = await statement.seal(said)
+        self._still_good(grant, name)
+        shown = self._shown(grant)
+        call = Call(content.iss, grant.name, name, task, budget, now, grant.until)
+        deferred = self._ledger.defer(block.cid, call)
+        uses = self._ledger.use(grant, name, content.exp)
+        self._tell("deferred", grant, content.iss)
+        return Answer({"promise": block.cid}, (*shown, *uses, *deferred, *self._ledger.say(said, block)))
+
+    def _tell(self, event: str, grant: Grant, holder: str) -> None:
+        detail = {"event": event, "promise": str(grant.name), "with": holder}
+        self._state.scheduler.emit(Notify("promise", detail))
