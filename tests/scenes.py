@@ -11,6 +11,7 @@ from tests import p256
 from tests.sim import Node, World
 
 from promisegrid import claims, cose, envelope, frames
+from promisegrid.capability import Terms
 from promisegrid.cid import Cid
 from promisegrid.effects import Effect, Job, Outcome, Reply, Send
 from promisegrid.frames import Frame
@@ -80,6 +81,32 @@ def sealed(
     if not low:
         raw = raw[:32] + (p256.N - int.from_bytes(raw[32:], "big")).to_bytes(32, "big")
     return envelope.seal(signed, cose.assemble(protected, None, raw))
+
+
+def promised(
+    issuer: Node,
+    holder: str,
+    terms: Terms,
+    parent: Cid | None = None,
+    secret: int | None = None,
+    **changes: Any,
+) -> bytes:
+    """A capability by hand: a promise of `issuer` to `holder`, resting on `parent`."""
+    now, grid = issuer.world.now_ms // 1000, issuer.kernel.grid
+    assert grid is not None
+    fields: dict[str, Any] = {
+        "iss": issuer.did,
+        "aud": holder,
+        "exp": now + 1000,
+        "cti": b"12345678",
+        "body": terms.body(grid, parent),
+        "extra": {claims.CNF: {3: holder.encode()}},
+        **changes,
+    }
+    payload = claims.Claims(**fields).encode()
+    protected = cose.protected_header("grid-capability")
+    raw = p256.sign(secret or issuer.secret, cose.to_be_signed(protected, payload))
+    return cose.assemble(protected, payload, cose.low_s(raw))
 
 
 def with_claims(content: claims.Claims, **changes: Any) -> claims.Claims:

@@ -18,6 +18,7 @@ from tests.scenes import (
     hand,
     hand_frame,
     module,
+    promised,
     read_reply,
     refusals,
     replies,
@@ -26,7 +27,8 @@ from tests.scenes import (
 )
 from tests.sim import Node, World
 
-from promisegrid import cose, envelope, frames, membership, receipt
+from promisegrid import claims, cose, envelope, frames, membership, receipt
+from promisegrid.capability import Terms
 from promisegrid.cid import Cid
 from promisegrid.claims import Claims
 from promisegrid.effects import Close, Commit, Effect, Load, Notify, Prepare, Run, Save, Scan, Sign, Verify
@@ -357,3 +359,112 @@ def test_idle_talk_is_no_news_for_the_owner() -> None:
     said = [frames.Pong(1), frames.Pong(1), frames.Pong(7), *[frames.Status(True, "an engine")] * 3]
     effects = [effect for frame in said for effect in hand_frame(scene.ann, scene.bob, frames.encode(frame))]
     assert len([effect for effect in effects if isinstance(effect, Notify)]) <= 1
+
+
+# -- promises in the wrong hands ---------------------------------------------------------------------
+
+
+def code_of(scene: Scene, **terms: Any) -> Terms:
+    return Terms(("code", scene.code), **terms)
+
+
+def stolen(scene: Scene) -> tuple[bytes, ...]:
+    """Ann's promise to Carol, presented by Bob."""
+    return (promised(scene.ann, scene.carol.did, code_of(scene)),)
+
+
+def rebound(scene: Scene) -> tuple[bytes, ...]:
+    """The same, Carol's name exchanged for Bob's."""
+    carol, bob = scene.carol.did.encode(), scene.bob.did.encode()
+    return (stolen(scene)[0].replace(carol, bob),)
+
+
+def forged(scene: Scene) -> tuple[bytes, ...]:
+    """A promise in Ann's name that Bob signed."""
+    return (promised(scene.ann, scene.bob.did, code_of(scene), secret=scene.bob.secret),)
+
+
+def spliced(scene: Scene) -> tuple[bytes, ...]:
+    """Ann promised Carol and allowed her to pass it on; Bob passes it on to himself."""
+    root = promised(scene.ann, scene.carol.did, code_of(scene, delegate=3))
+    return root, promised(scene.bob, scene.bob.did, code_of(scene), Cid.of(root))
+
+
+def unrelated(scene: Scene) -> tuple[bytes, ...]:
+    """A delegation that rests on another promise than the one shown with it."""
+    root = promised(scene.ann, scene.bob.did, code_of(scene, delegate=3))
+    return root, promised(scene.bob, scene.bob.did, code_of(scene), Cid.of(b"another promise"))
+
+
+def beheaded(scene: Scene) -> tuple[bytes, ...]:
+    """A chain without its first promise."""
+    root = promised(scene.ann, scene.carol.did, code_of(scene, delegate=3))
+    return (promised(scene.carol, scene.bob.did, code_of(scene), Cid.of(root)),)
+
+
+def too_far(scene: Scene) -> tuple[bytes, ...]:
+    """Passed on, though it was for Bob alone."""
+    root = promised(scene.ann, scene.bob.did, code_of(scene))
+    return root, promised(scene.bob, scene.bob.did, code_of(scene), Cid.of(root))
+
+
+def unbound(scene: Scene) -> tuple[bytes, ...]:
+    """Ann's promise to Bob, without the key it is bound to."""
+    return (promised(scene.ann, scene.bob.did, code_of(scene), extra={}),)
+
+
+def bound_to_another(scene: Scene) -> tuple[bytes, ...]:
+    """Ann's promise to Bob, bound to Carol's key."""
+    key = {3: scene.carol.did.encode()}
+    return (promised(scene.ann, scene.bob.did, code_of(scene), extra={claims.CNF: key}),)
+
+
+def of_another_grid(scene: Scene) -> tuple[bytes, ...]:
+    """Ann's promise to Bob in another grid of hers."""
+    body = code_of(scene).body(OTHER_GRID, None)
+    return (promised(scene.ann, scene.bob.did, code_of(scene), body=body),)
+
+
+def receipt_as_promise(scene: Scene) -> tuple[bytes, ...]:
+    """A receipt that Ann really signed."""
+    hand(scene.ann, scene.bob, scene.call())
+    blocks = scene.ann.tables["blocks"].values()
+    return (next(data for data in blocks if data.startswith(b"\xd2\x84") and b"grid-receipt" in data),)
+
+
+def membership_as_promise(scene: Scene) -> tuple[bytes, ...]:
+    """Bob's membership is a promise of Ann's to Bob, but not of any code."""
+    return (promised(scene.ann, scene.bob.did, Terms(("ability", "member"))),)
+
+
+PRESENTED: Final[dict[str, tuple[str, Callable[[Scene], tuple[bytes, ...]]]]] = {
+    "confused deputy: another holder's": ("not_holder", stolen),
+    "another holder's, renamed": ("bad_capability", rebound),
+    "forged": ("bad_capability", forged),
+    "spliced": ("bad_capability", spliced),
+    "unrelated": ("bad_capability", unrelated),
+    "beheaded": ("bad_capability", beheaded),
+    "passed on too far": ("widened", too_far),
+    "bound to nobody": ("bad_capability", unbound),
+    "bound to another": ("bad_capability", bound_to_another),
+    "cross-grid": ("wrong_grid", of_another_grid),
+    "cross-typ": ("bad_capability", receipt_as_promise),
+    "cross-ability": ("not_permitted", membership_as_promise),
+}
+
+
+@pytest.mark.parametrize("what", PRESENTED)
+def test_a_promise_is_worthless_in_other_hands_and_other_places(what: str, scene: Scene) -> None:
+    code, make = PRESENTED[what]
+    before = len(scene.ann.runs)
+    effects = hand(scene.ann, scene.bob, scene.call(proofs=make(scene)))
+    assert signed_refusal(effects, scene.bob) == code
+    assert len(scene.ann.runs) == before and not [e for e in effects if isinstance(e, (Save, Commit))]
+
+
+def test_the_same_promise_in_the_right_hands_is_kept(scene: Scene) -> None:
+    root = promised(scene.ann, scene.bob.did, code_of(scene, delegate=3))
+    child = promised(scene.bob, scene.bob.did, code_of(scene, func="add_one"), Cid.of(root))
+    for proofs in ((root,), (root, child)):
+        (reply,) = replies(hand(scene.ann, scene.bob, scene.call(proofs=proofs)))
+        assert read_reply(reply, scene.bob).refusal is None

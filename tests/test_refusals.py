@@ -10,7 +10,7 @@ A code without a row fails `test_every_code_has_its_row`: add one when you add a
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import pytest
 from tests.scenes import (
@@ -19,6 +19,7 @@ from tests.scenes import (
     hand_frame,
     module,
     pair,
+    promised,
     read_reply,
     refusals,
     replies,
@@ -29,6 +30,7 @@ from tests.sim import Node, World
 
 from promisegrid import frames
 from promisegrid.block import Block
+from promisegrid.capability import Terms
 from promisegrid.cbor import Dialect
 from promisegrid.cid import Cid
 from promisegrid.claims import EXP
@@ -156,6 +158,44 @@ def no_file(ann: Node, bob: Node, code: Cid) -> list[Effect]:
     return call(stdin=block.cid)(ann, bob, code)
 
 
+Token = Callable[[Node, Node, Cid, Cid | None], bytes]
+"""Makes a capability about code, resting on the one before it in its chain: (Ann, Bob, code, parent)."""
+
+
+def shown(*tokens: Token, times: int = 1) -> Provoke:
+    """A call of Bob's that presents a chain of capabilities, so many times over, each time anew."""
+
+    def provoke(ann: Node, bob: Node, code: Cid) -> list[Effect]:
+        chain: list[bytes] = []
+        for token in tokens:
+            chain.append(token(ann, bob, code, Cid.of(chain[-1]) if chain else None))
+        effects: list[Effect] = []
+        for number in range(times):
+            effects = call(proofs=tuple(chain), cti=b"number %6d" % number)(ann, bob, code)
+        return effects
+
+    return provoke
+
+
+def by_ann(to: str = "", about: Cid | None = None, **terms: Any) -> Token:
+    """Ann's promise, to Bob and of the code that is called unless said otherwise."""
+    return lambda ann, bob, code, parent: promised(
+        ann, to or bob.did, Terms(("code", about or code), **terms), parent
+    )
+
+
+def by_bob(**terms: Any) -> Token:
+    """Bob's own promise to himself, or his delegation of what he was promised."""
+    return lambda ann, bob, code, parent: promised(bob, bob.did, Terms(("code", code), **terms), parent)
+
+
+def taken_back(ann: Node, bob: Node, code: Cid) -> list[Effect]:
+    """Ann has revoked it."""
+    token = by_ann()(ann, bob, code, None)
+    ann.kernel._state.revoked.add(Cid.of(token))
+    return call(proofs=(token,))(ann, bob, code)
+
+
 def not_serving(ann: Node, bob: Node, code: Cid) -> list[Effect]:
     ann, bob, code = pair(serving=False)
     return call()(ann, bob, code)
@@ -183,6 +223,13 @@ ROWS: Final[dict[str, tuple[Manner, Provoke]]] = {
     # -- after it
     "not_member": ("signed", of_somebody_else),
     "not_serving": ("signed", not_serving),
+    "bad_capability": ("signed", call(proofs=(b"no capability",))),
+    "not_holder": ("signed", shown(by_ann(to="did:key:zSomebodyElse"))),
+    "not_my_promise": ("signed", shown(by_bob())),
+    "not_permitted": ("signed", shown(by_ann(about=Cid.of(b"other code")))),
+    "widened": ("signed", shown(by_ann(delegate=1, func="add_one"), by_bob(func="add_two"))),
+    "used_up": ("signed", shown(by_ann(uses=2), times=3)),
+    "revoked": ("signed", taken_back),
     "no_such_protocol": ("signed", call(call=None)),
     "not_found": ("signed", lambda ann, bob, code: call()(ann, bob, Cid.of(b"lost"))),
     "bad_block": ("signed", wrong_block),
