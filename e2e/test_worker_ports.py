@@ -218,6 +218,7 @@ def job(code: int, **changes: Any) -> dict[str, Any]:
         "wasi": list(encode_job(seed, 1000, [], b"", ())),
         "output": 1000,
         "budget": 16,
+        "fuel": 1 << 40,
         "signature": {"params": [], "results": []},
         **changes,
     }
@@ -292,6 +293,28 @@ def test_a_budget_of_memory_holds_for_its_run_only(pool: Ask) -> None:
     assert pool("run", job(1, budget=21))["memory"] == 21 * 65536
     with pytest.raises(Error, match="out_of_memory: The program begins with 64 KiB"):
         pool("run", job(1, budget=0))
+
+
+def test_fuel_ends_a_program_from_within(pool: Ask) -> None:
+    """No `terminate()`: where a browser does not interrupt a hot loop, the meter in the code does."""
+    keep(pool, 1, guard(command(LOOP)))
+    with pytest.raises(Error, match="out_of_fuel: The program used up its fuel of 5,000,000"):
+        pool("run", job(1, fuel=5_000_000, time=60_000))
+    keep(pool, 2, guard(command(PRINT + i32(3) + call(0), HELLO)))
+    used = pool("run", job(2))["fuel"]
+    assert used > 0 and pool("run", job(2, fuel=used))["fuel"] == used
+    with pytest.raises(Error, match="out_of_fuel"):
+        pool("run", job(2, fuel=used - 1))
+    keep(pool, 3, guard(command(call(2))))
+    with pytest.raises(Error, match="stack_overflow: The program recursed too deeply"):
+        pool("run", job(3))
+
+
+def test_what_was_said_before_a_trap_is_repeated(pool: Ask) -> None:
+    to_stderr = i32(2) + PRINT[2:]
+    keep(pool, 1, command(to_stderr + UNREACHABLE, HELLO))
+    with pytest.raises(Error, match="trap: The program trapped: unreachable. It had written to stderr: hello."):
+        pool("run", job(1))
 
 
 def test_a_run_is_cancelled(pool: Ask) -> None:

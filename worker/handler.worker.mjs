@@ -8,7 +8,7 @@
  *
  * Failure codes are the kernel's (promisegrid/errors.py). Job ABIs: promisegrid/effects.py, Job.
  */
-import { size } from "./units.mjs";
+import { number, size } from "./units.mjs";
 import { LinkError, importedMemory, link } from "./wasi.mjs";
 
 /** Beyond this the memory is better given back at once, by ending the worker, than at some collection. */
@@ -20,12 +20,14 @@ const PAGE = 65_536;
 const EXITED = 1;
 const OUTPUT_LIMIT = 2;
 const NO_MEMORY = 4;
+/** Of stderr, repeated when a program traps (promisegrid/job.py). */
+const WORDS_BYTES = 700;
 
 /**
  * @typedef {{module: WebAssembly.Module, pages: import("./wasi.mjs").Pages | null}} Prepared
- * @typedef {{abi: "command" | "handle" | "plain", func: string, params: Uint8Array, wasi: Uint8Array, output: number, budget: number,
+ * @typedef {{abi: "command" | "handle" | "plain", func: string, params: Uint8Array, wasi: Uint8Array, output: number, budget: number, fuel: number | bigint,
  *   signature: {params: string[], results: string[]}}} Job
- *   budget: pages of memory; signature: of `func`, for "plain"
+ *   budget: pages of memory; fuel: units of the meter; signature: of `func`, for "plain"
  */
 
 /** @type {import("./wasi.mjs").Wasi | undefined} */
@@ -88,16 +90,20 @@ function run({ module, pages, job }) {
   try {
     linked = link(/** @type {any} */ (wasi), module, job.wasi, { memory: pages });
     limit(linked, job.budget);
+    linked.setFuel(BigInt(job.fuel));
+    linked.start();
     values = call(linked, job);
   } catch (error) {
     wrong = error;
   }
-  const blob = linked ? linked.result() : new Uint8Array(24);
-  if (linked) settle(linked, job, blob, wrong);
-  else throw wrong;
+  if (!linked) throw wrong;
+  const fuel = linked.fuelUsed(BigInt(job.fuel));
+  count(linked, fuel, job);
+  const blob = linked.result();
+  settle(linked, job, blob, wrong);
   if (values.length > job.output) throw new Failed("output_too_large", `The result is ${size(values.length)}; its budget is ${size(job.output)}.`);
   const memory = linked.memory?.buffer.byteLength ?? 0;
-  return { value: { values, wasi: blob, memory }, transfer: [blob.buffer], spent: memory > SPENT_BYTES };
+  return { value: { values, wasi: blob, fuel, memory }, transfer: [blob.buffer], spent: memory > SPENT_BYTES };
 }
 
 /** Hold the instance to its budget of memory. @param {import("./wasi.mjs").Linked} linked @param {number} budget pages */
@@ -106,6 +112,12 @@ function limit({ instance, memory }, budget) {
   if (bytes > budget * PAGE) throw new Failed("out_of_memory", `The program begins with ${size(bytes)} of memory; its budget is ${size(budget * PAGE)}.`);
   const pages = instance.exports[BUDGET];
   if (pages instanceof WebAssembly.Global) pages.value = budget;
+}
+
+/** Endings that fall at the same instruction on every engine. @param {import("./wasi.mjs").Linked} linked @param {bigint} fuel @param {Job} job */
+function count(linked, fuel, job) {
+  if (fuel > BigInt(job.fuel)) throw new Failed("out_of_fuel", `The program used up its fuel of ${number(job.fuel)}.`);
+  if (linked.tooDeep()) throw new Failed("stack_overflow", "The program recursed too deeply.");
 }
 
 /** Turn what was thrown, and what the blob says, into a failure; return if the call ended well. @param {import("./wasi.mjs").Linked} linked @param {Job} job @param {Uint8Array} blob @param {unknown} wrong */
@@ -119,7 +131,18 @@ function settle(linked, job, blob, wrong) {
   }
   if (flags & EXITED && job.abi === "command") return;
   if (flags & EXITED) throw new Failed("trap", "The function called proc_exit instead of returning.");
+  if (wrong instanceof WebAssembly.RuntimeError) throw new Failed("trap", `The program trapped: ${plain(wrong)}.${said(blob)}`);
   if (wrong) throw wrong;
+}
+
+/** What it had to say before it trapped, as a sentence of its own (promisegrid/job.py, last_words). @param {Uint8Array} blob */
+function said(blob) {
+  const view = new DataView(blob.buffer, blob.byteOffset, blob.byteLength);
+  const at = 16 + view.getUint32(12, true);
+  const stderr = blob.subarray(at + 4, at + 4 + view.getUint32(at, true)).slice(-WORDS_BYTES);
+  const lines = new TextDecoder().decode(stderr).split("\n").map((line) => line.replace(/[^\P{C}]|[\p{Zl}\p{Zp}]/gu, " ").trim());
+  const words = lines.filter(Boolean).join(" / ").replace(/\.+$/, "");
+  return words && ` It had written to stderr: ${words}.`;
 }
 
 /** @param {import("./wasi.mjs").Linked} linked @param {Job} job @returns {Uint8Array} */

@@ -11,7 +11,7 @@
  * memory and fill the gate's table). No JavaScript function takes part in a call.
  *
  * Promises: a program gets only what it asks for, and nothing outside what `offers` says and `extra` holds.
- * Does not know: budgets, what a job means, which thread it is on (it needs no worker, no DOM, no Node.js).
+ * Does not know: what a budget is for, what a job means, which thread it is on (it needs no worker, no DOM, no Node.js).
  */
 
 /** @typedef {{wasi: WebAssembly.Module, gate: WebAssembly.Module, peek: WebAssembly.Module, bridge: WebAssembly.Module}} Wasi */
@@ -22,9 +22,17 @@
  * @property {WebAssembly.Instance} instance
  * @property {WebAssembly.Memory | null} memory the program's own, exported or imported
  * @property {() => Uint8Array} result the result blob, also after a trap; a copy
+ * @property {(units: bigint) => void} setFuel what the program may use from now on, and WASI on its behalf
+ * @property {(units: bigint) => bigint} fuelUsed since `setFuel(units)`, by both together; also after a trap
+ * @property {() => boolean} tooDeep whether the metered stack ended it
+ * @property {() => void} start run what was the module's start function
  */
 
 export const MODULES = /** @type {const} */ (["wasi", "gate", "peek", "bridge"]);
+/** What the meter exports (promisegrid/wasm/meter.py). */
+const [FUEL, DEPTH, START] = ["promisegrid:fuel", "promisegrid:depth", "promisegrid:start"];
+/** Fuel nobody uses up: for a run without a budget, and for handing out the result. */
+export const UNMETERED = 1n << 62n;
 const NAMESPACE = "wasi_snapshot_preview1";
 const OWN = /^k_/; // exports of the WASI module that are for the host, not for programs
 
@@ -73,8 +81,7 @@ export function missingImports(wasi, module, extra = {}) {
 const given = (extra, item) => Object.hasOwn(extra, item.module) && Object.hasOwn(extra[item.module], item.name);
 
 /**
- * Instantiate the program with its job loaded; its `start` function, if any, runs here. While it does, the bridge
- * is not there yet: a WASI call with an address traps.
+ * Instantiate the program with its job loaded; nothing of it runs until `Linked.start`.
  *
  * `memory` are the limits of the memory it imports, if it imports one (`importedMemory` reads them from its
  * bytes; engines do not tell). Throws LinkError, or what the engine throws.
@@ -110,12 +117,33 @@ export function link(wasi, module, job, { extra = {}, memory: pages = null } = {
   if (memory && memory.buffer instanceof ArrayBuffer === false) {
     throw new LinkError("the module has a shared memory; build it without threads");
   }
+  const metered = [instance];
   if (gate && system) {
     const program = { memory: memory ?? new WebAssembly.Memory({ initial: 0, maximum: 0 }) }; // without one every address is a fault
     const peek = new WebAssembly.Instance(wasi.peek, { program });
-    new WebAssembly.Instance(wasi.bridge, { wasi: system.exports, gate: gate.exports, peek: peek.exports });
+    metered.push(system, new WebAssembly.Instance(wasi.bridge, { wasi: system.exports, gate: gate.exports, peek: peek.exports }));
   }
-  return { instance, memory, result: () => (system ? readResult(system) : EMPTY_RESULT.slice()) };
+  const fuels = counters(metered, FUEL);
+  const depths = counters(metered, DEPTH);
+  const setFuel = (/** @type {bigint} */ units) => fuels.forEach((fuel) => (fuel.value = units));
+  return {
+    instance,
+    memory,
+    setFuel,
+    fuelUsed: (units) => fuels.reduce((used, fuel) => used + units - fuel.value, 0n),
+    tooDeep: () => depths.some((depth) => depth.value < 0n),
+    start: () => /** @type {any} */ (instance.exports[START])?.(),
+    result() {
+      if (!system) return EMPTY_RESULT.slice();
+      setFuel(UNMETERED);
+      return readResult(system);
+    },
+  };
+}
+
+/** The meter's globals of that name. @param {WebAssembly.Instance[]} instances @param {string} name @returns {WebAssembly.Global<"i64">[]} */
+function counters(instances, name) {
+  return /** @type {any} */ (instances.map(({ exports }) => exports[name]).filter((found) => found instanceof WebAssembly.Global));
 }
 
 /** @param {Pages | null} pages */

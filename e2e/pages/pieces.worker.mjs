@@ -12,7 +12,7 @@ let runtime;
 let ticket = 0;
 const bytes = (text) => new TextEncoder().encode(text);
 const u8 = (array) => (array === null ? null : new Uint8Array(array));
-const plain = (value) => JSON.parse(JSON.stringify(value, (_, v) => (v instanceof Uint8Array ? [...v] : v)));
+const plain = (value) => JSON.parse(JSON.stringify(value, (_, v) => (v instanceof Uint8Array ? [...v] : typeof v === "bigint" ? Number(v) : v)));
 
 const COMMANDS = {
   async open(kind = "idb") {

@@ -25,10 +25,9 @@ import wasmtime
 
 from promisegrid import dagcbor
 from promisegrid.cid import Cid
+from promisegrid.wasm.guard import VERSION
 from promisegrid.wasm.module import ModuleInfo
 
-GUARD_VERSION: Final = 4
-"""Raise it when `wasm.guard` writes modules differently."""
 STACK_BYTES: Final = 1024 * 1024
 """Wasm stack of one program: more than the meter's own bound comes to, so that the meter's is met first."""
 _MEMORY_MAX: Final = 256 * 1024 * 1024
@@ -73,7 +72,7 @@ class Modules:
     """The compiled modules of one engine, under `HOME/cache/modules`. For any thread."""
 
     def __init__(self, home: Path, engine: wasmtime.Engine, disk_max: int = DISK_MAX) -> None:
-        settings = f"{engine_name()} {platform.machine()} guard {GUARD_VERSION} stack {STACK_BYTES}"
+        settings = f"{engine_name()} {platform.machine()} guard {VERSION} stack {STACK_BYTES}"
         self.folder = home / "cache" / "modules" / hashlib.sha256(settings.encode()).hexdigest()[:16]
         self._engine, self._disk_max = engine, disk_max
         self._recent: OrderedDict[Cid, Compiled] = OrderedDict()

@@ -6,7 +6,7 @@ guarded (an invalid module can become a valid one by what the guard appends):
     find (compiled or shelved?) · or, with bytes: inspect → check (by the engine) → guard → keep (compile)
 
 Promises: a module runs only after all of these; each answer is what `effects` says. Does not know workers or
-IndexedDB: `worker/runtime.mjs` finds, checks, keeps and runs. Fuel is not metered in a tab.
+IndexedDB: `worker/runtime.mjs` finds, checks, keeps and runs.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from promisegrid.cid import Cid
 from promisegrid.effects import Failure, Outcome, Prepare, Run
 from promisegrid.errors import RemoteError
 from promisegrid.limits import Limits
-from promisegrid.wasm.guard import guard
+from promisegrid.wasm.guard import VERSION, guard
 from promisegrid.wasm.inspect import inspect
 from promisegrid.wasm.layout import FuncType
 from promisegrid.wasm.module import ModuleInfo, check_imports, describe
 
 Record = list[Any]
 _PAGE: Final = 65_536
+_UNMETERED: Final = 1 << 62
 _KNOWN: Final = 64
 """Modules whose description is kept in memory; the compiled ones are JavaScript's."""
 
@@ -59,7 +60,7 @@ class Runtime:
         """The first step of a `Prepare`; a `["failure", …]` is answered by the shell as it stands."""
         if effect.data is None:
             self._steps[ticket] = effect
-            return ["find", ticket, bytes(effect.code)]
+            return ["find", ticket, _key(effect.code)]
         try:
             info = describe(effect.data)
             check_imports(info)
@@ -70,7 +71,7 @@ class Runtime:
         return ["check", ticket, effect.data]
 
     def run(self, ticket: int, effect: Run) -> Record:
-        """A `Run` as one record; the answer is `{values, wasi, memory}`."""
+        """A `Run` as one record; the answer is `{values, wasi, fuel, memory}`."""
         job = effect.job
         info = self._infos.get(job.code)
         if info is None:
@@ -80,7 +81,7 @@ class Runtime:
             "run",
             ticket,
             {
-                "code": bytes(job.code),
+                "code": _key(job.code),
                 "time": job.time_ms,
                 "abi": job.abi,
                 "func": job.func,
@@ -88,6 +89,7 @@ class Runtime:
                 "wasi": job.wasi,
                 "output": job.output_bytes,
                 "budget": job.memory_bytes // _PAGE,
+                "fuel": _UNMETERED if job.fuel is None else job.fuel,
                 "signature": {"params": list(signature.params), "results": list(signature.results)},
             },
         ]
@@ -96,7 +98,7 @@ class Runtime:
         """The next step as a record, or the effect's own answer."""
         step = self._steps.pop(ticket, None)
         if step is None:
-            return Outcome(value["values"], value["wasi"], None, value["memory"])
+            return Outcome(value["values"], value["wasi"], value["fuel"], value["memory"])
         if isinstance(step, Prepare):
             return None if value is None else self._know(step.code, ModuleInfo.from_value(cbor2.loads(value)))
         if isinstance(step, _Keeping):
@@ -115,7 +117,7 @@ class Runtime:
         except RemoteError as error:
             return Failure(error.code, error.text)
         self._steps[ticket] = _Keeping(self._know(prepare.code, step.info))
-        return ["keep", ticket, bytes(prepare.code), guarded, cbor2.dumps(step.info.to_value())]
+        return ["keep", ticket, _key(prepare.code), guarded, cbor2.dumps(step.info.to_value())]
 
     def _know(self, code: Cid, info: ModuleInfo) -> ModuleInfo:
         self._infos[code] = info
@@ -123,3 +125,8 @@ class Runtime:
         if len(self._infos) > _KNOWN:
             self._infos.popitem(last=False)
         return info
+
+
+def _key(code: Cid) -> bytes:
+    """Under which JavaScript keeps what was made of a module: another guard makes another thing of it."""
+    return bytes(code) + bytes((VERSION,))

@@ -25,7 +25,9 @@ from promisegrid.wasm.layout import Layout, parse
 from promisegrid.wasm.limits import ModuleLimits
 from promisegrid.wasm.meter import DEPTH, FUEL, GROW_FLAG, GROW_PAGES, RESERVED, UNMETERED, Meter
 
-__all__ = ["DEPTH", "FUEL", "GROW_FLAG", "GROW_PAGES", "START", "UNMETERED", "guard"]
+__all__ = ["DEPTH", "FUEL", "GROW_FLAG", "GROW_PAGES", "START", "UNMETERED", "VERSION", "guard"]
+VERSION: Final = 5
+"""Raise it when modules come out differently: hosts keep what they made of them under it."""
 START: Final = "promisegrid:start"
 """The exported function that was the module's start function, if it had one."""
 _TYPE, _IMPORT, _FUNCTION, _MEMORY, _GLOBAL, _EXPORT, _START, _CODE = 1, 2, 3, 5, 6, 7, 8, 10
