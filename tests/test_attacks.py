@@ -27,7 +27,7 @@ from tests.scenes import (
 )
 from tests.sim import Node, World
 
-from promisegrid import claims, cose, envelope, frames, membership, receipt
+from promisegrid import capability, claims, cose, envelope, frames, membership, receipt
 from promisegrid.capability import Terms
 from promisegrid.cid import Cid
 from promisegrid.claims import Claims
@@ -468,3 +468,12 @@ def test_the_same_promise_in_the_right_hands_is_kept(scene: Scene) -> None:
     for proofs in ((root,), (root, child)):
         (reply,) = replies(hand(scene.ann, scene.bob, scene.call(proofs=proofs)))
         assert read_reply(reply, scene.bob).refusal is None
+
+
+def test_memberships_that_do_not_hold_close_a_link_like_bad_signatures() -> None:
+    scene = Scene()
+    for number in range(scene.bob.limits.link_bad_signatures):
+        token = promised(scene.ann, scene.bob.did, Terms(("ability", "member")), secret=scene.carol.secret)
+        chain = capability.pack([token[:-1] + bytes([number])])
+        hand_frame(scene.bob, scene.ann, frames.encode(frames.Admitted(chain)))
+    assert [close.code for close in scene.bob.closed] == ["bad_signature"]

@@ -38,6 +38,7 @@ class Link:
         self.serves, self.engine = False, ""
         self.rtt_ms: int | None = None
         self.ping_number = 0
+        self.renewing = False
         self.ping_sent_ms = self.heard_ms = scheduler.now_ms
         self.wants: dict[Cid, list[Signal[bytes | None]]] = {}
         self.want_slots = Slots(scheduler, limits.wants_per_link, limits.links * limits.wants_per_link)

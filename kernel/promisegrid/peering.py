@@ -133,9 +133,21 @@ class Peering:
                     link.serves, link.engine = serves, engine[:80]
                     self._tell_peer(link, "up")
             case frames.Admitted(membership):
-                self._scheduler.spawn(self._owner.renewed(link, membership))
+                if not link.renewing:
+                    link.renewing = True
+                    self._scheduler.spawn(self._renew(link, membership))
             case _:
                 raise RemoteError("malformed", f"A {type(frame).__name__} frame on an open link.")
+
+    async def _renew(self, link: Link, membership: bytes) -> None:
+        """A membership is looked at one at a time; one that does not hold counts as a bad signature."""
+        try:
+            await self._owner.renewed(link, membership)
+        except RemoteError as wrong:
+            if wrong.code == "not_member":
+                link.count_bad_signature()
+        finally:
+            link.renewing = False
 
     def drop(self, link: Link, wrong: RemoteError | None) -> None:
         """The end of a link, whoever ended it."""

@@ -26,12 +26,12 @@ from pycose.messages import Sign1Message
 from tests import edges
 
 from promisegrid import claims, cose, did
+from promisegrid.capability import Terms, promise
 from promisegrid.cbor import Dialect
 from promisegrid.cid import Cid
 from promisegrid.effects import Sign, Verify
 from promisegrid.errors import RemoteError
 from promisegrid.limits import Limits
-from promisegrid.membership import promise
 from promisegrid_node.keys import Keys
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -234,14 +234,17 @@ def test_a_cwt_of_ours(signer: Signer, referee: Referee, tags: tuple[int, ...]) 
 def test_a_capability_is_a_cwt_bound_to_a_key(referee: Referee) -> None:
     """RFC 8747: what python-cwt reads in `cnf` is the holder's name."""
     signer = p256_signer()
-    made = promise(Cid.of(b"grid"), signer.did, "did:key:zHolder", b"12345678", 1_700_000_000_000)
+    grid, code, times = Cid.of(b"grid"), Cid.of(b"code"), (1_700_000_000, None, 1 << 40)
+    made = promise(Terms(("code", code)), grid, signer.did, "did:key:zHolder", times, b"12345678", Limits())
     try:
         effect = made.send(None)
         assert isinstance(effect, Sign)
         made.send(signer.sign(effect.message))
     except StopIteration as end:
-        table = cbor2.loads(referee("decode_cwt", key=signer.jwk, data=end.value.proof))
-    assert table[1] == signer.did and table[8] == {3: b"did:key:zHolder"}
+        token = end.value.raw
+    table = cbor2.loads(referee("decode_cwt", key=signer.jwk, data=token))
+    assert (table[1], table[3], table[4]) == (signer.did, "did:key:zHolder", 1 << 40)
+    assert table[8] == {3: b"did:key:zHolder"}
 
 
 # -- printed examples --------------------------------------------------------------------------------
