@@ -26,6 +26,7 @@ from promisegrid.effects import Failure, Job, Outcome, Prepare, Run
 from promisegrid.limits import Limits
 from promisegrid.wasi import WASI_SHA256
 from promisegrid.wasm.module import ModuleInfo
+from promisegrid_node import quick
 from promisegrid_node.compiler import compile_module
 from promisegrid_node.modules import Compiled, Modules, engine_config, engine_name
 from promisegrid_node.program import Program, Stop
@@ -128,6 +129,10 @@ class Runtime:
         key = (job.code, job.func)
         if compiled.info.imports or compiled.size > _QUICK_BYTES or key in self._slow:
             return None
+        if quick.suits(compiled, job):
+            done = quick.call(self._wasmtime, compiled, job, min(job.fuel or QUICK_FUEL, QUICK_FUEL))
+            if done is not None:
+                return done
         short = job.fuel is None or job.fuel > QUICK_FUEL
         leashed = replace(job, fuel=QUICK_FUEL) if short else job
         with contextlib.closing(Program(self._wasmtime, None, compiled, leashed, None)) as program:

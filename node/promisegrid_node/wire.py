@@ -30,7 +30,9 @@ QUEUE_BYTES: Final = 96 * 1024 * 1024
 """Unsent bytes of one link above which its peer counts as not reading: more than it may ask for at once."""
 HEARTBEAT_S: Final = 20.0
 WRITE_S: Final = 60.0
-"""How long one frame may take to leave."""
+"""How long some frames may take to leave."""
+WRITE_FRAMES: Final = 32
+"""How many leave within that time."""
 CLOSE_S: Final = 5.0
 DIAL_S: Final = 15.0
 BACKOFF_S: Final = (0.5, 30.0)
@@ -139,10 +141,11 @@ class SocketTransport:
                     self._wake.clear()
                     await self._wake.wait()
                     continue
-                frame = self._queue.popleft()
-                self._bytes -= len(frame)
                 async with asyncio.timeout(WRITE_S):
-                    await self._socket.send_bytes(frame)
+                    for _ in range(min(len(self._queue), WRITE_FRAMES)):
+                        frame = self._queue.popleft()
+                        self._bytes -= len(frame)
+                        await self._socket.send_bytes(frame)
         except (TimeoutError, ConnectionError, RuntimeError, aiohttp.ClientError):
             self._ending = (aiohttp.WSCloseCode.GOING_AWAY, "the peer does not read")
         except asyncio.CancelledError:
