@@ -42,8 +42,8 @@ OTHER_GRID: Final = Cid.of(b"another grid", "dag-cbor")
 class Scene:
     """Ann serves; Bob and Carol are linked to her; `code` adds one."""
 
-    def __init__(self) -> None:
-        self.ann, self.bob, self.carol = World().grid("ann", "bob", "carol")
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.ann, self.bob, self.carol = World().grid("ann", "bob", "carol", limits=limits)
         self.ann.do(self.ann.kernel.owner.set_serving(1, 1 << 20))
         self.code = module(self.ann, add_one)
 
@@ -477,3 +477,23 @@ def test_memberships_that_do_not_hold_close_a_link_like_bad_signatures() -> None
         chain = capability.pack([token[:-1] + bytes([number])])
         hand_frame(scene.bob, scene.ann, frames.encode(frames.Admitted(chain)))
     assert [close.code for close in scene.bob.closed] == ["bad_signature"]
+
+
+def test_one_who_passes_promises_on_to_names_he_made_up_does_not_fill_the_book() -> None:
+    scene = Scene(Limits(promises_per_holder=5))
+    root = promised(scene.ann, scene.bob.did, code_of(scene, delegate=2))
+    told = []
+    for number in range(4):
+        secret = p256.secret_of(f"nobody {number}")
+        nobody = edges.p256_name(p256.public_key(secret))
+        child = promised(scene.bob, nobody, code_of(scene, delegate=1), Cid.of(root))
+        last = promised(scene.bob, scene.bob.did, code_of(scene), Cid.of(child), secret=secret, iss=nobody)
+        call = scene.call(proofs=(root, child, last), cti=b"number %d" % number)
+        effects = hand(scene.ann, scene.bob, call)
+        (reply,) = replies(effects)
+        told.append((read_reply(reply, scene.bob).refusal or ("",))[0])
+    assert told == ["", "", "busy", "busy"]
+    chain = (promised(scene.ann, scene.carol.did, code_of(scene)),)
+    call = sealed(scene.carol, scene.code, with_claims(claims_of(scene.carol, scene.ann), proofs=chain))
+    (reply,) = replies(hand(scene.ann, scene.carol, call))
+    assert read_reply(reply, scene.carol).refusal is None, "there is room for others"

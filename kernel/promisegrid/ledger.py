@@ -29,6 +29,7 @@ from promisegrid.effects import Budget, Scan, Write
 from promisegrid.errors import RemoteError
 from promisegrid.state import State
 from promisegrid.statement import Statement
+from promisegrid.strand import Signal
 from promisegrid.task import Task
 
 _ROOT: Final = b"cap/"
@@ -133,6 +134,7 @@ class Ledger:
         self.call_of: dict[Cid, Cid] = {}
         self.waits: dict[Cid, Wait] = {}
         self.said: list[tuple[int, Cid]] = []
+        self._news: dict[Cid, Signal[None]] = {}
         self._uses: dict[Cid, _Uses] = {}
         self._casual: dict[Cid, int] = {}
 
@@ -183,16 +185,20 @@ class Ledger:
     # -- promises ------------------------------------------------------------------------------------
 
     def room(self, grant: Grant) -> None:
-        """RemoteError("busy") when there is no room for another promise of these parties."""
+        """RemoteError("busy") when there is no room for another promise of these parties.
+
+        Counted by whom the root promised it to: names of those it was passed on to cost nothing to make up.
+        """
         limits = self._state.limits
         if grant.name in self.known:
             return
+        first = grant.chain[0]
         others = sum(
-            known.grant.root == grant.root and known.grant.holder == grant.holder
+            known.grant.root == grant.root and known.grant.chain[0].holder == first.holder
             for known in self.known.values()
         )
         if len(self.known) >= limits.promises or others >= limits.promises_per_holder:
-            text = f"Too many promises of {grant.root} to {grant.holder}; wait until some expire."
+            text = f"Too many promises of {grant.root} rest on those to {first.holder}; wait for some to end."
             raise RemoteError("busy", text)
 
     def note(self, grant: Grant) -> tuple[Write, ...]:
@@ -212,11 +218,36 @@ class Ledger:
             if known.grant.holder == me and known.grant.root != me and known.grant.until > now
         ]
 
+    def is_revoked(self, promise: Cid) -> bool:
+        """Whether a known promise, or one it rests on, was taken back."""
+        known = self.known.get(promise)
+        return known is not None and any(one.name in self.gone for one in known.grant.chain)
+
+    def state_of(self, grant: Grant) -> str:
+        """What became of a promise: revoked, expired, deferred, broken, used up, kept or offered."""
+        if any(one.name in self.gone for one in grant.chain):
+            return "revoked"
+        if grant.until < self._now:
+            return "expired"
+        ends = [call.state for call in self.calls.values() if call.promise == grant.name]
+        if "deferred" in ends or any(wait.promise == grant.name for wait in self.waits.values()):
+            return "deferred"
+        if ends and ends[-1] == "broken":
+            return "broken"
+        if grant.uses and any(self.used(name) >= most for name, most in grant.uses):
+            return "used up"
+        return "kept" if self.used(grant.name) else "offered"
+
     # -- uses ----------------------------------------------------------------------------------------
+
+    def count(self, grant: Grant) -> None:
+        """The holder's own impression: it used this promise once. The issuer's count is what holds."""
+        for one in grant.chain:
+            self._casual[one.name] = self._casual.get(one.name, 0) + 1
 
     def used(self, name: Cid) -> int:
         """How often a promise was used here."""
-        return self._counted(name).count if name in self._uses else self._casual.get(name, 0)
+        return self._uses[name].count if name in self._uses else self._casual.get(name, 0)
 
     def is_used_up(self, grant: Grant, message: Cid) -> bool:
         """Whether a link of the chain has no use left for this message, which may have used it already."""
@@ -232,8 +263,7 @@ class Ledger:
         Counted in memory at once, so that two messages cannot share a last use: commit, or call `unuse`.
         RemoteError("busy") when too many messages that may come again have used it.
         """
-        for one in grant.chain:
-            self._casual[one.name] = self._casual.get(one.name, 0) + 1
+        self.count(grant)
         writes: list[Write] = []
         for name, _ in grant.uses:
             uses = self._counted(name)
@@ -272,6 +302,9 @@ class Ledger:
             return ()
         chain = tuple(one.raw for one in grant.chain)
         self._is_gone(said.about, Gone(said, block.data, chain, grant.until))
+        for name, call in self.calls.items():
+            if call.state == "deferred" and self.is_revoked(call.promise):
+                self._wake(name)
         record = dagcbor.encode({"statement": block.data, "chain": list(chain)})
         return (Write("grid", _row(b"gone", said.about), record), *self.say(said, block))
 
@@ -305,6 +338,7 @@ class Ledger:
         """A call as it stands now."""
         self.calls[name] = call
         self.call_of[call.message] = name
+        self._wake(name)
         return (Write("grid", _row(b"call", name), call.record()), *self._prune())
 
     def forget_call(self, name: Cid) -> None:
@@ -317,6 +351,20 @@ class Ledger:
         """Remember what this node awaits."""
         self.waits[name] = wait
         return (Write("grid", _row(b"wait", name), wait.record()), *self._prune())
+
+    def waited(self, name: Cid) -> tuple[Write, ...]:
+        """What was awaited has come, or will not."""
+        self.waits.pop(name, None)
+        return (Write("grid", _row(b"wait", name), None),)
+
+    def news(self, name: Cid) -> Signal[None]:
+        """Set when something happens to a deferred call."""
+        return self._news.setdefault(name, self._state.scheduler.signal())
+
+    def _wake(self, name: Cid) -> None:
+        signal = self._news.pop(name, None)
+        if signal is not None:
+            signal.set(None)
 
     # -- forgetting ----------------------------------------------------------------------------------
 
