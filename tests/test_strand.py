@@ -135,6 +135,19 @@ def test_deadlines_of_waits_that_are_over_are_not_kept() -> None:
     assert told.said[-1] == "late", "the one that was still due was kept"
 
 
+def test_a_signal_forgets_who_waits_no_more() -> None:
+    told = Told()
+    never = told.scheduler.signal()
+    for _ in range(3):
+        told.scheduler.spawn(told.say(pause(never, 5)))
+    given_up = told.scheduler.spawn(told.say(pause(never, None)))
+    told.go()
+    assert len(never.waiting) == 4
+    told.scheduler.cancel(given_up)
+    told.go(5)
+    assert not never.waiting and told.said == ["cancelled", "late", "late", "late"]
+
+
 def test_the_deadline_of_a_wait_that_is_over_does_not_end_the_next() -> None:
     told = Told()
     first, second = told.scheduler.signal(), told.scheduler.signal()

@@ -49,7 +49,7 @@ class Signal(Generic[T]):
         self.is_set = False
         self.value: T | None = None
         self.error: Exception | None = None
-        self.waiting: list[Strand[Any]] = []
+        self.waiting: dict[Strand[Any], None] = {}
 
     def set(self, value: T) -> None:
         """Give the value; later calls of `set` and `fail` change nothing."""
@@ -156,10 +156,10 @@ class Scheduler:
 
     def wake(self, signal: Signal[Any]) -> None:
         """A signal was set: everybody who waits for it is ready."""
-        for strand in signal.waiting:
+        waiting, signal.waiting = signal.waiting, {}
+        for strand in waiting:
             if strand.signal is signal:
                 self._resume(strand, None, None)
-        signal.waiting.clear()
 
     # -- for the kernel's entry points ---------------------------------------------------------------
 
@@ -221,13 +221,19 @@ class Scheduler:
         """The strand waits for its effect no more, nor for anything else; the host may stop."""
         if strand.ticket and self._waiting.pop(strand.ticket, None) is strand:
             self.emit(Cancel(strand.ticket))
-        strand.ticket, strand.signal = 0, None
-        strand.token += 1
+        strand.ticket = 0
+        self._part(strand)
 
     def _resume(self, strand: Strand[Any], value: object, error: BaseException | None) -> None:
-        strand.token += 1
-        strand.signal = None
+        self._part(strand)
         self._ready.append((strand, value, error))
+
+    def _part(self, strand: Strand[Any]) -> None:
+        """The strand's wait is over, and the signal it waited for need not know it any more."""
+        strand.token += 1
+        if strand.signal is not None:
+            strand.signal.waiting.pop(strand, None)
+            strand.signal = None
 
     def _step(self, strand: Strand[Any], value: object, error: BaseException | None) -> None:
         if strand.done.is_set:
@@ -254,7 +260,7 @@ class Scheduler:
             return
         strand.signal = wish.signal
         if wish.signal is not None:
-            wish.signal.waiting.append(strand)
+            wish.signal.waiting[strand] = None
         if wish.wait_ms is not None:
             self._timer(strand, wish.wait_ms)
 
