@@ -48,10 +48,10 @@ Program = Callable[[Job], "Outcome | Failure | None"]
 
 
 class Node:
-    """One kernel and its host."""
+    """One kernel and its host. `life`: how often it was started before; what is random differs."""
 
-    def __init__(self, world: World, name: str, limits: Limits | None = None) -> None:
-        self.world, self.name = world, name
+    def __init__(self, world: World, name: str, limits: Limits | None = None, life: int = 0) -> None:
+        self.world, self.name, self.life = world, name, life
         self.limits = limits or Limits()
         self.secret = p256.secret_of(name)
         key = p256.public_key(self.secret)
@@ -68,7 +68,7 @@ class Node:
         self.links: dict[int, tuple[Node, int]] = {}
         self.peer_drops = False
         self.next_ask = self.next_link = 1
-        seed = hashlib.sha256(b"entropy of " + name.encode()).digest()
+        seed = hashlib.sha256(b"entropy of " + name.encode() + bytes(life)).digest()
         self.kernel = Kernel(Identity(self.did, key), seed, limits, engine="python")
 
     # -- the owner's side ------------------------------------------------------------------------------

@@ -28,12 +28,14 @@ from promisegrid.link import Link, Role
 from promisegrid.memo import Memo
 from promisegrid.owner import Owner
 from promisegrid.peering import Peering
+from promisegrid.promises import Promises
+from promisegrid.protocols.promise import PROMISE
 from promisegrid.redeem import Redeemer
 from promisegrid.replay import Replay
 from promisegrid.runner import Runner, Watch
 from promisegrid.state import Identity, State
 from promisegrid.strand import Issued, Scheduler, Slots, Strand
-from promisegrid.task import RunResult, Task
+from promisegrid.task import Deferred, RunResult, Task
 from promisegrid.verifying import Verified, Verifier
 
 
@@ -58,13 +60,19 @@ class Kernel:
         self._caller = Caller(self._state, self._exchange, self._memo)
         self._verifier = Verifier(self._state, self._caller, self._memo)
         replay = Replay(self._scheduler, limits)
-        self.owner = Owner(self._state, self._exchange, self._memo, self._runner, self._verifier, replay)
         ledger = Ledger(self._state)
+        self.owner = Owner(
+            self._state, self._exchange, self._memo, self._runner, self._verifier, replay, ledger
+        )
+        self.promises = Promises(self._state, ledger, self._caller, self._runner)
         redeemer = Redeemer(self._state, ledger)
         self._dispatcher = Dispatcher(
             self._state, self._exchange, self._runner, self._caller, replay, redeemer, self.owner.saw
         )
-        self._peering = Peering(self._state, self._exchange, self._caller, self.owner, self._dispatcher)
+        self._dispatcher.handlers[PROMISE] = self.promises.protocol.handle
+        self._peering = Peering(
+            self._state, self._exchange, self._caller, self.owner, self._dispatcher, self.promises
+        )
         self._asks: dict[int, Strand[Any]] = {}
         self._ask_of: dict[Strand[Any], int] = {}
 
@@ -242,23 +250,43 @@ class Kernel:
 
     # -- verbs: running ------------------------------------------------------------------------------------
 
-    async def run(self, task: Task, budget: Budget, on: str | None = None, fresh: bool = False) -> RunResult:
-        """Run a task here, or on a linked peer that serves; remembered results are used unless `fresh`.
+    async def run(
+        self,
+        task: Task,
+        budget: Budget,
+        on: str | None = None,
+        fresh: bool = False,
+        proofs: tuple[Cid, ...] | None = None,
+    ) -> RunResult | Deferred:
+        """Run a task here, or on a linked peer; remembered results are used unless `fresh`.
 
-        RemoteError is why there is no result; LocalError what to change.
+        A peer runs it because it serves, or because it promised to: `proofs` names the promise to present,
+        () none; None presents one that permits the task, if this node holds one. RemoteError is why there is
+        no result; LocalError what to change.
         """
         watch = self._watch()
         task = await self._settled(task, watch)
         started_ms = self._state.now_ms
+        done: RunResult | Deferred
         try:
             if on is None or on == self._state.me:
                 done = await self._runner.execute(task, budget, self._state.me, watch, None, fresh)
             else:
-                done = await self._caller.call(on, task, budget, watch, fresh)
+                done = await self._run_on(on, task, budget, watch, fresh, proofs)
         except RemoteError as wrong:
             self.owner.saw(self._state.me, task, None, wrong, self._state.now_ms - started_ms)
             raise
-        self.owner.saw(self._state.me, task, done, None, self._state.now_ms - started_ms)
+        seen = None if isinstance(done, Deferred) else done
+        self.owner.saw(self._state.me, task, seen, None, self._state.now_ms - started_ms)
+        return done
+
+    async def _run_on(
+        self, on: str, task: Task, budget: Budget, watch: Watch, fresh: bool, proofs: tuple[Cid, ...] | None
+    ) -> RunResult | Deferred:
+        grant = self.promises.presentable(on, task, proofs)
+        done = await self._caller.run(on, task, budget, watch, fresh, grant=grant)
+        if grant is not None:
+            await self.promises.used(grant, done, task)
         return done
 
     async def run_verified(self, task: Task, budget: Budget, peers: int) -> Verified:

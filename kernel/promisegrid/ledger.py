@@ -18,25 +18,24 @@ Rows of the `grid` table, below `cap/`:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal
+from dataclasses import dataclass, field
+from typing import Final
 
-from promisegrid import capability, claims, dagcbor, statement
+from promisegrid import capability, dagcbor, deferral, statement
 from promisegrid.block import Block
 from promisegrid.capability import Grant
 from promisegrid.cid import Cid
-from promisegrid.effects import Budget, Scan, Write
+from promisegrid.deferral import Call, Wait
+from promisegrid.effects import Commit, Scan, Write
 from promisegrid.errors import RemoteError
 from promisegrid.state import State
 from promisegrid.statement import Statement
 from promisegrid.strand import Signal
-from promisegrid.task import Task
 
 _ROOT: Final = b"cap/"
 _PAGE: Final = 256
 _FOLD: Final = 16
 """Uses forgotten by name with each new one: more than one, so that the names do not pile up."""
-Outcome = Literal["deferred", "kept", "broken"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,56 +58,8 @@ class Gone:
     data: bytes
     chain: tuple[bytes, ...]
     until: int
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A call that is kept later: `holder` asked for it in `message`, with `promise`; times in seconds."""
-
     holder: str
-    promise: Cid
-    message: Cid
-    task: Task
-    budget: Budget
-    at: int
-    until: int
-    state: Outcome = "deferred"
-    statement: Cid | None = None
-    receipt: Cid | None = None
-    result: Cid | None = None
-
-    def record(self) -> bytes:
-        """What is stored."""
-        return dagcbor.encode(
-            {
-                "holder": self.holder,
-                "promise": self.promise,
-                "message": self.message,
-                "task": _task_plain(self.task),
-                "budget": capability.budget_plain(self.budget),
-                "times": [self.at, self.until],
-                "state": self.state,
-                "ends": [self.statement, self.receipt, self.result],
-            }
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """A call this node asked for and `by` deferred."""
-
-    by: str
-    promise: Cid
-    task: Task
-    at: int
-    until: int
-
-    def record(self) -> bytes:
-        """What is stored."""
-        times = [self.at, self.until]
-        return dagcbor.encode(
-            {"by": self.by, "promise": self.promise, "task": _task_plain(self.task), "times": times}
-        )
+    of_member: bool
 
 
 @dataclass(slots=True)
@@ -151,6 +102,15 @@ class Ledger:
             after = rows[-1][0]
         self.said = self.said[-self._state.limits.statements :]
 
+    async def leave(self) -> None:
+        """The grid is left: what was promised there is forgotten. Statements remain as blocks."""
+        while rows := await Scan("grid", _ROOT, _ROOT, _PAGE):
+            await Commit(tuple(Write("grid", row, None) for row, _ in rows))
+        for book in (self.known, self.gone, self.calls, self.call_of, self.waits, self._uses, self._casual):
+            book.clear()
+        self.said.clear()
+        self._state.revoked.clear()
+
     def _take(self, kind: bytes, key: bytes, value: bytes) -> None:
         if kind == b"said":
             self.said.append((int.from_bytes(key[:8], "big"), Cid.decode(key[8:])))
@@ -166,13 +126,11 @@ class Ledger:
             self.known[name] = Known(self._grant(plain["chain"]), plain["at"])
         elif kind == b"gone":
             said, _ = statement.read(plain["statement"])
-            chain = tuple(plain["chain"])
-            self._is_gone(name, Gone(said, plain["statement"], chain, self._grant(chain).until))
+            self._is_gone(said, plain["statement"], self._grant(plain["chain"]))
         elif kind == b"call":
-            self.settle(name, _read_call(plain))
+            self.settle(name, deferral.read_call(plain))
         elif kind == b"wait":
-            at, until = plain["times"]
-            self.waits[name] = Wait(plain["by"], plain["promise"], _read_task(plain["task"]), at, until)
+            self.waits[name] = deferral.read_wait(plain)
 
     def _grant(self, chain: Iterable[bytes]) -> Grant:
         """A chain that was checked before it was written."""
@@ -208,15 +166,6 @@ class Ledger:
         known = Known(grant, self._now)
         self.known[grant.name] = known
         return (Write("grid", _row(b"known", grant.name), known.record()), *self._prune())
-
-    def held(self) -> list[Grant]:
-        """What others promised this node and still may keep, its own promises left out."""
-        me, now = self._state.me, self._now
-        return [
-            known.grant
-            for known in self.known.values()
-            if known.grant.holder == me and known.grant.root != me and known.grant.until > now
-        ]
 
     def is_revoked(self, promise: Cid) -> bool:
         """Whether a known promise, or one it rests on, was taken back."""
@@ -300,17 +249,18 @@ class Ledger:
         """A promise is gone, and whatever rests on it. There is no way back."""
         if said.about in self.gone:
             return ()
-        chain = tuple(one.raw for one in grant.chain)
-        self._is_gone(said.about, Gone(said, block.data, chain, grant.until))
+        self._is_gone(said, block.data, grant)
         for name, call in self.calls.items():
             if call.state == "deferred" and self.is_revoked(call.promise):
                 self._wake(name)
-        record = dagcbor.encode({"statement": block.data, "chain": list(chain)})
+        record = dagcbor.encode({"statement": block.data, "chain": [one.raw for one in grant.chain]})
         return (Write("grid", _row(b"gone", said.about), record), *self.say(said, block))
 
-    def _is_gone(self, name: Cid, gone: Gone) -> None:
-        self.gone[name] = gone
-        self._state.revoked.add(name)
+    def _is_gone(self, said: Statement, data: bytes, grant: Grant) -> None:
+        chain = tuple(one.raw for one in grant.chain)
+        of_member = grant.what == ("ability", capability.MEMBER)
+        self.gone[said.about] = Gone(said, data, chain, grant.until, grant.holder, of_member)
+        self._state.revoked.add(said.about)
 
     def say(self, said: Statement, block: Block) -> tuple[Write, ...]:
         """Keep a statement as a block, and in the order of time; the oldest of too many leave the order."""
@@ -396,33 +346,9 @@ class Ledger:
         return tuple(writes)
 
 
-def ended(call: Call, state: Outcome, said: Block, done: tuple[Cid, Cid] | None = None) -> Call:
-    """The call as it ended; done: receipt and result."""
-    receipt, result = done or (None, None)
-    return replace(call, state=state, statement=said.cid, receipt=receipt, result=result)
-
-
 def _row(kind: bytes, name: Cid) -> bytes:
     return _ROOT + kind + b"/" + bytes(name)
 
 
 def _said(at: int, name: Cid) -> bytes:
     return _ROOT + b"said/" + at.to_bytes(8, "big") + bytes(name)
-
-
-def _task_plain(task: Task) -> list[Any]:
-    return [task.code, task.func, list(task.args), task.files, task.stdin]
-
-
-def _read_task(plain: list[Any]) -> Task:
-    code, func, args, files, stdin = plain
-    return Task(code, func, tuple(args), files, stdin)
-
-
-def _read_call(plain: dict[str, Any]) -> Call:
-    budget = {at: plain["budget"].get(name) for name, at in claims.BUDGET_NAMES.items()}
-    at, until = plain["times"]
-    return Call(
-        plain["holder"], plain["promise"], plain["message"], _read_task(plain["task"]), Budget(**budget),
-        at, until, plain["state"], *plain["ends"],
-    )  # fmt: skip

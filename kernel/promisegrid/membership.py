@@ -70,10 +70,12 @@ async def promise(
     over = None if own is None else own.grant
     terms = Terms(("ability", MEMBER), delegate=delegate)
     made = await capability.promise(terms, grid, me, member, (now, None, until), cti, limits, over)
-    return _membership(capability.alone(made) if over is None else capability.extend(over, made))
+    return of(capability.alone(made) if over is None else capability.extend(over, made))
 
 
-def _membership(grant: Grant) -> Membership:
+def of(grant: Grant) -> Membership:
+    """The membership a chain gives. RemoteError("bad_capability") when it says anything else."""
+    _only_membership(grant)
     return Membership(grant.holder, grant.until, capability.pack([one.raw for one in grant.chain]), grant)
 
 
@@ -84,7 +86,7 @@ async def verify(
     """Check a membership that `member` presents. RemoteError("not_member") says what is wrong with it."""
     try:
         grant = capability.check(capability.unpack(proof), grid, member, now_ms, limits, founder)
-        _only_membership(grant)
+        mine = of(grant)
         for one in grant.chain:
             if one.name in revoked:
                 raise RemoteError("revoked", f"The membership of {one.holder} was taken back.")
@@ -92,7 +94,7 @@ async def verify(
     except RemoteError as error:
         text = f"The membership does not hold: {error.text} Ask a member who may admit for a new one."
         raise RemoteError("not_member", text) from error
-    return _membership(grant)
+    return mine
 
 
 def _only_membership(grant: Grant) -> None:

@@ -16,6 +16,7 @@ from promisegrid.errors import LocalError, RemoteError
 from promisegrid.exchange import Exchange
 from promisegrid.genesis import NAME_MAX, Genesis
 from promisegrid.handshake import admit
+from promisegrid.ledger import Ledger
 from promisegrid.link import Link
 from promisegrid.memo import Memo
 from promisegrid.receipt import TrustPolicy
@@ -40,15 +41,17 @@ class Owner:
         runner: Runner,
         verifier: Verifier,
         replay: Replay,
+        ledger: Ledger,
     ) -> None:
         self._state, self._exchange, self._memo, self._runner = state, exchange, memo, runner
-        self._verifier, self._replay = verifier, replay
+        self._verifier, self._replay, self._ledger = verifier, replay, ledger
         self._history: deque[dict[str, Any]] = deque(maxlen=_HISTORY)
 
     # -- belonging -------------------------------------------------------------------------------------
 
     async def boot(self) -> dict[str, str | None]:
         """First of all: read what is kept. {"did", "grid" (None when in none)}."""
+        await self._ledger.load()
         await settings.load(self._state)
         await self._verifier.load()
         await self._replay.load()
@@ -83,6 +86,7 @@ class Owner:
         if self._state.serving is not None:
             self._runner.guests.resize(-self._state.serving.cpu)
             self._runner.guests.turn_away(RemoteError("not_serving"))
+        await self._ledger.leave()
         await settings.leave(self._state)
 
     async def invite(self, uses: int = 1, days: int = 7) -> bytes:

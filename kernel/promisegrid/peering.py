@@ -17,6 +17,7 @@ from promisegrid.frames import BlockFrame, Frame, Want
 from promisegrid.handshake import greet
 from promisegrid.link import Link
 from promisegrid.owner import Owner
+from promisegrid.promises import Promises
 from promisegrid.state import State
 from promisegrid.strand import Pause
 
@@ -25,10 +26,12 @@ class Peering:
     """Serves the links of one node."""
 
     def __init__(
-        self, state: State, exchange: Exchange, caller: Caller, owner: Owner, dispatcher: Dispatcher
-    ) -> None:
+        self, state: State, exchange: Exchange, caller: Caller, owner: Owner, dispatcher: Dispatcher,
+        promises: Promises,
+    ) -> None:  # fmt: skip
         self._state, self._scheduler = state, state.scheduler
         self._exchange, self._caller, self._owner, self._dispatcher = exchange, caller, owner, dispatcher
+        self._promises = promises
 
     async def serve(self, link: Link) -> None:
         """One link from greeting to end."""
@@ -70,6 +73,7 @@ class Peering:
         self._tell_peer(link, "up")
         self._scheduler.emit(Notify("grid", {"grid": str(self._state.grid)}))
         self._scheduler.spawn(self._keep_alive(link))
+        self._scheduler.spawn(self._promises.opened(link))
 
     async def _keep_alive(self, link: Link) -> None:
         pings = 0

@@ -15,9 +15,10 @@ from promisegrid import capability, statement
 from promisegrid.capability import Grant
 from promisegrid.cid import Cid
 from promisegrid.claims import Claims
+from promisegrid.deferral import Call
 from promisegrid.effects import Budget, Commit, Notify, Write
 from promisegrid.errors import RemoteError
-from promisegrid.ledger import Call, Ledger
+from promisegrid.ledger import Ledger
 from promisegrid.protocols import Answer
 from promisegrid.state import State
 from promisegrid.statement import Statement

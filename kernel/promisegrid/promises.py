@@ -1,0 +1,367 @@
+"""The owner's verbs about promises: grant, delegate, accept, revoke, and what is known of them.
+
+Whatever is promised or said here is durable before the verb returns, and told to whom it concerns when they
+are connected, or when they next are. Keeping, breaking and awaiting are `keeping.py`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from promisegrid import capability, did, membership, statement
+from promisegrid.capability import MEMBER, Grant, Terms, What
+from promisegrid.cid import Cid
+from promisegrid.effects import Budget, Commit, Load, Write
+from promisegrid.errors import LocalError, RemoteError
+from promisegrid.handshake import admit
+from promisegrid.keeping import TELL_MS, Keeper, reason_of
+from promisegrid.ledger import Known
+from promisegrid.link import Link
+from promisegrid.policy import PolicyError
+from promisegrid.policy import read as read_policy
+from promisegrid.protocols.promise import ITEMS_MAX, PROMISE
+from promisegrid.statement import Statement
+from promisegrid.task import Deferred, RunResult, Task
+
+_DAY_S: Final = 86_400
+_DAYS_MAX: Final = 36_500
+_UNBOUNDED: Final = Budget()
+_BATCH: Final = 16
+"""Items told in one message: eight long tokens each still fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """A promise that was made: its name, the bytes to hand over (a chain), whether the holder has it."""
+
+    promise: Cid
+    token: bytes
+    delivered: bool
+
+
+class Promises(Keeper):
+    """All of the owner's verbs about promises; `Keeper` has those about calls that are kept later."""
+
+    # -- giving --------------------------------------------------------------------------------------
+
+    async def grant(
+        self,
+        holder: str,
+        what: Mapping[str, str | Cid],
+        *,
+        func: str | None = None,
+        policy: Sequence[object] = (),
+        budget: Budget = _UNBOUNDED,
+        uses: int | None = None,
+        days: int = 7,
+        not_before: int | None = None,
+        delegate: int = 0,
+        later: bool = False,
+    ) -> Granted:
+        """Promise `holder` (did:key) something of this node's own: {"ability"}, {"code"} or {"protocol"}.
+
+        LocalError when it cannot be promised.
+        """
+        if dict(what) == {"ability": MEMBER}:
+            return await self._member(holder, _days(days) * _DAY_S, delegate)
+        terms = _terms(_what(what), func, policy, budget, uses, delegate, later or None)
+        now = self._state.now_ms // 1000
+        return await self._give(terms, holder, (now, not_before, now + _days(days) * _DAY_S), None)
+
+    async def delegate(
+        self,
+        parent: Cid,
+        holder: str,
+        *,
+        what: Mapping[str, str | Cid] | None = None,
+        func: str | None = None,
+        policy: Sequence[object] = (),
+        budget: Budget = _UNBOUNDED,
+        uses: int | None = None,
+        days: int | None = None,
+        not_before: int | None = None,
+        delegate: int = 0,
+        later: bool = False,
+    ) -> Granted:
+        """Pass a promise this node holds on to another, the same or narrower. LocalError: widened, others."""
+        grant = self._known(parent).grant
+        if grant.holder != self._state.me:
+            raise LocalError(f"{parent} was promised to {grant.holder}; only its holder may pass it on.")
+        terms = _terms(
+            grant.what if what is None else _what(what), func, policy, budget, uses, delegate, later or None
+        )
+        now = self._state.now_ms // 1000
+        until = grant.until if days is None else now + _days(days) * _DAY_S
+        return await self._give(terms, holder, (now, not_before, until), grant)
+
+    async def backup(self, holder: str) -> Granted:
+        """Name another key of the founder's: it may admit members, and name others, when this one is lost."""
+        if not self._state.is_founder:
+            raise LocalError("Only the founder's node can name a backup key; run this there.")
+        return await self._member(holder, membership.BACKUP_S, membership.BACKUP_DELEGATE)
+
+    async def accept(self, token: bytes) -> Cid:
+        """Take a promise that came by other ways. RemoteError says what is wrong with it."""
+        chain = capability.unpack(token)
+        writes = await self.protocol.offered(None, chain)
+        await Commit(writes)
+        return Cid.of(chain[-1])
+
+    async def _give(
+        self, terms: Terms, holder: str, times: tuple[int, int | None, int], parent: Grant | None
+    ) -> Granted:
+        state = self._state
+        if state.grid is None:
+            raise LocalError("This node is in no grid yet; join or found one first.")
+        self._check_holder(holder)
+        try:
+            made = await capability.promise(
+                terms, state.grid, state.me, holder, times, state.entropy.take(16), state.limits, parent
+            )
+            grant = capability.alone(made) if parent is None else capability.extend(parent, made)
+            self._ledger.room(grant)
+        except RemoteError as wrong:
+            raise LocalError(wrong.text, wrong.code) from wrong
+        await Commit((*self._ledger.note(grant), _block(made.raw)))
+        return await self._handed_over(grant)
+
+    async def _member(self, holder: str, life_s: int, delegate: int) -> Granted:
+        self._check_holder(holder)
+        try:
+            made = await admit(self._state, holder, life_s, delegate)
+        except RemoteError as wrong:
+            raise LocalError(wrong.text, wrong.code) from wrong
+        await Commit((*self._ledger.note(made.grant), _block(made.grant.chain[-1].raw)))
+        return await self._handed_over(made.grant)
+
+    async def _handed_over(self, grant: Grant) -> Granted:
+        self.protocol.tell("granted", str(grant.name), grant.holder)
+        chain = [one.raw for one in grant.chain]
+        delivered = await self.tell(grant.holder, [{"chain": chain}])
+        return Granted(grant.name, capability.pack(chain), delivered)
+
+    def _check_holder(self, holder: str) -> None:
+        try:
+            did.decode(holder)
+        except RemoteError as wrong:
+            raise LocalError(wrong.text, "bad_args") from wrong
+        if holder == self._state.me:
+            raise LocalError(f"{holder} is this node itself; a promise is made to another.", "bad_args")
+
+    # -- taking back ---------------------------------------------------------------------------------
+
+    async def revoke(self, name: Cid, reason: str = "") -> Cid:
+        """Take back a promise this node made, or one that rests on it; the CID of the statement.
+
+        Where another node keeps the promise, that node is asked as well. LocalError when it is not ours.
+        """
+        grant, state = self._known(name).grant, self._state
+        if state.me not in [one.issuer for one in grant.chain]:
+            raise LocalError(f"{name} was not promised by this node, nor on its word.", "not_permitted")
+        if name in self._ledger.gone:
+            return Cid.of(self._ledger.gone[name].data)
+        said = Statement(name, "revoked", state.me, state.now_ms // 1000, reason=reason_of(reason))
+        block = await statement.seal(said)
+        await Commit(self._ledger.revoke(said, block, grant))
+        self.protocol.tell("revoked", str(name), grant.holder)
+        await self._spread(grant, block.data, reason)
+        return block.cid
+
+    async def _spread(self, grant: Grant, data: bytes, reason: str) -> None:
+        """Tell whom a revocation concerns, as far as they are connected."""
+        chain = [one.raw for one in grant.chain]
+        item = {"chain": chain, "statement": data}
+        of_grid = grant.what == ("ability", MEMBER)
+        known = [one.grant for one in self._ledger.known.values()]
+        concerned = {other.holder for other in known if _rests(other, grant)}
+        if of_grid:
+            concerned = {link.did for link in self._state.open_links()}
+        elif grant.root != self._state.me and self._state.link_to(grant.root) is not None:
+            ask = (grant.root, PROMISE, "revoke", (reason,), TELL_MS, tuple(chain))
+            try:
+                await self._caller.ask(*ask)
+            except RemoteError as wrong:
+                if wrong.code == "cancelled":
+                    raise
+        for peer in concerned - {self._state.me}:
+            await self.tell(peer, [item])
+        self.close_revoked()
+
+    def close_revoked(self) -> None:
+        """Links of peers whose membership is gone are closed."""
+        for link in self._state.open_links():
+            if link.membership is not None and self._state.is_revoked(link.membership):
+                link.close("not_member", "The membership was taken back.")
+
+    # -- presenting ----------------------------------------------------------------------------------
+
+    def presentable(self, on: str, task: Task, names: tuple[Cid, ...] | None) -> Grant | None:
+        """The promise by `on` to present with a task; `names` as `Kernel.run`'s proofs.
+
+        LocalError when the one that is named cannot be presented there.
+        """
+        if names is not None:
+            return self._named(on, names[0]) if names else None
+        me, now = self._state.me, self._state.now_ms // 1000
+        fitting = [
+            known.grant
+            for known in self._ledger.known.values()
+            if known.grant.root == on
+            and known.grant.holder == me
+            and known.grant.starts <= now < known.grant.until
+            and known.grant.lacks(task.code, task.func, task.args) is None
+            and self._ledger.state_of(known.grant) not in ("revoked", "used up")
+        ]
+        return min(fitting, key=lambda grant: (grant.later, len(grant.uses), -grant.until), default=None)
+
+    def _named(self, on: str, name: Cid) -> Grant:
+        grant = self._known(name).grant
+        if grant.holder != self._state.me:
+            raise LocalError(f"{name} was promised to {grant.holder}, not to this node.", "not_holder")
+        if grant.root != on:
+            raise LocalError(f"{name} is kept by {grant.root}; run it there.", "not_my_promise")
+        return grant
+
+    async def used(self, grant: Grant, done: RunResult | Deferred, task: Task) -> None:
+        """A promise was presented and honoured, or is to be kept later."""
+        self._ledger.count(grant)
+        if isinstance(done, Deferred):
+            await self.deferred(done, task)
+
+    # -- links ---------------------------------------------------------------------------------------
+
+    async def opened(self, link: Link) -> None:
+        """A peer is in: it is told what it was promised here, and which memberships were taken back."""
+        self.close_revoked()
+        items: list[dict[str, Any]] = []
+        for known in self._ledger.known.values():
+            grant = known.grant
+            mine = grant.holder == link.did and self._state.me in [one.issuer for one in grant.chain]
+            if mine and self._ledger.state_of(grant) not in ("expired", "revoked"):
+                items.append({"chain": [one.raw for one in grant.chain]})
+        gone = [gone for gone in self._ledger.gone.values() if gone.until * 1000 > self._state.now_ms]
+        told = [
+            {"chain": list(one.chain), "statement": one.data}
+            for one in gone
+            if one.of_member or one.holder == link.did
+        ]
+        items = items[-ITEMS_MAX:] + told[-self._state.limits.revocations_told :]
+        for at in range(0, len(items), _BATCH):
+            await self.tell(link.did, items[at : at + _BATCH])
+
+    # -- looking -------------------------------------------------------------------------------------
+
+    async def ls(self) -> list[dict[str, Any]]:
+        """Every promise this node gave, holds or was shown, as `show` tells them."""
+        return [self._plain(known) for known in self._ledger.known.values()]
+
+    async def show(self, name: Cid) -> dict[str, Any]:
+        """One promise: as in `ls`, and "chain" (root first), "statements" about it, "token" (bytes)."""
+        known = self._known(name)
+        chain = [
+            self._plain(self._ledger.known.get(step.name, Known(step, known.at)))
+            for step in known.grant.steps()
+        ]
+        statements = [said for said in await self.history(_BATCH * ITEMS_MAX) if said["about"] == str(name)]
+        token = capability.pack([one.raw for one in known.grant.chain])
+        return {**self._plain(known), "chain": chain, "statements": statements, "token": token}
+
+    async def graph(self) -> dict[str, list[dict[str, Any]]]:
+        """Who promised what to whom: {"nodes": [{"did", "me"}], "edges": as `ls`}."""
+        edges = await self.ls()
+        dids = dict.fromkeys([self._state.me, *(edge[end] for edge in edges for end in ("issuer", "holder"))])
+        return {"nodes": [{"did": one, "me": one == self._state.me} for one in dids], "edges": edges}
+
+    async def history(self, limit: int = 50) -> list[dict[str, Any]]:
+        """The latest statements made and heard here, newest first."""
+        names = [name for _, name in self._ledger.said[::-1][: max(0, limit)]]
+        blocks = await Load("blocks", tuple(bytes(name) for name in names))
+        return [_said(name, data) for name, data in zip(names, blocks, strict=True) if data is not None]
+
+    def _known(self, name: Cid) -> Known:
+        known = self._ledger.known.get(name)
+        if known is None:
+            text = f"This node knows no promise {name}; `promisegrid cap ls` lists those it knows."
+            raise LocalError(text, "not_found")
+        return known
+
+    def _plain(self, known: Known) -> dict[str, Any]:
+        """A promise as JSON-able data; what the whole chain says, links as text, times in seconds."""
+        grant, me = known.grant, self._state.me
+        kind, value = grant.what
+        last = grant.chain[-1]
+        ends = (self._ledger.gone.get(one.name) for one in grant.chain)
+        gone = next((end for end in ends if end is not None), None)
+        return {
+            "promise": str(grant.name),
+            "issuer": last.issuer,
+            "holder": grant.holder,
+            "root": grant.root,
+            "what": {kind: str(value)},
+            "func": grant.func,
+            "policy": [rule.plain() for rule in grant.policy] or None,
+            "budget": capability.budget_plain(grant.budget) or None,
+            "uses": min((most for _, most in grant.uses), default=None),
+            "used": self._ledger.used(grant.name),
+            "delegate": grant.delegate,
+            "later": grant.later,
+            "not_before": grant.starts or None,
+            "expires_at": grant.until,
+            "parent": None if last.parent is None else str(last.parent),
+            "state": self._ledger.state_of(grant),
+            "reason": "" if gone is None else gone.said.reason or "",
+            "given": last.issuer == me,
+            "held": grant.holder == me,
+        }
+
+
+def _rests(grant: Grant, on: Grant) -> bool:
+    return any(one.name == on.name for one in grant.chain)
+
+
+def _block(raw: bytes) -> Write:
+    return Write("blocks", bytes(Cid.of(raw)), raw)
+
+
+def _what(what: Mapping[str, str | Cid]) -> What:
+    if len(what) == 1:
+        ((kind, value),) = what.items()
+        if kind == "ability" and isinstance(value, str):
+            return "ability", value
+        if kind == "code" and isinstance(value, Cid):
+            return "code", value
+        if kind == "protocol" and isinstance(value, Cid):
+            return "protocol", value
+    raise LocalError('A promise names one thing: an "ability", a "code" or a "protocol".', "bad_args")
+
+
+def _terms(
+    what: What, func: str | None, policy: Sequence[object], budget: Budget, uses: int | None, delegate: int,
+    later: bool | None,
+) -> Terms:  # fmt: skip
+    try:
+        return Terms(what, func or None, read_policy(policy), budget, uses, delegate, later)
+    except PolicyError as error:
+        raise LocalError(f"The policy cannot be promised: {error}.", "bad_args") from error
+
+
+def _days(days: int) -> int:
+    if not 0 < days <= _DAYS_MAX:
+        raise LocalError(f"A promise holds for 1 to {_DAYS_MAX} days, not {days}.", "bad_args")
+    return days
+
+
+def _said(name: Cid, data: bytes) -> dict[str, Any]:
+    said, _ = statement.read(data)
+    return {
+        "statement": str(name),
+        "about": str(said.about),
+        "state": said.state,
+        "by": said.by,
+        "at": said.at,
+        "receipt": None if said.receipt is None else str(said.receipt),
+        "result": None if said.result is None else str(said.result),
+        "reason": said.reason or "",
+    }

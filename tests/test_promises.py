@@ -1,0 +1,181 @@
+"""Promises between real kernels: given, presented, counted, passed on, kept later, broken, taken back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.scenes import add_one, module
+from tests.sim import Node, World
+
+from promisegrid.cid import Cid
+from promisegrid.effects import Budget
+from promisegrid.errors import LocalError, RemoteError
+from promisegrid.promises import Granted
+from promisegrid.task import Deferred, RunResult, Task
+
+
+def scene(*names: str) -> tuple[World, list[Node], Cid]:
+    """A grid whose founder, the first, serves nobody and has add_one; all others are linked to it."""
+    world = World()
+    nodes = world.grid(*(names or ("ann", "bob")))
+    return world, nodes, module(nodes[0], add_one)
+
+
+def grant(ann: Node, bob: Node, code: Cid, **terms: Any) -> Granted:
+    made = ann.do(ann.kernel.promises.grant(bob.did, {"code": code}, **terms))
+    assert isinstance(made, Granted)
+    return made
+
+
+def run(node: Node, code: Cid, on: Node, number: int = 41, **more: Any) -> Any:
+    return node.do(node.kernel.run(Task(code, "add_one", (number,)), Budget(), on=on.did, **more))
+
+
+def refused(code: str, *args: Any, **more: Any) -> None:
+    with pytest.raises(RemoteError) as wrong:
+        run(*args, **more)
+    assert wrong.value.code == code, wrong.value.text
+
+
+def given(node: Node, name: Cid) -> dict[str, Any]:
+    found = node.do(node.kernel.promises.show(name))
+    assert isinstance(found, dict)
+    return found
+
+
+def again(node: Node) -> Node:
+    """The same node after a restart: nothing is left of it but its tables."""
+    world = node.world
+    for link in list(node.links):
+        world.cut(node, link)
+    world.run()
+    twin = Node(world, node.name, node.limits, node.life + 1)
+    twin.tables, twin.prepared = node.tables, node.prepared
+    world.nodes[world.nodes.index(node)] = twin
+    twin.do(twin.kernel.owner.boot())
+    return twin
+
+
+def test_a_promise_is_given_presented_run_and_counted() -> None:
+    _, (ann, bob), code = scene()
+    refused("not_serving", bob, code, ann)
+    made = grant(ann, bob, code, func="add_one", uses=2)
+    assert made.delivered and given(bob, made.promise)["state"] == "offered"
+    done = run(bob, code, ann)
+    assert isinstance(done, RunResult) and done.value == 42 and done.by == ann.did
+    assert (given(ann, made.promise)["used"], given(ann, made.promise)["state"]) == (1, "kept")
+    run(bob, code, ann, 1)
+    assert given(ann, made.promise)["state"] == "used up"
+    refused("used_up", bob, code, ann, 2, proofs=(made.promise,))
+    assert len(ann.runs) == 2
+
+
+def test_uses_are_counted_across_restarts() -> None:
+    world, (ann, bob), code = scene()
+    made = grant(ann, bob, code, uses=2)
+    run(bob, code, ann)
+    ann = again(ann)
+    world.link(bob, ann)
+    assert given(ann, made.promise)["used"] == 1
+    run(bob, code, ann, 1)
+    refused("used_up", bob, code, ann, 2, proofs=(made.promise,))
+
+
+def test_a_delegation_counts_for_all_it_rests_on() -> None:
+    world, (ann, bob, carol), code = scene("ann", "bob", "carol")
+    world.link(carol, bob)
+    made = grant(ann, bob, code, uses=3, delegate=1)
+    passed = bob.do(bob.kernel.promises.delegate(made.promise, carol.did, uses=2))
+    assert passed.delivered
+    for number in range(2):
+        assert run(carol, code, ann, number).value == number + 1
+    refused("used_up", carol, code, ann, 5, proofs=(passed.promise,))
+    run(bob, code, ann, 6)
+    refused("used_up", bob, code, ann, 7, proofs=(made.promise,))
+    assert given(ann, passed.promise)["used"] == 2 and given(ann, made.promise)["used"] == 3
+    with pytest.raises(LocalError, match="delegate"):
+        carol.do(carol.kernel.promises.delegate(passed.promise, ann.did))
+
+
+def test_a_policy_about_arguments() -> None:
+    _, (ann, bob), code = scene()
+    made = grant(ann, bob, code, policy=[["0", "<=", 10]], budget=Budget(fuel=50, time_ms=20))
+    assert run(bob, code, ann, 10).value == 11
+    assert ann.runs[-1].fuel == 50 and ann.runs[-1].time_ms == 20
+    refused("not_permitted", bob, code, ann, 11, proofs=(made.promise,))
+    refused("not_serving", bob, code, ann, 11)
+
+
+def test_a_promise_is_kept_later_after_a_restart_of_both() -> None:
+    world, (ann, bob), code = scene()
+    made = grant(ann, bob, code, later=True)
+    later = run(bob, code, ann)
+    assert isinstance(later, Deferred) and later.by == ann.did and later.promise == made.promise
+    assert given(ann, made.promise)["state"] == given(bob, made.promise)["state"] == "deferred"
+    assert not ann.runs
+    ann, bob = again(ann), again(bob)
+    (call,) = ann.do(ann.kernel.promises.pending())
+    assert call["call"] == str(later.call) and call["for"] == bob.did and call["func"] == "add_one"
+    waiting = bob.start(bob.kernel.promises.awaiting(later.call))
+    world.run()
+    world.link(bob, ann)
+    assert ann.do(ann.kernel.promises.keep(later.call)).value == 42
+    done = bob.end(waiting)
+    assert isinstance(done, RunResult) and done.value == 42
+    assert ann.do(ann.kernel.promises.pending()) == []
+    assert given(bob, made.promise)["statements"] == [] and bob.do(bob.kernel.promises.awaited()) == []
+    (said, first) = ann.do(ann.kernel.promises.history())
+    assert said["state"] == "kept" and said["about"] == first["statement"] == str(later.call)
+    with pytest.raises(LocalError, match="kept"):
+        ann.do(ann.kernel.promises.break_(later.call))
+
+
+def test_a_promise_is_broken() -> None:
+    world, (ann, bob), code = scene()
+    grant(ann, bob, code, later=True)
+    later = run(bob, code, ann)
+    waiting = bob.start(bob.kernel.promises.awaiting(later.call))
+    world.pass_time(100_000)
+    ann.do(ann.kernel.promises.break_(later.call, "No time."))
+    with pytest.raises(RemoteError, match="No time") as wrong:
+        bob.end(waiting)
+    assert wrong.value.code == "broken"
+
+
+def test_a_promise_is_taken_back_and_whatever_rests_on_it() -> None:
+    world, (ann, bob, carol), code = scene("ann", "bob", "carol")
+    world.link(carol, bob)
+    made = grant(ann, bob, code, delegate=1)
+    passed = bob.do(bob.kernel.promises.delegate(made.promise, carol.did))
+    assert run(carol, code, ann).value == 42
+    ann.do(ann.kernel.promises.revoke(made.promise, "Enough."))
+    refused("revoked", carol, code, ann, 1, proofs=(passed.promise,))
+    assert [given(node, passed.promise)["state"] for node in (ann, carol)] == ["revoked"] * 2
+    refused("revoked", bob, code, ann, 1, proofs=(made.promise,))
+    ann = again(ann)
+    world.link(bob, ann)
+    refused("revoked", bob, code, ann, 2, proofs=(made.promise,))
+
+
+def test_a_delegator_has_its_own_delegation_revoked() -> None:
+    world, (ann, bob, carol), code = scene("ann", "bob", "carol")
+    made = grant(ann, bob, code, delegate=1)
+    passed = bob.do(bob.kernel.promises.delegate(made.promise, carol.did))
+    assert not passed.delivered
+    assert carol.do(carol.kernel.promises.accept(passed.token)) == passed.promise
+    bob.do(bob.kernel.promises.revoke(passed.promise))
+    refused("revoked", carol, code, ann, proofs=(passed.promise,))
+    assert run(bob, code, ann).value == 42
+    with pytest.raises(LocalError, match="not promised by"):
+        carol.do(carol.kernel.promises.revoke(passed.promise))
+
+
+def test_whoever_was_away_is_told_when_it_connects() -> None:
+    world, (ann, bob), code = scene()
+    world.cut(bob, max(bob.links))
+    world.run()
+    made = grant(ann, bob, code)
+    assert not made.delivered and bob.do(bob.kernel.promises.ls()) == []
+    world.link(bob, ann)
+    assert run(bob, code, ann).value == 42
