@@ -252,7 +252,7 @@ def test_a_call_that_changes_something_is_durable_before_it_is_answered_and_done
     takes_notes(ann, told)
     raw = note(bob, ann)
     first = hand(ann, bob, raw)
-    assert names(first) == ["Verify", "Sign", "Commit", "Send", "Send"]
+    assert names(first) == ["Verify", "Sign", "Commit", "Send"]
     (commit,) = [effect for effect in first if isinstance(effect, Commit)]
     assert [write.key.split(b"/")[0] for write in commit.writes] == [b"note", b"done"]
     assert replies(hand(ann, bob, raw)) == replies(first)
@@ -266,7 +266,7 @@ def test_a_call_that_changes_something_is_durable_before_it_is_answered_and_done
 def test_a_look_changes_nothing_and_is_not_kept() -> None:
     ann, bob, _ = pair(serving=False)
     takes_notes(ann, [])
-    assert names(hand(ann, bob, note(bob, ann, "look"))) == ["Verify", "Sign", "Send", "Send"]
+    assert names(hand(ann, bob, note(bob, ann, "look"))) == ["Verify", "Sign", "Send"]
 
 
 def test_what_was_kept_goes_when_it_has_expired() -> None:

@@ -64,8 +64,7 @@ def test_one_message_from_frame_to_reply() -> None:
         "Load",  # what goes along with the reply
         "Notify",  # the owner sees who was served
         "Sign",  # the reply
-        "Send",  # … and there it goes
-        "Send",  # credit for the next message
+        "Send",  # … and there it goes; credit goes back for sixteen messages at once
     ]
     verify = effects[0]
     assert isinstance(verify, Verify)
@@ -81,7 +80,6 @@ def test_one_message_from_frame_to_reply() -> None:
     assert isinstance(reply.body, dict)
     results = [read_result(data) for cid, data in reply.body["blocks"] if cid.codec == DAG_CBOR]
     assert [result.value for result in results] == [42]
-    assert sent(effects)[-1] == frames.Credit(1)
 
 
 def test_the_second_time_nobody_runs_it() -> None:
@@ -220,7 +218,7 @@ def test_refused_before_the_signature(what: str, linked: tuple[Node, Node, Cid])
     effects = hand(ann, bob, raw)
     assert refusals(effects) == [expected]
     assert not [effect for effect in effects if isinstance(effect, COSTLY)]
-    assert [frame for frame in sent(effects) if not isinstance(frame, frames.Refusal)] == [frames.Credit(1)]
+    assert all(isinstance(frame, frames.Refusal | frames.Credit) for frame in sent(effects))
     (refusal,) = [frame for frame in sent(effects) if isinstance(frame, frames.Refusal)]
     assert refusal.about == Cid.of(raw) and refusal.text.endswith((".", "ago.", "ahead."))
     verified = names(effects).count("Verify")
