@@ -8,13 +8,11 @@ It does not know what a frame means, nor what an HTTP request is. One `Host` own
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -41,24 +39,16 @@ from promisegrid.effects import (
 )
 from promisegrid.errors import RemoteError
 from promisegrid.kernel import Kernel
-from promisegrid_node.behind import Behind
-from promisegrid_node.ports import Keys, Runtime, Store, StoreEffect
+from promisegrid_node.disk import LATER, Disk
+from promisegrid_node.ports import Keys, Runtime, Store
 
 T = TypeVar("T")
 Issued = list[tuple[int, Effect]]
 Progress = Callable[[Mapping[str, Any]], None]
 Listener = Callable[[str, Mapping[str, Any]], None]
 
-STORE_BATCH = 256
-"""Store effects performed together at most: one transaction's worth, so that readers are not kept waiting."""
-STORE_WAITING_BYTES = 64 * 1024 * 1024
-"""Bytes waiting for the disk above which `room` makes senders wait."""
-BEHIND_BYTES = 16 * 1024
-"""The largest `Save` that is answered before it is written: receipts, tasks and small results."""
-GATHER_S = 0.005
-"""How long writes that nobody waits for gather into one transaction."""
-LATER = object()
-"""What `_at_once` says of an effect that takes its time."""
+FRAMES_A_TURN = 64
+"""Frames that go into the kernel together at most, so that nothing else waits long."""
 
 HANG_UP_S, HANG_UP_STEPS = 1.0, 20
 COUNTED = ("frames_in", "frames_out", "runs", "results", "refusals")
@@ -101,18 +91,12 @@ class Host:
         self._keys, self._runtime, self._clock = keys, runtime, clock
         self._loop = asyncio.get_running_loop()
         self._links: dict[int, Transport] = {}
+        self._frames: list[tuple[int, bytes]] = []
         self._link_numbers, self._ask_numbers = count(1), count(1)
         self._asks: dict[int, _Ask] = {}
         self._listeners: list[Listener] = []
         self._work: dict[int, asyncio.Task[None]] = {}
-        self._store_waiting: deque[tuple[int, StoreEffect]] = deque()
-        self._behind = Behind()
-        self._hurry = asyncio.Event()
-        self._store_bytes = 0
-        self._store_task: asyncio.Task[None] | None = None
-        self._store_thread = ThreadPoolExecutor(1, "store")
-        self._room = asyncio.Event()
-        self._room.set()
+        self._disk = Disk(store, self._answer)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ms: int | None = None
         self._closed = False
@@ -155,7 +139,7 @@ class Host:
 
     async def stat(self) -> dict[str, int]:
         """What the store holds: {"blocks", "bytes"}."""
-        return await self._loop.run_in_executor(self._store_thread, self.store.stat)
+        return await self._disk.stat()
 
     async def hang_up(self) -> None:
         """Close every link, and give each a moment to say so."""
@@ -178,11 +162,8 @@ class Host:
         for work in list(self._work.values()):
             work.cancel()
         await asyncio.gather(*self._work.values(), return_exceptions=True)
-        if self._store_task is not None:
-            await asyncio.gather(self._store_task, return_exceptions=True)
         await self._runtime.close()
-        await self._loop.run_in_executor(self._store_thread, self.store.close)
-        self._store_thread.shutdown(wait=True)
+        await self._disk.close()
 
     # -- for the wire --------------------------------------------------------------------------------
 
@@ -202,19 +183,23 @@ class Host:
         return link
 
     def receive(self, link: int, frame: bytes) -> None:
-        """A whole frame arrived."""
+        """A whole frame arrived. Those of one turn of the loop go into the kernel together."""
         if link in self._links:
             self.counters["frames_in"] += 1
-            self._enter(lambda now: self.kernel.receive(link, frame, now))
+            self._frames.append((link, frame))
+            if len(self._frames) == 1:
+                self._loop.call_soon(self._turn)
 
     def disconnect(self, link: int) -> None:
         """The connection is down, whoever closed it."""
+        while any(number == link for number, _ in self._frames):
+            self._turn()
         if self._links.pop(link, None) is not None and not self._closed:
             self._enter(lambda now: self.kernel.disconnect(link, now))
 
     async def room(self) -> None:
         """Wait until the disk has caught up; called between frames, so that a flood meets back-pressure."""
-        await self._room.wait()
+        await self._disk.room.wait()
 
     @property
     def link_count(self) -> int:
@@ -226,18 +211,28 @@ class Host:
     def _enter(self, step: Callable[[int], Issued]) -> None:
         """One entry into the kernel, and everything that can be done at once for it."""
         try:
-            todo = deque(step(self._clock()))
-            while todo:
-                ticket, effect = todo.popleft()
-                if not ticket:
-                    self._tell(effect)
-                elif (value := self._at_once(effect)) is not LATER:
-                    todo.extend(self.kernel.answer(ticket, value, self._clock()))
-                else:
-                    self._begin(ticket, effect)
+            self._perform_all(deque(step(self._clock())))
         except Exception as fault:  # noqa: BLE001  a bug of ours: nobody may be left waiting for what it lost
             self._give_up(fault)
         self._arm()
+
+    def _turn(self) -> None:
+        """The frames of one turn, a bounded number: like steps of all go together, which keeps them quick."""
+        frames, self._frames = self._frames[:FRAMES_A_TURN], self._frames[FRAMES_A_TURN:]
+        if self._frames:
+            self._loop.call_soon(self._turn)
+        self._enter(lambda now: [step for frame in frames for step in self.kernel.receive(*frame, now)])
+
+    def _perform_all(self, todo: deque[tuple[int, Effect]]) -> None:
+        """Effects in order, and those their answers lead to behind them."""
+        while todo:
+            ticket, effect = todo.popleft()
+            if not ticket:
+                self._tell(effect)
+            elif (value := self._at_once(effect)) is not LATER:
+                todo.extend(self.kernel.answer(ticket, value, self._clock()))
+            else:
+                self._begin(ticket, effect)
 
     def _give_up(self, fault: Exception) -> None:
         """The kernel failed where it must not: whoever waits is told, loudly, rather than left hanging."""
@@ -272,14 +267,8 @@ class Host:
             return self._keys.sign(effect.message)
         if isinstance(effect, Verify):
             return self._keys.verify(effect.alg, effect.key, effect.message, effect.signature)
-        if isinstance(effect, Save):
-            return self._save_behind(effect)
-        if isinstance(effect, Load):
-            known = self._behind.load(effect)
-            return LATER if known is None else known
-        if isinstance(effect, Scan) and effect.table == "memo":
-            stored = self.store.glance(effect)
-            return stored if isinstance(stored, Failure) else self._behind.scan(effect, stored)
+        if isinstance(effect, Load | Scan | Save | Commit):
+            return self._disk.at_once(effect)
         if isinstance(effect, Prepare | Run):
             return self._run_at_once(effect)
         return LATER
@@ -294,31 +283,10 @@ class Host:
         self.counters["runs"] += isinstance(effect, Run)
         return value
 
-    def _save_behind(self, effect: Save) -> object:
-        """Answer a small save before it is written; LATER when it is large, or an earlier one was lost."""
-        if self._behind.lost is not None or self._store_bytes > STORE_WAITING_BYTES:
-            return LATER
-        if _weight(effect) > BEHIND_BYTES or any(write.value is None for write in effect.writes):
-            return LATER
-        self._behind.put(effect.writes)
-        self._to_store(0, effect)
-        return None
-
-    def _to_store(self, ticket: int, effect: StoreEffect) -> None:
-        """In line for the disk; with ticket 0 nobody waits for it."""
-        self._store_waiting.append((ticket, effect))
-        self._store_bytes += _weight(effect)
-        if ticket or len(self._store_waiting) >= STORE_BATCH:
-            self._hurry.set()
-        if self._store_bytes > STORE_WAITING_BYTES:
-            self._room.clear()
-        if self._store_task is None:
-            self._store_task = self._loop.create_task(self._store_loop())
-
     def _begin(self, ticket: int, effect: Effect) -> None:
         """Effects that take their time."""
         if isinstance(effect, Load | Scan | Save | Commit):
-            self._to_store(ticket, effect)
+            self._disk.take(ticket, effect)
         elif isinstance(effect, Run | Prepare | Digest):
             task = self._loop.create_task(self._perform(ticket, effect))
             self._work[ticket] = task
@@ -383,51 +351,6 @@ class Host:
             value = _runtime_failed(fault)
         self._answer([(ticket, value)])
 
-    async def _store_loop(self) -> None:
-        """Carry the waiting store effects to the store's thread, as many at once as have gathered."""
-        while self._store_waiting:
-            await self._gather()
-            self._hurry.clear()
-            batch = [self._store_waiting.popleft() for _ in range(min(len(self._store_waiting), STORE_BATCH))]
-            effects = [effect for _, effect in batch]
-            answers = await self._loop.run_in_executor(self._store_thread, self._store_batch, effects)
-            self._store_bytes -= sum(map(_weight, effects))
-            if self._store_bytes <= STORE_WAITING_BYTES:
-                self._room.set()
-            self._answer(list(self._settled(batch, answers)))
-        self._store_task = None
-
-    async def _gather(self) -> None:
-        """Let writes gather while nobody waits for them."""
-        if not self._closed and not any(ticket for ticket, _ in self._store_waiting):
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(GATHER_S):
-                    await self._hurry.wait()
-
-    def _settled(
-        self, batch: list[tuple[int, StoreEffect]], answers: list[object]
-    ) -> Iterator[tuple[int, object]]:
-        """What those who wait are told. A loss nobody waited for is told to the next who writes."""
-        for (ticket, effect), answer in zip(batch, answers, strict=True):
-            if not ticket and isinstance(effect, Save):
-                self._behind.written(effect.writes)
-                if isinstance(answer, Failure):
-                    self._behind.lost = answer
-            elif self._behind.lost is not None and isinstance(effect, Save | Commit):
-                yield ticket, self._behind.lost
-                self._behind.lost = None
-            else:
-                yield ticket, answer
-
-    def _store_batch(self, effects: list[StoreEffect]) -> list[object]:
-        try:
-            return list(self.store.perform(effects))
-        except Exception as fault:
-            log.error("the store failed: %s", fault, exc_info=log.isEnabledFor(logging.DEBUG))
-            return [Failure("internal", f"The store of this node failed: {type(fault).__name__}.")] * len(
-                effects
-            )
-
 
 def _runtime_failed(fault: Exception) -> Failure:
     log.error("the runtime failed: %s", fault, exc_info=log.isEnabledFor(logging.DEBUG))
@@ -440,10 +363,3 @@ def _sha256(data: bytes) -> bytes:
 
 def _number(value: object) -> int:
     return value if isinstance(value, int) else 0
-
-
-def _weight(effect: StoreEffect) -> int:
-    """Bytes a waiting store effect keeps in memory."""
-    if isinstance(effect, Save | Commit):
-        return sum(len(write.value or b"") for write in effect.writes)
-    return 0
