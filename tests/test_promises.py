@@ -159,7 +159,7 @@ def test_a_promise_is_taken_back_and_whatever_rests_on_it() -> None:
 
 
 def test_a_delegator_has_its_own_delegation_revoked() -> None:
-    world, (ann, bob, carol), code = scene("ann", "bob", "carol")
+    _, (ann, bob, carol), code = scene("ann", "bob", "carol")
     made = grant(ann, bob, code, delegate=1)
     passed = bob.do(bob.kernel.promises.delegate(made.promise, carol.did))
     assert not passed.delivered

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from promisegrid import capability, claims, dagcbor
+from promisegrid import claims, dagcbor
 from promisegrid.block import Block
 from promisegrid.cid import Cid
 from promisegrid.effects import Budget
 from promisegrid.task import Task
+from promisegrid.terms import budget_plain
 
 Outcome = Literal["deferred", "kept", "broken"]
 
@@ -38,7 +39,7 @@ class Call:
                 "promise": self.promise,
                 "message": self.message,
                 "task": _task_plain(self.task),
-                "budget": capability.budget_plain(self.budget),
+                "budget": budget_plain(self.budget),
                 "times": [self.at, self.until],
                 "state": self.state,
                 "ends": [self.statement, self.receipt, self.result],

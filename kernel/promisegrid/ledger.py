@@ -31,6 +31,7 @@ from promisegrid.errors import RemoteError
 from promisegrid.state import State
 from promisegrid.statement import Statement
 from promisegrid.strand import Signal
+from promisegrid.terms import MEMBER
 
 _ROOT: Final = b"cap/"
 _PAGE: Final = 256
@@ -258,7 +259,7 @@ class Ledger:
 
     def _is_gone(self, said: Statement, data: bytes, grant: Grant) -> None:
         chain = tuple(one.raw for one in grant.chain)
-        of_member = grant.what == ("ability", capability.MEMBER)
+        of_member = grant.what == ("ability", MEMBER)
         self.gone[said.about] = Gone(said, data, chain, grant.until, grant.holder, of_member)
         self._state.revoked.add(said.about)
 

@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from promisegrid import capability, dagcbor
-from promisegrid.capability import CHAIN_MAX, MEMBER, Grant, Terms, Verdicts
+from promisegrid.capability import CHAIN_MAX, Grant, Verdicts
 from promisegrid.cid import Cid
 from promisegrid.effects import Budget
 from promisegrid.errors import RemoteError
 from promisegrid.limits import Limits
+from promisegrid.terms import MEMBER, Terms
 
 INVITATION_BYTES: Final = 16
 LIFE_S: Final = 2 * 365 * 24 * 3600

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from promisegrid import capability, did, membership, statement
-from promisegrid.capability import MEMBER, Grant, Terms, What
+from promisegrid.capability import Grant
 from promisegrid.cid import Cid
 from promisegrid.effects import Budget, Commit, Load, Write
 from promisegrid.errors import LocalError, RemoteError
@@ -24,6 +24,7 @@ from promisegrid.policy import read as read_policy
 from promisegrid.protocols.promise import ITEMS_MAX, PROMISE
 from promisegrid.statement import Statement
 from promisegrid.task import Deferred, RunResult, Task
+from promisegrid.terms import MEMBER, Terms, What, budget_plain
 
 _DAY_S: Final = 86_400
 _DAYS_MAX: Final = 36_500
@@ -302,7 +303,7 @@ class Promises(Keeper):
             "what": {kind: str(value)},
             "func": grant.func,
             "policy": [rule.plain() for rule in grant.policy] or None,
-            "budget": capability.budget_plain(grant.budget) or None,
+            "budget": budget_plain(grant.budget) or None,
             "uses": min((most for _, most in grant.uses), default=None),
             "used": self._ledger.used(grant.name),
             "delegate": grant.delegate,

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from promisegrid import capability, statement
 from promisegrid.block import Block
-from promisegrid.capability import MEMBER, Grant
+from promisegrid.capability import Grant
 from promisegrid.cid import Cid
 from promisegrid.deferral import Call
 from promisegrid.dispatch import Verified
@@ -26,6 +26,7 @@ from promisegrid.state import State
 from promisegrid.statement import Statement
 from promisegrid.strand import Late, Pause
 from promisegrid.task import RunResult, read_result
+from promisegrid.terms import MEMBER
 
 PROMISE: Final = Cid.parse("bafkreic6o6z5wy3csczuug4pwqroleqcgphvtawswhox47aakywkskjm7q")
 """The raw CID of docs/protocols/promise.md."""
