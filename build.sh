@@ -96,6 +96,21 @@ setup_cwt() {
   digest requirements-cwt.txt >.venv-cwt/.done
 }
 
+# What one benchmark measures itself against. Ray has no wheels for every Python: then there is no comparison.
+setup_ray() {
+  if is_done .venv-ray/.done requirements-ray.txt; then return; fi
+  say "  making .venv-ray"
+  rm -rf .venv-ray
+  quietly "cannot make a virtual environment for Ray." "$(find_python)" -m venv .venv-ray
+  if .venv-ray/bin/python -m pip install --quiet --disable-pip-version-check --no-input \
+    -r requirements-ray.txt >/dev/null 2>&1; then
+    digest requirements-ray.txt >.venv-ray/.done
+  else
+    say "  requirements-ray.txt cannot be installed here: the comparison with Ray is left out"
+    rm -rf .venv-ray
+  fi
+}
+
 setup_bundle() { .venv/bin/python worker/bundle.py || exit 1; }
 
 setup_apps() {
@@ -190,6 +205,7 @@ case ${1:-help} in
     ;;
   bench)
     setup_node requirements-dev.txt
+    setup_ray
     setup_chromium
     for bench in bench/*.py; do
       say "$bench"

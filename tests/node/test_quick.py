@@ -54,6 +54,12 @@ def job(code: Cid, func: str, params: bytes = b"", fuel: int | None = None, **mo
     return Job(code=code, abi=abi, func=func, params=params, wasi=b"", fuel=fuel, **bounds)
 
 
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One home for all, so that the module is compiled once."""
+    return tmp_path_factory.mktemp("home")
+
+
 CASES = {
     "narrow": ("add", words(0xFFFFFFFF, 2)),
     "wide": ("wide", words(-7)),
@@ -67,8 +73,8 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 @on_loop
-async def test_the_quick_way_and_the_long_way_agree(tmp_path: Path, case: str) -> None:
-    runtime, code = await prepared(tmp_path)
+async def test_the_quick_way_and_the_long_way_agree(home: Path, case: str) -> None:
+    runtime, code = await prepared(home)
     work = job(code, *CASES[case])
     compiled = runtime._modules.recent(code)
     assert compiled is not None and quick.suits(compiled, work)
@@ -92,9 +98,9 @@ async def test_the_quick_way_and_the_long_way_agree(tmp_path: Path, case: str) -
 )
 @on_loop
 async def test_every_other_ending_is_told_by_the_long_way(
-    tmp_path: Path, func: str, params: bytes, more: dict[str, int], code: str
+    home: Path, func: str, params: bytes, more: dict[str, int], code: str
 ) -> None:
-    runtime, module = await prepared(tmp_path)
+    runtime, module = await prepared(home)
     work = job(module, func, params, **more)
     compiled = runtime._modules.recent(module)
     assert compiled is not None
@@ -106,8 +112,8 @@ async def test_every_other_ending_is_told_by_the_long_way(
 
 
 @on_loop
-async def test_what_needs_more_than_the_leash_runs_elsewhere_and_is_not_tried_again(tmp_path: Path) -> None:
-    runtime, code = await prepared(tmp_path)
+async def test_what_needs_more_than_the_leash_runs_elsewhere_and_is_not_tried_again(home: Path) -> None:
+    runtime, code = await prepared(home)
     assert runtime.at_once(Run(job(code, "loop", words(10)))) is not None
     long = job(code, "loop", words(10 * QUICK_FUEL))
     assert runtime.at_once(Run(long)) is None
@@ -118,8 +124,8 @@ async def test_what_needs_more_than_the_leash_runs_elsewhere_and_is_not_tried_ag
 
 
 @on_loop
-async def test_floats_and_what_is_not_in_memory_take_the_long_way(tmp_path: Path) -> None:
-    runtime, code = await prepared(tmp_path)
+async def test_floats_and_what_is_not_in_memory_take_the_long_way(home: Path) -> None:
+    runtime, code = await prepared(home)
     compiled = runtime._modules.recent(code)
     assert compiled is not None and not quick.suits(compiled, job(code, "half", words(0)))
     assert not quick.suits(compiled, job(code, "add", words(1)))
