@@ -54,8 +54,10 @@ _TYPE_BYTES: Final = {name: byte for byte, name in VALUE_TYPES.items()}
 _I32_TO_I32: Final = b"\x60\x01\x7f\x01\x7f"
 _UNLESS_NEGATIVE: Final = b"\x42\x00\x53\x04\x40\x00\x0b"
 """(i64) -> (): i64.const 0; i64.lt_s; if; unreachable; end."""
-_BLOCK, _LOOP, _IF, _IF_LIVE, _IF_DEAD, _DEAD = range(6)
-"""Open blocks. After an `else`: whether the first arm reached its end. Dead: opened where nothing comes."""
+_IF_LIVE, _IF_DEAD, _DEAD = -1, -2, -3
+"""Kinds of open block beside the opcodes. After an `else`: whether the first arm reached its end. Dead: opened
+where nothing comes."""
+_instructions = opcodes.ONE_SIMPLE.findall
 
 
 class Meter:
@@ -64,6 +66,7 @@ class Meter:
     def __init__(self, layout: Layout, added: Additions, limits: ModuleLimits, growth: bool = True) -> None:
         self.layout, self.limits = layout, limits
         self._added = added
+        self._charges: dict[int, bytes] = {}
         fuel, depth = added.counter(_I64, FUEL, UNMETERED), added.counter(_I64, DEPTH, STACK_BYTES)
         self.get_fuel, self.set_fuel = b"\x23" + uleb(fuel), b"\x24" + uleb(fuel)
         self.get_depth, self.set_depth = b"\x23" + uleb(depth), b"\x24" + uleb(depth)
@@ -88,7 +91,11 @@ class Meter:
 
     def charge(self, units: int) -> bytes:
         """Take units off, unlooked at."""
-        return b"".join((self.get_fuel, b"\x42", sleb(units), b"\x7d", self.set_fuel)) if units else b""
+        known = self._charges.get(units)
+        if known is None:
+            known = b"".join((self.get_fuel, b"\x42", sleb(units), b"\x7d", self.set_fuel)) if units else b""
+            self._charges[units] = known
+        return known
 
     def _by_length(self) -> bytes:
         """`(n) -> n`: charges for n bytes or elements, of which n is the operand on top."""
@@ -138,65 +145,84 @@ class Body:
         self.live = True  # whether the code at hand can be reached
         self.calls = self.has_loops = False
         self.pieces: list[bytes] = [b""]
+        self.copied = self.reader.pos  # up to here the original is in the pieces
         self.open_at, self.checked, self.cost, self.entry_cost, self.units = 0, False, 0, 0, 0
 
     def rewritten(self) -> bytes:
         """The body's bytes, its locals first. RemoteError: as `inspect`."""
         data, end, step, pos = self.reader.data, self.reader.end, opcodes.TO_CALL.match, self.reader.pos
-        done = False
-        while not done:
+        while True:
             match = step(data, pos, end)
             assert match is not None, "the expression matches the empty run"
-            if (stop := match.end(1)) > pos:
-                self._simple(data[pos:stop])
-            pos, kind = match.end(), match.lastgroup
-            if kind is None:
-                self.reader.pos = pos
-                self._other()
-                pos = self.reader.pos
-            elif kind == "call":
+            stop = match.end(1)
+            if stop > pos and self.live:
+                self.cost += len(_instructions(data, pos, stop))
+            pos = match.end()
+            op = data[stop] if pos > stop else -1
+            if op == opcodes.BR_IF:
+                self._branch(data[stop + 1], stop + 1)
+            elif op == opcodes.END:
+                if not self.frames:
+                    break
+                self._end(pos)
+            elif op in (opcodes.BLOCK, opcodes.LOOP, opcodes.IF):
+                self._open(op, pos)
+            elif op in (opcodes.CALL, opcodes.CALL_INDIRECT):
                 self.calls, step = True, opcodes.PAST_CALLS.match
-                self._simple(data[stop:pos])
+                self.cost += self.live
+            elif op >= 0:
+                self._rare(op, stop, pos)
             else:
-                done = self._stop(kind, data[stop:pos])
+                pos = self._other(pos)
         if pos != end:
             self.reader.pos = pos
             self.reader.fail("there are instructions after the end of the function")
+        self._copy(end)
         return self._assembled()
 
     # -- instruction by instruction ------------------------------------------------------------------
 
-    def _simple(self, run: bytes) -> None:
-        self.pieces.append(run)
-        if self.live:
-            self.cost += len(opcodes.ONE_SIMPLE.findall(run))
+    def _copy(self, to: int, past: int | None = None) -> None:
+        """The original up to there; what lies between `to` and `past` is left out."""
+        self.pieces.append(self.reader.data[self.copied : to])
+        self.copied = to if past is None else past
 
-    def _stop(self, kind: str, text: bytes) -> bool:
-        """What ends a run; whether it ends the body, too."""
-        if kind == "open":
-            self._open(text)
-        elif kind == "close":
-            return self._else() if text == b"\x05" else self._end()
-        elif kind == "branch":
-            self.pieces.append(text)
-            self._aim(Reader(text, 1, len(text), self.reader.where).u32())
-            self._pay(1, text[0] == opcodes.BR)
-        elif kind == "leave":
-            if text[0] == opcodes.RETURN:
-                self.returns.append((len(self.pieces), len(self.frames)))
-            self.pieces.append(text)
-            self._pay(1, True)
-        elif kind == "bulk":
-            self.pieces += (self.meter.by_length, text)
-            self._pay(1, False)
-        else:
+    def _branch(self, label: int, at: int) -> None:
+        """`br` or `br_if` with its label, whose first byte is given."""
+        if not self.live:
+            return
+        self.cost += 1
+        if label > 0x7F:
+            label = Reader(self.reader.data, at, self.reader.end, self.reader.where).u32()
+        self._aim(label)
+
+    def _rare(self, op: int, stop: int, pos: int) -> None:
+        """What there is less of: the instruction `op` at `stop`, up to `pos`."""
+        if op == opcodes.ELSE:
+            self._else(pos)
+        elif op == opcodes.BR:
+            self._branch(self.reader.data[stop + 1], stop + 1)
+            self.live = False
+        elif op == opcodes.UNREACHABLE:
+            self._pay(last=True)
+        elif op == opcodes.RETURN:
+            self._copy(stop, pos)
+            self.returns.append((len(self.pieces), len(self.frames)))
+            self.pieces.append(b"\x0f")
+            self._pay(last=True)
+        elif op == opcodes.MEMORY_GROW:
+            self._copy(stop, pos)
             self.pieces.append(self.meter.grow)
-            self._pay(1, False)
-        return False
+            self._pay()
+        else:
+            self._copy(stop)
+            self.pieces.append(self.meter.by_length)
+            self._pay()
 
-    def _other(self) -> None:
-        """`br_table`, or what is refused."""
-        reader, start = self.reader, self.reader.pos
+    def _other(self, start: int) -> int:
+        """`br_table`, or what is refused; where it ends."""
+        reader = self.reader
+        reader.pos = start
         if start >= reader.end:
             reader.fail("the module is truncated: the body is cut off")
         if reader.data[start] != opcodes.BR_TABLE:
@@ -204,61 +230,57 @@ class Body:
             reader.fail(text, code)
         reader.pos += 1
         for _ in range(reader.count("branch targets", self.meter.limits.branch_targets) + 1):
-            self._aim(reader.u32())
-        self.pieces.append(reader.data[start : reader.pos])
-        self._pay(1, True)
+            label = reader.u32()
+            if self.live:
+                self._aim(label)
+        self._pay(last=True)
+        return reader.pos
 
-    def _open(self, text: bytes) -> None:
-        self.pieces.append(text)
-        kind = _BLOCK if text[0] == opcodes.BLOCK else _LOOP if text[0] == opcodes.LOOP else _IF
-        self.frames.append(kind if self.live else _DEAD)
+    def _open(self, op: int, pos: int) -> None:
+        """A block begins: its kind is its opcode."""
+        self.frames.append(op if self.live else _DEAD)
         self.targeted.append(False)
-        if kind == _IF:
-            self._pay(1, False)
-        if kind != _BLOCK and self.live:
-            self._begin(checked=kind == _LOOP)
+        if self.live and op != opcodes.BLOCK:
+            self.cost += op == opcodes.IF
+            self._begin(pos, checked=op == opcodes.LOOP)
 
-    def _else(self) -> bool:
-        self.pieces.append(b"\x05")
-        if not self.frames or self.frames[-1] not in (_IF, _DEAD):
+    def _else(self, pos: int) -> None:
+        if not self.frames or self.frames[-1] not in (opcodes.IF, _DEAD):
+            self.reader.pos = pos
             self.reader.fail("an else has no if")
-        if self.frames[-1] == _IF:
+        if self.frames[-1] == opcodes.IF:
             self.frames[-1] = _IF_LIVE if self.live else _IF_DEAD
             self.live = True
-            self._begin()
-        return False
+            self._begin(pos)
 
-    def _end(self) -> bool:
-        self.pieces.append(b"\x0b")
-        if not self.frames:
-            return True
+    def _end(self, pos: int) -> None:
         kind, targeted = self.frames.pop(), self.targeted.pop()
         if kind == _DEAD:
-            return False
-        if kind in (_IF, _IF_LIVE):
+            return
+        if kind in (opcodes.IF, _IF_LIVE):
             self.live = True
-        elif kind != _LOOP:
+        elif kind != opcodes.LOOP:
             self.live = self.live or targeted
-        if self.live and (kind != _BLOCK or targeted):
-            self._begin()
-        return False
+        if self.live and (kind != opcodes.BLOCK or targeted):
+            self._begin(pos)
 
     def _aim(self, label: int) -> None:
         """A branch to that label, from code that can be reached: what follows its end is reached twice."""
-        if self.live and label < len(self.targeted):
+        if label < len(self.targeted):
             self.targeted[-1 - label] = True
 
-    def _pay(self, units: int, last: bool) -> None:
+    def _pay(self, last: bool = False) -> None:
         """Count an instruction; after the `last` one of a stretch, nothing is reached."""
         if self.live:
-            self.cost += units
+            self.cost += 1
             self.live = not last
 
     # -- stretch by stretch --------------------------------------------------------------------------
 
-    def _begin(self, checked: bool = False) -> None:
+    def _begin(self, pos: int, checked: bool = False) -> None:
         """The stretch so far is over, and another begins here."""
         self._charge()
+        self._copy(pos)
         self.open_at, self.checked, self.cost = len(self.pieces), checked, 0
         self.pieces.append(b"")
 

@@ -21,8 +21,11 @@ IF: Final = 0x04
 ELSE: Final = 0x05
 END: Final = 0x0B
 BR: Final = 0x0C
+BR_IF: Final = 0x0D
 BR_TABLE: Final = 0x0E
 RETURN: Final = 0x0F
+CALL: Final = 0x10
+CALL_INDIRECT: Final = 0x11
 MEMORY_GROW: Final = 0x40
 
 LEB32: Final = rb"(?:[\x80-\xff]{0,4}+[\x00-\x7f])"
@@ -79,22 +82,16 @@ BLOCK_TYPE: Final = rb"(?:[\x40\x6f\x70\x7b-\x7f]|[\x80-\xff]{0,4}+[\x00-\x3f])"
 NEXT: Final = re.compile(RUN + rb"(?:([\x02-\x04])" + BLOCK_TYPE + rb"|([\x05\x0b]))?", re.DOTALL)
 """A run, then the block opening (group 1) or `else`/`end` (group 2) that stopped it, if one did."""
 _STOPS: Final = (
-    rb"(?:(?P<open>[\x02-\x04]"
+    rb"(?:[\x02-\x04]"
     + BLOCK_TYPE
-    + rb")|(?P<close>[\x05\x0b])|(?P<branch>"
-    + _BRANCH
-    + rb")|(?P<leave>"
-    + _LEAVE
-    + rb")|(?P<grow>\x40\x00)|(?P<bulk>"
-    + _BULK
-    + rb")|(?P<call>"
-    + _CALL
-    + rb"))?"
+    + rb"|[\x05\x0b]|\x40\x00|"
+    + rb"|".join((_BRANCH, _LEAVE, _BULK, _CALL))
+    + rb")?"
 )
 ONE_SIMPLE: Final = re.compile(rb"|".join((*_SIMPLE, _CALL)), re.DOTALL)
 """One instruction of a run, for counting them."""
 TO_CALL: Final = re.compile(rb"((?:" + rb"|".join(_SIMPLE) + rb")*+)" + _STOPS, re.DOTALL)
-"""A run (group 1), then what stopped it: a named group, or none for `br_table` and what is refused."""
+"""A run (group 1), then the one instruction that stopped it; nothing for `br_table` and what is refused."""
 PAST_CALLS: Final = re.compile(rb"((?:" + rb"|".join((*_SIMPLE, _CALL)) + rb")*+)" + _STOPS, re.DOTALL)
 """The same, calls being part of the run."""
 CONSTANT: Final = re.compile(
