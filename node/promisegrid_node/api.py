@@ -15,9 +15,11 @@ from promisegrid.block import Block
 from promisegrid.cid import Cid, CidError
 from promisegrid.effects import Budget
 from promisegrid.errors import LocalError, RemoteError
-from promisegrid.task import RunResult, Task
+from promisegrid.task import Deferred, RunResult, Task
 from promisegrid.verifying import Said
+from promisegrid_node.api_cap import CapApi
 from promisegrid_node.host import Host
+from promisegrid_node.naming import only
 from promisegrid_node.session import Args, Progress, Session, Verb
 
 STDOUT: Final = b"\x01"
@@ -51,6 +53,7 @@ class Api:
     def __init__(self, host: Host, about: About) -> None:
         self._host, self._about = host, about
         self._kernel, self._owner = host.kernel, host.kernel.owner
+        self._caps = CapApi(host, self._finish)
 
     @property
     def verbs(self) -> Mapping[str, Verb]:
@@ -61,7 +64,7 @@ class Api:
             self.leave, self.serve, self.trust, self.receipt, self.stat, self.verify, self.history,
             self.running, self.stop, self.evidence,
         )  # fmt: skip
-        return {verb.__name__: verb for verb in named}
+        return {**{verb.__name__: verb for verb in named}, **self._caps.verbs}
 
     # -- who and where -------------------------------------------------------------------------------
 
@@ -191,31 +194,32 @@ class Api:
             done, said = verified.done, {"verified": [_said(one) for one in verified.said]}
         else:
             on = self.peer(args["on"]) if args.get("on") else None
-            asked = self._kernel.run(task, budget, on=on, fresh=bool(args.get("fresh")))
-            done, said = await self._host.ask(asked, _passing(session)), {}
+            proofs = (await self._caps.promise(str(args["promise"])),) if args.get("promise") else None
+            asked = self._kernel.run(task, budget, on=on, fresh=bool(args.get("fresh")), proofs=proofs)
+            answer = await self._host.ask(asked, _passing(session))
+            if isinstance(answer, Deferred) and args.get("wait"):
+                answer = await self._host.ask(self._kernel.promises.awaiting(answer.call))
+            if isinstance(answer, Deferred):
+                promise = str(answer.promise)
+                return {"deferred": str(answer.call), "by": answer.by, "promise": promise}
+            done, said = answer, {}
+        return {**await self._finish(done, session), **said}
+
+    async def _finish(self, done: RunResult, session: Session) -> dict[str, Any]:
+        """What a run left: its output through the session, the rest as the verb's value."""
         for mark, cid in ((STDOUT, done.stdout), (STDERR, done.stderr)):
             if cid is not None:
                 async for piece in self.pieces(cid):
                     await session.emit(mark + piece)
-        return {**_run_value(done), **said}
+        return _run_value(done)
 
     def peer(self, text: str) -> str:
-        """The did:key that a text names: in full, or the beginning of exactly one linked peer's."""
+        """The did:key that a text names: in full, or the beginning or ending of one linked peer's."""
         if text == self._kernel.me:
             return text
-        linked = sorted({str(peer["did"]) for peer in self._kernel.peers()})
-        found = [
-            did for did in linked if did.startswith(text) or did.removeprefix("did:key:").startswith(text)
-        ]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            raise LocalError(
-                f"{text!r} begins the DID of {len(found)} peers; write more of it.", "no_such_peer"
-            )
-        raise LocalError(
-            f"{text!r} is no peer of this node; `promisegrid peers` lists who is.", "no_such_peer"
-        )
+        linked = [str(peer["did"]) for peer in self._kernel.peers()]
+        remedy = "`promisegrid peers` lists who is"
+        return only(text, linked, "peer of this node", remedy, "no_such_peer")
 
     # -- apps ----------------------------------------------------------------------------------------
 

@@ -40,15 +40,22 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         at = before.index("--")
         before, after = before[:at], before[at + 1 :]
     parser = _parser()
-    options = parser.parse_args(before)
+    options, rest = parser.parse_known_args(before)
+    if rest and (options.verb != "call" or any(_is_option(word) for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if options.verb in ("app", "cap"):
         options.verb = f"{options.verb} {getattr(options, f'{options.verb}_verb')}"
     if after and options.verb not in ("run", "call"):
         parser.error(f"`{options.verb}` takes no arguments after --.")
     if getattr(options, "verify", None) and options.on:
         parser.error("--verify N chooses the peers itself: leave --on out.")
-    options.args = [*getattr(options, "args", []), *after]
+    options.args = [*getattr(options, "args", []), *rest, *after]
     return options
+
+
+def _is_option(word: str) -> bool:
+    """Whether it is no argument of a called function: `call CODE FUNC --on DID -5` leaves -5 over."""
+    return word.startswith("-") and not word[1:2].isdigit()
 
 
 def _common() -> argparse.ArgumentParser:
@@ -162,6 +169,9 @@ def _budget(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--memory", type=size, metavar="BYTES", help="linear memory at most")
     parser.add_argument("--timeout", type=seconds, metavar="S", help="seconds at most")
+    parser.add_argument(
+        "--promise", metavar="CID", help="present this promise of the peer (default: one that fits)"
+    )
     parser.add_argument(
         "--wait", action="store_true", help="where a peer keeps its promise later, wait for the result"
     )

@@ -17,7 +17,7 @@ from promisegrid_node.scatter import whole_file
 from promisegrid_node.session import Node
 from promisegrid_node.verbs_run import code_cid, told
 
-OPERATORS: Final = ("==", "!=", "<=", ">=", "<", ">", "in")
+OPERATORS: Final = ("==", "!=", "<=", ">=", "<", ">", "in", "like", "type")
 TOKEN_MAX: Final = 1024 * 1024
 
 # -- giving --------------------------------------------------------------------------------------------

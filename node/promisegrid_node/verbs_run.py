@@ -111,6 +111,7 @@ def _budget(options: argparse.Namespace) -> dict[str, Any]:
         "fresh": options.fresh,
         "verify": options.verify,
         "wait": options.wait,
+        "promise": options.promise,
     }
 
 

@@ -33,6 +33,8 @@ def test_what_follows_the_dashes_is_the_programs() -> None:
 
 def test_negative_numbers_are_arguments_of_a_call() -> None:
     assert arguments.parse(["call", "x", "f", "-5", "[-1]"]).args == ["-5", "[-1]"]
+    late = arguments.parse(["call", "x", "f", "1", "--on", "zB", "-5", "[-1]"])
+    assert (late.on, late.args) == ("zB", ["1", "-5", "[-1]"])
 
 
 def test_app_verbs_are_two_words() -> None:
@@ -51,7 +53,7 @@ def test_sizes_are_read(text: str, expected: int) -> None:
     "words",
     [[], ["dance"], ["run"], ["run", "x", "--timeout", "0"], ["run", "x", "--fuel", "-1"],
      ["put", "x", "--", "y"],
-     ["up", "--open", "--invite-only"], ["run", "x", "y"], ["serve", "maybe"], ["invite", "--uses", "0"]],
+     ["up", "--open", "--invite-only"], ["run", "x", "y"], ["call", "x", "f", "--on", "z", "-x"], ["serve", "maybe"], ["invite", "--uses", "0"]],
 )  # fmt: skip
 def test_wrong_usage_is_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

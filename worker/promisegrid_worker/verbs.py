@@ -20,7 +20,7 @@ from promisegrid import unixfs
 from promisegrid.cid import RAW, Cid
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.kernel import Kernel
-from promisegrid.task import RunResult, Task
+from promisegrid.task import Deferred, RunResult, Task
 from promisegrid_worker.plain import (
     KINDS,
     Args,
@@ -33,6 +33,7 @@ from promisegrid_worker.plain import (
     read_kind,
     to_plain,
 )
+from promisegrid_worker.verbs_cap import CapVerbs
 
 _HANDLES: Final = 128
 _LOOKED_INTO: Final = 256
@@ -50,6 +51,7 @@ class Verbs:
         self._kernel, self._fault = kernel, fault
         self._handles: OrderedDict[int, unixfs.FileImporter | AsyncIterator[bytes]] = OrderedDict()
         self._next_handle = 1
+        self._caps = CapVerbs(kernel.promises)
 
     def begin(self, verb: str, args: Any) -> Coroutine[Any, Any, Any]:
         """The coroutine of a verb. LocalError when there is no such verb."""
@@ -176,12 +178,28 @@ class Verbs:
             optional_cid(args.get("files")),
             optional_cid(args.get("stdin")),
         )
+        if args.get("verify"):
+            return await self._verified(task, args)
         done = await self._kernel.run(
             task, read_budget(args), args.get("on") or None, bool(args.get("fresh"))
         )
+        if isinstance(done, Deferred):
+            return {"deferred": str(done.call), "by": done.by, "promise": str(done.promise)}
         return await self._ran(done)
 
-    async def _ran(self, done: RunResult) -> object:
+    async def _verified(self, task: Task, args: Args) -> object:
+        """Have several peers run it and agree."""
+        peers = args["verify"]
+        if type(peers) is not int:
+            raise LocalError(f"verify is a number of peers, not {peers!r:.80}.", "bad_args")
+        compared = await self._kernel.run_verified(task, read_budget(args), peers)
+        said = [
+            {name: str(part) if isinstance(part, Cid) else part for name, part in one.value().items()}
+            for one in compared.said
+        ]
+        return {**await self._ran(compared.done), "verified": said}
+
+    async def _ran(self, done: RunResult) -> dict[str, Any]:
         return {
             "task": str(done.task),
             "result": str(done.result),
@@ -230,6 +248,14 @@ class Verbs:
 
     async def _receipt(self, cid: str) -> object:
         return await self._kernel.owner.receipt(read_cid(cid))
+
+    # -- promises --------------------------------------------------------------------------------------
+
+    async def _cap_keep(self, call: str) -> object:
+        return await self._ran(await self._caps.keep(call))
+
+    async def _cap_await(self, args: Args) -> object:
+        return await self._ran(await self._caps.wait(args))
 
     # -- belonging -------------------------------------------------------------------------------------
 
@@ -293,6 +319,18 @@ class Verbs:
         "stop": _stop,
         "history": _history,
         "receipt": _receipt,
+        "cap.ls": lambda self, _: self._caps.ls(),
+        "cap.show": lambda self, promise: self._caps.show(promise),
+        "cap.history": lambda self, _: self._caps.history(),
+        "cap.grant": lambda self, args: self._caps.grant(args),
+        "cap.delegate": lambda self, args: self._caps.delegate(args),
+        "cap.accept": lambda self, token: self._caps.accept(token),
+        "cap.revoke": lambda self, args: self._caps.revoke(args),
+        "cap.pending": lambda self, _: self._caps.pending(),
+        "cap.awaited": lambda self, _: self._caps.awaited(),
+        "cap.keep": _cap_keep,
+        "cap.break": lambda self, args: self._caps.broken(args),
+        "cap.await": _cap_await,
         "leave": _leave,
         "publish": _publish,
         "published": _published,
