@@ -34,6 +34,7 @@ from promisegrid.claims import Claims
 from promisegrid.effects import Close, Commit, Effect, Load, Notify, Prepare, Run, Save, Scan, Sign, Verify
 from promisegrid.errors import RemoteError
 from promisegrid.limits import Limits
+from promisegrid.protocols.promise import PROMISE
 
 COSTLY = (Load, Scan, Save, Commit, Prepare, Run, Sign)
 OTHER_GRID: Final = Cid.of(b"another grid", "dag-cbor")
@@ -497,3 +498,54 @@ def test_one_who_passes_promises_on_to_names_he_made_up_does_not_fill_the_book()
     call = sealed(scene.carol, scene.code, with_claims(claims_of(scene.carol, scene.ann), proofs=chain))
     (reply,) = replies(hand(scene.ann, scene.carol, call))
     assert read_reply(reply, scene.carol).refusal is None, "there is room for others"
+
+
+def told(scene: Scene, *items: dict[str, object]) -> int:
+    """Bob tells Ann about promises; how many she took."""
+    content = scene.content(call=("told", items), cti=str(len(scene.ann.log)).encode().rjust(12))
+    (reply,) = replies(hand(scene.ann, scene.bob, sealed(scene.bob, PROMISE, content)))
+    body = read_reply(reply, scene.bob).body
+    assert isinstance(body, dict)
+    return int(body["taken"])
+
+
+def test_one_who_tells_of_promises_he_made_up_does_not_fill_the_book() -> None:
+    scene = Scene(Limits(promises_per_holder=3))
+    for number, taken in enumerate((1, 1, 1, 0, 0)):
+        secret = p256.secret_of(f"nobody {number}")
+        nobody = edges.p256_name(p256.public_key(secret))
+        root = promised(scene.bob, scene.bob.did, code_of(scene, delegate=2), secret=secret, iss=nobody)
+        gift = promised(scene.bob, scene.ann.did, code_of(scene), Cid.of(root))
+        assert told(scene, {"chain": [root, gift]}) == taken
+    gift = promised(scene.ann, scene.bob.did, code_of(scene))
+    (reply,) = replies(hand(scene.ann, scene.bob, scene.call(proofs=(gift,))))
+    assert read_reply(reply, scene.bob).refusal is None, "there is room for what Ann promised"
+
+
+def test_whoever_tells_forgeries_does_not_get_the_rest_verified() -> None:
+    scene = Scene()
+    forgeries = [
+        {"chain": [promised(scene.bob, scene.ann.did, code_of(scene, uses=number + 1), secret=7)]}
+        for number in range(20)
+    ]
+    before = len(scene.ann.log)
+    assert told(scene, *forgeries) == 0
+    assert len([effect for effect in scene.ann.log[before:] if isinstance(effect, Verify)]) == 2
+
+
+def test_a_membership_is_no_gift_from_one_who_could_take_it_back() -> None:
+    """Bob may admit others; Carol is a member already, by the founder's own word."""
+    scene = Scene()
+    ann, bob, carol = scene.ann, scene.bob, scene.carol
+    mine = carol.kernel._state.membership
+    assert mine is not None
+    member = Terms(("ability", "member"), delegate=1)
+    forever = ann.world.now_ms // 1000 + 10**9
+    admitter = promised(ann, bob.did, member, exp=forever)
+    gift = promised(bob, carol.did, Terms(("ability", "member")), Cid.of(admitter), exp=forever)
+    hand_frame(carol, ann, frames.encode(frames.Admitted(capability.pack([admitter, gift]))))
+    assert carol.kernel._state.membership == mine
+    own = promised(ann, carol.did, Terms(("ability", "member")), exp=forever)
+    hand_frame(carol, ann, frames.encode(frames.Admitted(capability.pack([own]))))
+    kept = carol.kernel._state.membership
+    assert kept is not None and kept.until == forever, "the founder's better word is taken"

@@ -258,6 +258,7 @@ ROWS: Final[dict[str, tuple[Manner, Provoke]]] = {
 }
 ASIDE: Final = {
     "cancelled": "only the owner and the end of a link cancel, and then nobody is left to be told",
+    "broken": "what one who awaits a promise reads in a statement, which is an answer",
     "disagreement": "what the one who asked several peers finds out by itself",
 }
 """Codes that no peer is told, and why."""

@@ -53,13 +53,17 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """A promise that was revoked: the statement that says so, and the chain that shows who may say it."""
+    """A promise that was revoked: the statement that says so, and the chain that shows who may say it.
+
+    first: whom the first promise of the chain was made to.
+    """
 
     said: Statement
     data: bytes
     chain: tuple[bytes, ...]
     until: int
     holder: str
+    first: str
     of_member: bool
 
 
@@ -143,22 +147,34 @@ class Ledger:
 
     # -- promises ------------------------------------------------------------------------------------
 
-    def room(self, grant: Grant) -> None:
-        """RemoteError("busy") when there is no room for another promise of these parties.
+    def room(self, grant: Grant, teller: str | None = None) -> None:
+        """RemoteError("busy") when there is no room for another promise, or for one more of this side.
 
-        Counted by whom the root promised it to: names of those it was passed on to cost nothing to make up.
+        Ours count for whom we promised the first of the chain to, those of others for their `teller`, and
+        leave half the book to ours: further names in a chain cost nothing to make up.
         """
-        limits = self._state.limits
+        limits, me = self._state.limits, self._state.me
         if grant.name in self.known:
             return
-        first = grant.chain[0]
-        others = sum(
-            known.grant.root == grant.root and known.grant.chain[0].holder == first.holder
-            for known in self.known.values()
-        )
-        if len(self.known) >= limits.promises or others >= limits.promises_per_holder:
-            text = f"Too many promises of {grant.root} rest on those to {first.holder}; wait for some to end."
-            raise RemoteError("busy", text)
+        grants = (known.grant for known in self.known.values())
+        kind = [other for other in grants if (other.root == me) == (grant.root == me)]
+        who, most = grant.chain[0].holder, limits.promises
+        mine = sum(other.chain[0].holder == who for other in kind)
+        if grant.root != me and teller is not None:
+            who, most = teller, limits.promises // 2
+            mine = sum(any(one.issuer == teller for one in other.chain) for other in kind)
+        if len(self.known) >= limits.promises or len(kind) >= most or mine >= limits.promises_per_holder:
+            raise RemoteError("busy", f"Too many promises on account of {who}; some have to end first.")
+
+    def room_for_end(self, grant: Grant, by: str) -> None:
+        """RemoteError("busy") when no more revocations are taken from this side of the first promise.
+
+        Whoever made that first promise is bounded by the book alone.
+        """
+        most = self._state.limits.revocations
+        mine = sum(gone.first == grant.chain[0].holder for gone in self.gone.values())
+        if len(self.gone) >= most or (by != grant.root and mine >= most // 16):
+            raise RemoteError("busy", "Too many revocations to remember.")
 
     def note(self, grant: Grant) -> tuple[Write, ...]:
         """Know a promise from now on; nothing when it is known. Call `room` first where a peer sent it."""
@@ -260,7 +276,8 @@ class Ledger:
     def _is_gone(self, said: Statement, data: bytes, grant: Grant) -> None:
         chain = tuple(one.raw for one in grant.chain)
         of_member = grant.what == ("ability", MEMBER)
-        self.gone[said.about] = Gone(said, data, chain, grant.until, grant.holder, of_member)
+        first = grant.chain[0].holder
+        self.gone[said.about] = Gone(said, data, chain, grant.until, grant.holder, first, of_member)
         self._state.revoked.add(said.about)
 
     def say(self, said: Statement, block: Block) -> tuple[Write, ...]:

@@ -52,9 +52,16 @@ class Membership:
         return self.until - now_ms // 1000 < LIFE_S // 2
 
     def is_better_than(self, other: Membership | None, now_ms: int) -> bool:
-        """Whether to keep this one instead: it may be passed on further, or as far and for longer."""
+        """Whether to keep this one instead: it may be passed on further, or as far and for longer.
+
+        While the other has long to go, nobody may take back this one who could not take back that one: what
+        looks like a gift would be a way to put a member out.
+        """
         if other is None or other.until * 1000 < now_ms:
             return True
+        issuers = {one.issuer for one in other.grant.chain}
+        if not other.renewable(now_ms) and not {one.issuer for one in self.grant.chain} <= issuers:
+            return False
         return (self.delegate, self.until) > (other.delegate, other.until)
 
 
