@@ -1,8 +1,8 @@
 """What is promised about floating point, as one module that every engine must answer alike.
 
-`FLOATS` exports a function () -> i64 for each operation in `OPERATIONS`, named after it: a digest of what the
-operation gives for all values, or pairs of values, of a table full of corners. NaNs are all counted as one, for
-their sign and payload are not promised when arithmetic made them; every other bit is. `all` digests the digests,
+`FLOATS` exports a function () -> i64 for each operation in `OPERATIONS`, named after it: a digest of what it
+gives for all values, or pairs of values, of a table full of corners. NaNs are all counted as one, for their
+sign and payload are not promised when arithmetic made them; every other bit is. `all` digests the digests,
 and `ALL_DIGEST` is what it gives. `python -m tests.probes FILE` writes the module.
 """
 
@@ -71,7 +71,8 @@ def _table() -> bytes:
     corners = [
         0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 1.5, 2.5, -2.5, 0.1, 1 / 3, 3.5e-310, 5e-324,
         2.2250738585072014e-308, 1.7976931348623157e308, float("inf"), float("-inf"), 2.0**24 + 1, 2.0**31,
-        -(2.0**31) - 1, 2.0**53 + 2, 2.0**63, -(2.0**63), 4503599627370497.5, 1e-45, 3.4028235677973366e38, -0.9999999999999999,
+        -(2.0**31) - 1, 2.0**53 + 2, 2.0**63, -(2.0**63), 4503599627370497.5, 1e-45, 3.4028235677973366e38,
+        -0.9999999999999999,
     ]  # fmt: skip
     dice = random.Random(20261121)
     nans = [0x7FF8_0000_0000_0000, 0xFFF8_0000_0000_0001, 0x7FF0_0000_0000_0001, 0xFFF4_DEAD_BEEF_0000]

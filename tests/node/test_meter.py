@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 import wasmtime
+from tests.wasm_count import Counter
 
 from promisegrid.wasm.guard import DEPTH, FUEL, START, UNMETERED, guard
 
@@ -268,3 +269,16 @@ def test_a_random_program_gives_what_it_gave_and_pays_for_it(seed: int) -> None:
         assert call(metered, name, seed, 7) == after
         assert call(metered, name, seed, 7, fuel=after.used) == after
         assert call(metered, name, seed, 7, fuel=after.used - 1).used > after.used - 1
+
+
+@pytest.mark.parametrize("seed", range(60, 160))
+def test_a_count_is_what_an_interpreter_counts(seed: int) -> None:
+    """An independent reading of docs/meter.md, executed on the module as it was."""
+    binary = bytes(wasmtime.wat2wasm(Maker(seed).module()))
+    metered = wasmtime.Module(ENGINE, guard(binary))
+    for number in (4, 3, 2):
+        counter = Counter(binary)
+        value = counter.call(number, seed, 7)
+        end = call(metered, f"f{number}", seed, 7)
+        assert isinstance(end.value, int)
+        assert (end.value & 0xFFFF_FFFF, end.used) == (value, counter.used)

@@ -55,7 +55,7 @@ _I32_TO_I32: Final = b"\x60\x01\x7f\x01\x7f"
 _UNLESS_NEGATIVE: Final = b"\x42\x00\x53\x04\x40\x00\x0b"
 """(i64) -> (): i64.const 0; i64.lt_s; if; unreachable; end."""
 _IF_LIVE, _IF_DEAD, _DEAD = -1, -2, -3
-"""Kinds of open block beside the opcodes. After an `else`: whether the first arm reached its end. Dead: opened
+"""Kinds of open block beside the opcodes: after `else`, by whether the first arm reached its end; and opened
 where nothing comes."""
 _instructions = opcodes.ONE_SIMPLE.findall
 
