@@ -95,18 +95,18 @@ def after_a_run(page: Page, node: Node, camera: Camera) -> None:
 def promises(page: Page, node: Node, camera: Camera) -> None:
     """Two promises between the tab and the node, one of them chosen, one call that waits."""
     code = node.cli.ok("put", WASM).text
-    page.evaluate(
+    later = page.evaluate(
         """async ([to, code]) => {
           const budget = {memory: 67108864, time: 5000};
           await promisegrid.caps.grant({to, code, uses: 3, delegate: 1, budget});
-          await promisegrid.caps.grant({to, code, later: true, policy: [["0", "==", "-"]]});
+          return (await promisegrid.caps.grant({to, code, later: true})).promise;
         }""",
         [node.did, code],
     )
     did = page.evaluate("promisegrid.ready.then(({did}) => did)")
     svg = ("run", code, "--on", did, "--stdin", "-", "--")
     node.cli.ok(*svg, "--resources-dir", "/", "-", "-c", stdin=SVG.encode())
-    node.cli(*svg, "-", "-c", stdin=SVG.encode())
+    node.cli(*svg[:-1], "--promise", later, "--", "-", "-c", stdin=SVG.encode())
     node.cli.ok("cap", "grant", did, "--code", code, "--json")
     page.wait_for_selector("#promise-graph .edge[role=button] >> nth=2")
     page.locator("#promise-graph .edge[role=button]").first.click()

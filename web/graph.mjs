@@ -29,7 +29,7 @@ export function layout(edges, me, room) {
   const column = columns(edges, me);
   const count = Math.max(0, ...column.values()) + 1;
   const gap = Math.max(narrow ? ROOM.narrow : ROOM.wide, count > 1 ? (room - 2 * EDGE - count * w) / (count - 1) : 0);
-  const step = w + Math.min(gap, 420);
+  const step = w + Math.min(gap, 520);
   const ports = ends(edges, column);
   const boxes = place(column, ports, w, step);
   const lines = edges.map((edge) => line(edge, boxes, ports, column, Math.min(gap - 24, 230)));

@@ -122,7 +122,7 @@ export class Promises extends EventTarget {
     if (!given) return place.replaceChildren();
     const who = (/** @type {string} */ did) => (did === this.#me ? el("span", { class: "name" }, "this tab") : named(did));
     const rows = Object.entries({
-      promised: el("span", {}, what(given), given.what.code ? el("span", { class: "hint" }, " ", copyable(given.what.code, "the program")) : null),
+      promised: el("span", {}, promised(given), given.what.code ? copyable(given.what.code, "the program") : null),
       by: who(given.issuer),
       to: who(given.holder),
       state: el("span", { class: "tag", "data-state": given.state.replace(" ", "-") }, states(given)),
@@ -245,6 +245,12 @@ const program = (code, func) => [func, nameOf(code) ?? short(code)].filter(Boole
 function what({ what: { ability, code, protocol }, func }) {
   if (ability) return ability;
   return code ? `run ${program(code, func)}` : `answer ${short(protocol ?? "")}`;
+}
+
+/** What is promised, up to the program's CID. @param {Given} given */
+function promised(given) {
+  if (!given.what.code) return what(given);
+  return `run ${[given.func, nameOf(given.what.code)].filter(Boolean).join(" of ")} `.replace("  ", " ");
 }
 
 /** Its state, with how often it was used. @param {Given} given */
