@@ -239,7 +239,7 @@ export class Promises extends EventTarget {
 // -- words ---------------------------------------------------------------------------------------------------
 
 /** @param {string} code @param {string | null} func */
-const program = (code, func) => [func, nameOf(code) ?? short(code)].filter(Boolean).join(" of ");
+const program = (code, func) => [func === "_start" ? null : func, nameOf(code) ?? short(code)].filter(Boolean).join(" of ");
 
 /** What is promised, in a few words. @param {Given} given */
 function what({ what: { ability, code, protocol }, func }) {
