@@ -164,6 +164,8 @@ async def _let_join(state: State, link: Link, grid: Cid) -> None:
     if not state.may_admit:
         raise RemoteError("not_member", _NO_ADMITTER)
     (known,) = await Load("grid", (b"member/" + link.did.encode(),))
+    if known is None and link.did in state.dismissed:
+        raise RemoteError("not_member", "Your membership was taken back; whoever admits may do so in person.")
     if known is None and not state.open_mode:
         await state.admissions.take()
         try:

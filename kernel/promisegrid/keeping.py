@@ -23,6 +23,7 @@ from promisegrid.state import State
 from promisegrid.statement import Statement
 from promisegrid.strand import Pause
 from promisegrid.task import Deferred, RunResult, Task
+from promisegrid.terms import MEMBER
 
 TELL_MS: Final = 5_000
 """How long a verb waits for a peer to take what it is told; it is told again when it next connects."""
@@ -49,11 +50,28 @@ class Keeper:
             return False
         return isinstance(body, dict) and body.get("taken") == len(items)
 
-    def close_revoked(self) -> None:
-        """Links of peers whose membership is gone are closed."""
+    def close_revoked(self) -> tuple[Write, ...]:
+        """Links of peers whose membership is gone are closed; this node falls back on the best it has."""
         for link in self._state.open_links():
             if link.membership is not None and self._state.is_revoked(link.membership):
                 link.close("not_member", "The membership was taken back.")
+        state = self._state
+        if state.membership is None or not state.is_revoked(state.membership):
+            return ()
+        left = [known.grant for known in self._ledger.known.values() if self._is_mine(known.grant)]
+        best = max(left, key=lambda grant: (grant.delegate, grant.until), default=None)
+        if best is None:
+            return ()
+        state.membership = membership.of(best)
+        return (Write("grid", b"membership", state.membership.proof),)
+
+    def _is_mine(self, grant: Grant) -> bool:
+        """Whether a chain makes this node a member now."""
+        state = self._state
+        assert state.genesis is not None
+        ours = grant.holder == state.me and grant.what == ("ability", MEMBER)
+        live = grant.until * 1000 > state.now_ms and not self._ledger.is_revoked(grant.name)
+        return ours and live and grant.root == state.genesis.founder
 
     def _became_member(self, grant: Grant) -> tuple[Write, ...]:
         """A promise of membership came: kept if it is one, and better than what this node has."""
@@ -64,8 +82,9 @@ class Keeper:
             return ()
         if not mine.is_better_than(state.membership, state.now_ms):
             return ()
+        before = () if state.membership is None else self._ledger.note(state.membership.grant)
         state.membership = mine
-        return (Write("grid", b"membership", mine.proof),)
+        return (Write("grid", b"membership", mine.proof), *before)
 
     # -- keeping -------------------------------------------------------------------------------------
 

@@ -115,6 +115,7 @@ class Ledger:
             book.clear()
         self.said.clear()
         self._state.revoked.clear()
+        self._state.dismissed.clear()
 
     def _take(self, kind: bytes, key: bytes, value: bytes) -> None:
         if kind == b"said":
@@ -270,8 +271,10 @@ class Ledger:
         for name, call in self.calls.items():
             if call.state == "deferred" and self.is_revoked(call.promise):
                 self._wake(name)
+        member = Write("grid", b"member/" + grant.holder.encode(), None)
+        also = (member,) if self.gone[said.about].of_member else ()
         record = dagcbor.encode({"statement": block.data, "chain": [one.raw for one in grant.chain]})
-        return (Write("grid", _row(b"gone", said.about), record), *self.say(said, block))
+        return (Write("grid", _row(b"gone", said.about), record), *also, *self.say(said, block))
 
     def _is_gone(self, said: Statement, data: bytes, grant: Grant) -> None:
         chain = tuple(one.raw for one in grant.chain)
@@ -279,6 +282,8 @@ class Ledger:
         first = grant.chain[0].holder
         self.gone[said.about] = Gone(said, data, chain, grant.until, grant.holder, first, of_member)
         self._state.revoked.add(said.about)
+        if of_member:
+            self._state.dismissed.add(grant.holder)
 
     def say(self, said: Statement, block: Block) -> tuple[Write, ...]:
         """Keep a statement as a block, and in the order of time; the oldest of too many leave the order."""

@@ -170,6 +170,24 @@ class Promises(Keeper):
         await self._spread(grant, block.data, reason)
         return block.cid
 
+    async def dismiss(self, member: str, reason: str = "") -> list[Cid]:
+        """Take back every membership this node gave to a did:key, connected or not; the statements' CIDs."""
+        (proof,) = await Load("grid", (b"member/" + member.encode(),))
+        if proof is not None:
+            await Commit(self._ledger.note(self.protocol.chain(capability.unpack(proof))))
+        given = [
+            known.grant.name
+            for known in self._ledger.known.values()
+            if known.grant.holder == member
+            and known.grant.what == ("ability", MEMBER)
+            and self._state.me in [one.issuer for one in known.grant.chain]
+            and not self._ledger.is_revoked(known.grant.name)
+        ]
+        if not given:
+            text = f"{member} was not admitted here; `promisegrid members` lists who was."
+            raise LocalError(text, "not_found")
+        return [await self.revoke(name, reason) for name in given]
+
     async def _spread(self, grant: Grant, data: bytes, reason: str) -> None:
         """Tell whom a revocation concerns, as far as they are connected."""
         chain = [one.raw for one in grant.chain]
@@ -189,12 +207,6 @@ class Promises(Keeper):
         for peer in concerned - {self._state.me}:
             await self.tell(peer, [item])
         self.close_revoked()
-
-    def close_revoked(self) -> None:
-        """Links of peers whose membership is gone are closed."""
-        for link in self._state.open_links():
-            if link.membership is not None and self._state.is_revoked(link.membership):
-                link.close("not_member", "The membership was taken back.")
 
     # -- presenting ----------------------------------------------------------------------------------
 
@@ -236,11 +248,13 @@ class Promises(Keeper):
     async def opened(self, link: Link) -> None:
         """A peer is in: it is told what it was promised here, and which memberships were taken back."""
         self.close_revoked()
+        await self._note_member(link)
         items: list[dict[str, Any]] = []
         for known in self._ledger.known.values():
             grant = known.grant
             mine = grant.holder == link.did and self._state.me in [one.issuer for one in grant.chain]
-            if mine and self._ledger.state_of(grant) not in ("expired", "revoked"):
+            shown = link.membership is not None and link.membership.grant.name == grant.name
+            if mine and not shown and self._ledger.state_of(grant) not in ("expired", "revoked"):
                 items.append({"chain": [one.raw for one in grant.chain]})
         gone = [gone for gone in self._ledger.gone.values() if gone.until * 1000 > self._state.now_ms]
         told = [
@@ -251,6 +265,18 @@ class Promises(Keeper):
         items = items[-ITEMS_MAX:] + told[-self._state.limits.revocations_told :]
         for at in range(0, len(items), _BATCH):
             await self.tell(link.did, items[at : at + _BATCH])
+
+    async def _note_member(self, link: Link) -> None:
+        """A membership this node gave is one of its promises, listed and revoked like any other."""
+        grant = None if link.membership is None else link.membership.grant
+        if grant is None or self._state.me not in [one.issuer for one in grant.chain]:
+            return
+        try:
+            self._ledger.room(grant)
+        except RemoteError:
+            return
+        if writes := self._ledger.note(grant):
+            await Commit(writes)
 
     # -- looking -------------------------------------------------------------------------------------
 

@@ -54,6 +54,7 @@ class State:
     open_mode: bool = False
     links: dict[int, Link] = field(default_factory=dict)
     revoked: set[Cid] = field(default_factory=set)
+    dismissed: set[str] = field(default_factory=set)
     verdicts: Verdicts = field(init=False)
 
     def __post_init__(self) -> None:

@@ -36,8 +36,8 @@ ITEMS_MAX: Final = 64
 class PromiseProtocol:
     """Answers peers.
 
-    `member`: called with a chain that makes this node a member; gives what is to be written. `closing`:
-    called when somebody's membership may be gone.
+    `member`: called with a chain that makes this node a member. `closing`: called when somebody's membership
+    may be gone. Both give what is to be written.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class PromiseProtocol:
         state: State,
         ledger: Ledger,
         member: Callable[[Grant], tuple[Write, ...]],
-        closing: Callable[[], None],
+        closing: Callable[[], tuple[Write, ...]],
     ) -> None:
         self._state, self._ledger, self._member, self._closing = state, ledger, member, closing
         self._replies = Replies(state)
@@ -115,7 +115,7 @@ class PromiseProtocol:
         """Word that the last promise of a chain is gone. RemoteError unless it may be said here."""
         state = self._state
         said, _ = statement.read(data)
-        grant = self._chain(chain)
+        grant = self.chain(chain)
         if said.about in self._ledger.gone:
             return ()
         if said.state != "revoked" or said.about != grant.name:
@@ -128,8 +128,7 @@ class PromiseProtocol:
         await statement.verify(data)
         writes = self._ledger.revoke(said, Block(Cid.of(data), data), grant)
         self.tell("revoked", str(grant.name), said.by)
-        self._closing()
-        return writes
+        return (*writes, *self._closing())
 
     def _concerns_us(self, grant: Grant) -> None:
         founder = self._state.genesis.founder if self._state.genesis is not None else ""
@@ -138,7 +137,7 @@ class PromiseProtocol:
         if not of_grid and not any(grant.chain[-1] in other.grant.chain for other in known):
             raise RemoteError("not_found", "The promise does not concern this node.")
 
-    def _chain(self, chain: tuple[bytes, ...], root: str | None = None) -> Grant:
+    def chain(self, chain: tuple[bytes, ...], root: str | None = None) -> Grant:
         """A chain that somebody shows without holding it."""
         state = self._state
         assert state.grid is not None
@@ -195,7 +194,7 @@ class PromiseProtocol:
 
     async def _revoke(self, iss: str, chain: tuple[bytes, ...], reason: str) -> Answer:
         state = self._state
-        grant = self._chain(chain, state.me)
+        grant = self.chain(chain, state.me)
         if iss not in [one.issuer for one in grant.chain]:
             raise RemoteError("not_permitted", "A promise is revoked by its issuer, or by one before it.")
         gone = self._ledger.gone.get(grant.name)
