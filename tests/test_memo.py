@@ -20,7 +20,7 @@ from tests.sim import Node, World
 
 from promisegrid import cose, did, frames
 from promisegrid.cid import Cid
-from promisegrid.effects import Budget, Job, Outcome
+from promisegrid.effects import Budget, Job, Outcome, Verify
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.limits import Limits
 from promisegrid.receipt import Receipt, TrustPolicy
@@ -243,6 +243,25 @@ def test_a_lost_leaf_of_a_large_output_is_computed_again() -> None:
     again = ann.do(ann.kernel.run(Task(code), Budget()))
     assert not again.cached and again.result == first.result and ann.get(again.stdout) == content
     assert ann.do(ann.kernel.run(Task(code), Budget())).cached
+
+
+def test_an_answer_in_memory_whose_content_is_gone_is_computed_again() -> None:
+    (ann,), _ = grid("ann")
+    task = Task(module(ann, lambda job: printed(b"some output"), COMMAND, b"prints"))
+    first = ann.do(ann.kernel.run(task, Budget()))
+    assert ann.do(ann.kernel.run(task, Budget())).cached and first.stdout is not None
+    del ann.tables["blocks"][bytes(first.stdout)]
+    assert not ann.do(ann.kernel.run(task, Budget())).cached
+    assert ann.get(first.stdout) == b"some output"
+
+
+def test_a_receipt_is_verified_once() -> None:
+    (ann,), code = grid("ann")
+    run(ann, code)
+    before = len(ann.log)
+    ann.kernel._memo.forget()
+    assert run(ann, code).cached
+    assert not [effect for effect in ann.log[before:] if isinstance(effect, Verify)]
 
 
 def test_what_is_remembered_survives_a_restart() -> None:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from promisegrid import receipt, task
 from promisegrid.block import Block
 from promisegrid.cid import Cid
-from promisegrid.effects import Save, Scan, Write
+from promisegrid.effects import Load, Save, Scan, Write
 from promisegrid.exchange import Exchange, block_writes
 from promisegrid.receipt import Receipt
 from promisegrid.state import State
@@ -30,6 +30,7 @@ class Memo:
         self._state, self._exchange = state, exchange
         self._recent: OrderedDict[Cid, RunResult] = OrderedDict()
         self._disputed: set[Cid] = set()
+        self._held: OrderedDict[Cid, None] = OrderedDict()
 
     def forget(self) -> None:
         """Drop what is remembered in memory: after the policy changed."""
@@ -38,9 +39,9 @@ class Memo:
     async def look_up(self, task_cid: Cid) -> RunResult | None:
         """The answer the policy accepts, with its content here; None when the task has to run."""
         known = self._recent.get(task_cid)
-        if known is not None:
+        if known is not None and await self._still_there(known):
             self._recent.move_to_end(task_cid)
-            return known
+            return known if known.cached else replace(known, cached=True)
         prefix = bytes(task_cid)
         rows: tuple[tuple[bytes, bytes], ...] = await Scan("memo", prefix, prefix, _RECEIPTS_READ)
         claims = [(who.decode(), Cid.decode(key[len(prefix) :])) for key, who in rows]
@@ -65,6 +66,9 @@ class Memo:
 
         `source`: the did:key that proved itself and handed the receipt over; this node's own for a run here.
         """
+        self._held[block.cid] = None
+        if len(self._held) > self._state.limits.verdicts:
+            self._held.popitem(last=False)
         row = self._row(claim.task, block.cid, claim.executor, source)
         await Save((*block_writes([*blocks, block]), *row))
 
@@ -86,14 +90,27 @@ class Memo:
         """A block of this node's store."""
         return await self._exchange.stored(cid)
 
-    def note(self, done: RunResult) -> None:
-        """A value that was just computed here answers a repeat from memory: nothing of it can get lost."""
+    def note(self, done: RunResult, size: int) -> None:
+        """A value that was just computed here, `size` bytes long, answers a repeat from memory."""
         if not done.content.parts():
-            self._keep(done.task, replace(done, cached=True), len(done.content.block().data))
+            self._keep(done.task, done, size)
+
+    async def _still_there(self, known: RunResult) -> bool:
+        """Whether the content of a result is still in the store, by its roots."""
+        roots = known.content.parts()
+        if not roots:
+            return True
+        found = await Load("blocks", tuple(bytes(root) for root in roots))
+        if None in found:
+            del self._recent[known.task]
+        return None not in found
 
     async def _read(self, receipt_cid: Cid, task_cid: Cid) -> Receipt | None:
         data = await self._exchange.stored(receipt_cid)
-        claim = await receipt.verify(data) if data is not None else None
+        if data is None:
+            return None
+        held = receipt_cid in self._held  # then the signature was checked, or made, by this very process
+        claim = receipt.read(data)[0] if held else await receipt.verify(data)
         return claim if claim is not None and claim.task == task_cid else None
 
     async def _answer(self, claim: Receipt, receipt_cid: Cid) -> tuple[RunResult, int] | None:

@@ -203,7 +203,7 @@ class Runner:
             engine=self._state.engine,
         )
         await self._memo.remember(claim, sealed, [block, result, *blocks], self._state.me)
-        self._memo.note(done)
+        self._memo.note(done, len(result.data))
         return done
 
     async def _prepare(self, code: Cid, budget: Budget, hint: Link | None, tell: Watch) -> ModuleInfo:
