@@ -256,7 +256,7 @@ function promised(given) {
 /** Its state, with how often it was used. @param {Given} given */
 function states({ state, uses, used }) {
   if (state === "revoked" || state === "expired" || state === "broken" || state === "deferred") return state;
-  return uses ? `${state}, ${used} of ${uses}` : used ? `${state} ${used} ×` : state;
+  return uses ? `${state}, ${used} of ${uses}` : used ? `${state}, ${used === 1 ? "once" : `${used} times`}` : state;
 }
 
 /** @param {Given} given @param {string} me */

@@ -196,7 +196,10 @@ class Api:
             on = self.peer(args["on"]) if args.get("on") else None
             proofs = (await self._caps.promise(str(args["promise"])),) if args.get("promise") else None
             asked = self._kernel.run(task, budget, on=on, fresh=bool(args.get("fresh")), proofs=proofs)
-            answer = await self._host.ask(asked, _passing(session))
+            try:
+                answer = await self._host.ask(asked, _passing(session))
+            except RemoteError as wrong:
+                raise (_nobodys_promise(on, wrong) if on and wrong.code == "not_serving" else wrong) from wrong
             if isinstance(answer, Deferred) and args.get("wait"):
                 answer = await self._host.ask(self._kernel.promises.awaiting(answer.call))
             if isinstance(answer, Deferred):
@@ -336,6 +339,15 @@ def _passing(session: Session) -> Progress:
 def _said(one: Said) -> dict[str, Any]:
     """What one peer made of a task that several were given."""
     return {name: str(part) if isinstance(part, Cid) else part for name, part in one.value().items()}
+
+
+def _nobodys_promise(on: str, wrong: RemoteError) -> RemoteError:
+    """A peer neither serves nor promised this call: what would change that."""
+    text = (
+        f"{on} has not said that it runs programs for others, and none of its promises fits this call:"
+        " `promisegrid cap ls --held` lists those; its owner gives one with `promisegrid cap grant`."
+    )
+    return RemoteError(wrong.code, text)
 
 
 def _run_value(done: RunResult) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from promisegrid import units
-from promisegrid.errors import LocalError
+from promisegrid.errors import LocalError, RemoteError
 from promisegrid_node.output import Output, from_json, to_json
 from promisegrid_node.scatter import whole_file
 from promisegrid_node.session import Node
@@ -54,7 +54,14 @@ async def accept(options: argparse.Namespace, node: Node, out: Output) -> int:
         raise LocalError(
             f"{options.file} cannot be read: {error.strerror}; give the file `cap grant -o` wrote."
         ) from error
-    value = await node.call("cap.accept", {"token": token})
+    try:
+        value = await node.call("cap.accept", {"token": token})
+    except RemoteError as wrong:
+        raise LocalError(
+            f"{options.file} holds no promise for this node: {wrong.text} Give the file that `cap grant -o`"
+            " wrote for it.",
+            wrong.code,
+        ) from wrong
     out.answer(value, [value["promise"]])
     return 0
 
@@ -202,7 +209,8 @@ def state(given: Mapping[str, Any]) -> str:
     used, uses = given["used"], given["uses"]
     if uses:
         return f"{given['state']}, {used} of {uses}"
-    return f"{given['state']}, {used} times" if used else str(given["state"])
+    times = "once" if used == 1 else f"{used} times"
+    return f"{given['state']}, used {times}" if used else str(given["state"])
 
 
 def budget(most: Mapping[str, int]) -> str:
