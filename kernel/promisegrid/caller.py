@@ -6,9 +6,10 @@ exactly the task that was asked. Whether that spares a run later is the owner's 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
-from promisegrid import cose, envelope, receipt
+from promisegrid import cose, envelope, forms, gridtag, receipt
 from promisegrid.block import Block
 from promisegrid.capability import Grant
 from promisegrid.cid import Cid
@@ -18,6 +19,7 @@ from promisegrid.errors import LocalError, RemoteError
 from promisegrid.exchange import Exchange, block_writes
 from promisegrid.link import Link
 from promisegrid.memo import Memo
+from promisegrid.protocols import CAPABILITY_CALL
 from promisegrid.reply import read_body
 from promisegrid.runner import Watch
 from promisegrid.state import State
@@ -41,6 +43,7 @@ class Caller:
     def __init__(self, state: State, exchange: Exchange, memo: Memo) -> None:
         self._state, self._exchange, self._memo = state, exchange, memo
         self._pending: dict[Cid, _Pending] = {}
+        self._following: dict[Cid, tuple[Link, Callable[[object], None]]] = {}
 
     async def call(
         self,
@@ -66,11 +69,13 @@ class Caller:
         fresh: bool = False,
         remember: bool = True,
         grant: Grant | None = None,
+        tagged: bool = False,
     ) -> RunResult | Deferred:
         """Have a peer run a settled task, presenting a promise it made.
 
         `fresh`: even if it remembers a result. With `remember` False the receipt is stored and does not
-        count yet (`Memo.index`). RemoteError is the peer's refusal; LocalError when it is not linked.
+        count yet (`Memo.index`). `tagged`: in the form under the grid's tag. RemoteError is the peer's
+        refusal; LocalError when it is not linked.
         """
         link = self.link_to(did)
         block = task.block(self._state.limits)
@@ -85,6 +90,7 @@ class Caller:
             budget=budget,
             fresh=fresh,
             proofs=() if grant is None else tuple(one.raw for one in grant.chain),
+            pcid=CAPABILITY_CALL if tagged else None,
         )
         body = await self._reply_to(raw, link, wait_ms, watch)
         later = body.get("promise") if isinstance(body, dict) and set(body) == {"promise"} else None
@@ -105,6 +111,25 @@ class Caller:
         link = self.link_to(did)
         raw = await self.seal(protocol, did, wait_ms // 1000 + 1, call=(op, args), proofs=proofs)
         return await self._reply_to(raw, link, wait_ms, lambda phase, done, total: None)
+
+    async def say(self, did: str, protocol: Cid, payload: object, wait_ms: int) -> object:
+        """Say something in a protocol under the grid's tag; the body of the reply. Errors as `run`."""
+        link = self.link_to(did)
+        raw = await self.seal(protocol, did, wait_ms // 1000 + 1, body=payload, pcid=protocol)
+        return await self._reply_to(raw, link, wait_ms, lambda phase, done, total: None)
+
+    async def follow(
+        self, did: str, protocol: Cid, payload: object, life_s: int, heard: Callable[[object], None]
+    ) -> object:
+        """As `say`, and `heard` is called with the body of every further reply, while the link is open."""
+        link = self.link_to(did)
+        raw = await self.seal(protocol, did, life_s, body=payload, pcid=protocol)
+        self._following[Cid.of(raw)] = (link, heard)
+        try:
+            return await self._reply_to(raw, link, life_s * 1000, lambda phase, done, total: None)
+        except RemoteError:
+            self._following.pop(Cid.of(raw), None)
+            raise
 
     def link_to(self, did: str) -> Link:
         """The open link to a peer. LocalError when there is none."""
@@ -147,8 +172,12 @@ class Caller:
         refusal: tuple[str, str] | None = None,
         fresh: bool = False,
         proofs: tuple[bytes, ...] = (),
+        pcid: Cid | None = None,
     ) -> bytes:
-        """A message from this node, signed. Its lifetime is `life_s` seconds, at most the longest."""
+        """A message from this node, signed. Its lifetime is `life_s` seconds, at most the longest.
+
+        pcid: under the grid's tag, as that protocol has it; None: in five elements.
+        """
         assert self._state.grid is not None
         now_s = self._state.now_ms // 1000
         content = Claims(
@@ -167,8 +196,12 @@ class Caller:
             fresh=fresh,
             proofs=proofs,
         )
-        signed = envelope.prepare(protocol, self._state.grid, content.encode())
-        raw = envelope.seal(signed, await cose.sign("grid-message", signed, detached=True))
+        if pcid is None:
+            signed = envelope.prepare(protocol, self._state.grid, content.encode())
+            raw = envelope.seal(signed, await cose.sign("grid-message", signed, detached=True))
+        else:
+            payload, rest = forms.payload_of(content, protocol)
+            raw = await gridtag.write(pcid, payload, replace(rest, grid=self._state.grid))
         if len(raw) > self._state.limits.message_bytes:
             text = f"The message takes {len(raw)} bytes; put large values as blocks and pass their CID."
             raise LocalError(text, "too_large")
@@ -178,14 +211,19 @@ class Caller:
 
     def awaits(self, link: Link, name: Cid) -> bool:
         """Whether a reply to that message is awaited from the peer on this link."""
-        pending = self._pending.get(name)
-        return pending is not None and pending.link.did == link.did
+        pending, followed = self._pending.get(name), self._following.get(name)
+        expected = pending.link if pending is not None else followed[0] if followed is not None else None
+        return expected is not None and expected.did == link.did
 
     def replied(self, content: Claims) -> None:
         """A verified reply came in. One nobody waits for, or from somebody else, is dropped."""
         pending = self._pending.get(content.reply_to) if content.reply_to is not None else None
         if pending is not None and pending.link.did == content.iss:
             pending.answer.set(content)
+        elif content.reply_to is not None and content.reply_to in self._following:
+            link, heard = self._following[content.reply_to]
+            if link.did == content.iss and content.refusal is None:
+                heard(content.body)
 
     def refused(self, link: Link, about: Cid | None, code: str, text: str) -> None:
         """An unsigned refusal came in on the link the message was sent on."""
@@ -201,6 +239,8 @@ class Caller:
 
     def link_down(self, link: Link) -> None:
         """A link is gone: the answers due on it will not come. Other links of that peer are whole."""
+        for name in [name for name, (followed, _) in self._following.items() if followed is link]:
+            del self._following[name]
         for pending in list(self._pending.values()):
             if pending.link is link:
                 pending.answer.fail(RemoteError("closed", f"{link.did} disconnected before it answered."))
@@ -211,7 +251,7 @@ class Caller:
         """The result of a task, `block`, as a peer's reply tells it: verified, and what it names fetched."""
         receipt_cid, cached, inline = read_body(body)
         sealed = Block(receipt_cid, inline.get(receipt_cid) or await self._exchange.block(receipt_cid, link))
-        claim = await _believe(sealed.data, link.did, remember)
+        claim = await receipt.verify(sealed.data)
         if claim is None or claim.task != block.cid:
             raise RemoteError("malformed", f"{link.did} sent a receipt that does not hold for this task.")
         data = inline.get(claim.result) or await self._exchange.block(claim.result, link)
@@ -235,14 +275,3 @@ class Caller:
             claim.fuel,
             claim.engine,
         )
-
-
-async def _believe(data: bytes, by: str, remember: bool) -> receipt.Receipt | None:
-    """A receipt that came in a signed reply. The executor's own is believed for that reply's signature, and
-    `Memo` looks at its own when it would spare a run; as evidence (not `remember`) it has to hold now.
-    """
-    try:
-        claim, _ = receipt.read(data)
-    except RemoteError:
-        return None
-    return claim if remember and claim.executor == by else await receipt.verify(data)

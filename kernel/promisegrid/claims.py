@@ -35,6 +35,8 @@ FILES: Final = -65542  #   link: the folder of a call
 STDIN: Final = -65543  #   link: the standard input of a call
 REFUSAL: Final = -65544  # [code, text]: why not
 FRESH: Final = -65545  #   true: run it, even if a result is remembered
+GRID: Final = -65546  #    link: the grid, where no envelope names it
+FUNC: Final = -65547  #    text: the function of a call, where the call does not name it
 
 _DIALECT: Final = Dialect(name="claims", int_keys=True, max_bytes=1 << 20, depth=24)
 BUDGET_NAMES: Final = {
@@ -66,6 +68,9 @@ class Claims:
     body: object = None
     refusal: tuple[str, str] | None = None
     fresh: bool = False
+    sub: str | None = None
+    grid: Cid | None = None
+    func: str | None = None
     proofs: tuple[bytes, ...] = ()
     extra: Mapping[int, object] = field(default_factory=dict)
 
@@ -88,10 +93,15 @@ def read(data: bytes, audience: str, now_ms: int, limits: Limits) -> Claims:
     RemoteError: bad_claims, no_expiry, expired, not_yet_valid, wrong_audience.
     """
     claims = decode(data, limits)
+    check(claims, audience, now_ms, limits)
+    return claims
+
+
+def check(claims: Claims, audience: str, now_ms: int, limits: Limits) -> None:
+    """RemoteError unless the claims are meant for `audience` now. As `read`."""
     if claims.aud != audience:
         raise RemoteError("wrong_audience", f"The message is for {claims.aud[:80]}, this is {audience}.")
     check_times(claims, now_ms, limits)
-    return claims
 
 
 def check_times(claims: Claims, now_ms: int, limits: Limits) -> None:
@@ -104,6 +114,14 @@ def check_times(claims: Claims, now_ms: int, limits: Limits) -> None:
     starts = max(claims.nbf or 0, claims.iat or 0)
     if starts * 1000 > now_ms + limits.clock_skew_ms:
         raise RemoteError("not_yet_valid", f"Valid only in {starts - now_ms // 1000} s; check both clocks.")
+
+
+def encode_table(table: dict[int, object]) -> bytes:
+    """The bytes of a claims set that stood inside something else. RemoteError("bad_claims")."""
+    try:
+        return _DIALECT.encode(table)
+    except CborError as error:
+        raise RemoteError("bad_claims", f"The claims cannot be written: {error}.") from error
 
 
 def decode(data: bytes, limits: Limits) -> Claims:
@@ -181,6 +199,12 @@ def _call(value: object, limits: Limits) -> tuple[str, tuple[object, ...]]:
     return func, tuple(args)
 
 
+def _func(value: object, limits: Limits) -> str:
+    if type(value) is not str or not 0 < len(value) <= limits.text_chars:
+        raise _wrong("func")
+    return value
+
+
 def _budget(value: object, limits: Limits) -> Budget:
     if type(value) is not dict or not value.keys() <= BUDGET_NAMES.keys():
         raise _wrong("budget")
@@ -227,6 +251,7 @@ def _write_proofs(proofs: tuple[bytes, ...]) -> bytes:
 # In canonical order: shorter keys first, then by their bytes. A writer that gives nothing leaves a claim out.
 _TABLE: Final[tuple[tuple[int, str, Callable[[Any, Limits], object], Callable[[Any], bytes]], ...]] = (
     (ISS, "iss", _did, text),
+    (SUB, "sub", _did, text),
     (AUD, "aud", _did, text),
     (EXP, "exp", _seconds, number),
     (NBF, "nbf", _seconds, number),
@@ -241,6 +266,8 @@ _TABLE: Final[tuple[tuple[int, str, Callable[[Any, Limits], object], Callable[[A
     (STDIN, "stdin", _link, _DIALECT.encode),
     (REFUSAL, "refusal", _refusal, _DIALECT.encode),
     (FRESH, "fresh", _fresh, lambda fresh: b"\xf5" if fresh else b""),
+    (GRID, "grid", _link, _DIALECT.encode),
+    (FUNC, "func", _func, text),
 )
 _READERS: Final = {key: (name, read_field) for key, name, read_field, _ in _TABLE}
 _WRITERS: Final = tuple((number(key), name, write) for key, name, _, write in _TABLE)

@@ -32,7 +32,8 @@ _SIGN1: Final = 18
 _CWT: Final = 61
 _DIALECT: Final = Dialect(name="COSE", tags=frozenset({_SIGN1, _CWT}), links=False, int_keys=True, depth=6)
 _CRIT: Final = 2
-_SIGNATURE_MAX: Final = 1024
+SIGNATURE_MAX: Final = 1024
+"""Bytes of any signature: RSA of 8192 bits."""
 _OPENING: Final = b"\xd2\x84"
 """Tag 18 and an array of four."""
 _CONTEXT: Final = b"\x84\x6aSignature1"
@@ -110,7 +111,7 @@ def read_any(data: bytes) -> AnySign1:
         raise RemoteError("malformed", "A COSE_Sign1 holds bytes in its first and last place.")
     if payload is not None and not isinstance(payload, bytes):
         raise RemoteError("malformed", "The payload of a COSE_Sign1 is bytes or nil.")
-    if len(signature) > _SIGNATURE_MAX:
+    if len(signature) > SIGNATURE_MAX:
         raise RemoteError("malformed", f"A signature of {len(signature)} bytes.")
     _, header = _untagged(protected)
     if not isinstance(header, dict) or not isinstance(unprotected, dict) or {*header} & {*unprotected}:

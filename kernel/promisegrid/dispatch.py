@@ -11,10 +11,12 @@ unsigned, rate-limited frame. From then on every refusal is a signed reply.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
-from promisegrid import claims, cose, envelope, frames
+from promisegrid import claims, cose, envelope, forms, frames, gridtag, nested
 from promisegrid.caller import Caller
+from promisegrid.carriage import Carriage
 from promisegrid.cid import Cid
 from promisegrid.claims import Claims
 from promisegrid.effects import Commit
@@ -22,12 +24,14 @@ from promisegrid.envelope import Envelope
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.exchange import Exchange
 from promisegrid.link import Link
-from promisegrid.protocols import Answer
+from promisegrid.nested import Tally
+from promisegrid.protocols import TAGGED, Answer
 from promisegrid.redeem import Redeemed, Redeemer
 from promisegrid.replay import Entry, Replay
 from promisegrid.reply import Replies
 from promisegrid.runner import Runner
 from promisegrid.state import State
+from promisegrid.strand import Slots
 from promisegrid.task import RunResult, Task
 
 _REPLY_LIFE_S = 600
@@ -68,13 +72,18 @@ class Dispatcher:
         caller: Caller,
         replay: Replay,
         redeemer: Redeemer,
+        carriage: Carriage,
         seen: Seen,
     ) -> None:
         self._state, self._exchange, self._runner, self._caller = state, exchange, runner, caller
         self._replay, self._redeemer = replay, redeemer
         self._replies = Replies(state)
         self._seen = seen
+        self._carriage = carriage
+        self._one_at_a_time = Slots(state.scheduler, 1, state.limits.link_credit * state.limits.links)
         self.handlers: dict[Cid, Handler] = {}
+        self.exclusive: set[Cid] = set()
+        """Protocols whose handler reads, decides and writes as one step."""
 
     def again(self, link: Link, name: Cid) -> bool:
         """Whether a message was one this peer had sent before, and got the same reply once more."""
@@ -91,6 +100,11 @@ class Dispatcher:
     async def message(self, link: Link, raw: bytes, name: Cid) -> None:
         """Take one message, named by its bytes, through all stages, in a strand of its own."""
         try:
+            if gridtag.is_tagged(raw):
+                tagged = gridtag.open_tagged(raw, self._state.limits.message_bytes)
+                if tagged.protocol not in TAGGED:
+                    await self._carriage.take(link, tagged, name)
+                    return
             opened = self._open(raw)
             if opened[1].reply_to is not None and not self._caller.awaits(link, opened[1].reply_to):
                 return  # too late, or never asked for: not worth a curve
@@ -107,10 +121,18 @@ class Dispatcher:
     # -- before the signature ------------------------------------------------------------------------
 
     def _open(self, raw: bytes) -> tuple[Envelope, Claims]:
+        """Either form, in the same words."""
         assert self._state.grid is not None
-        opened = envelope.open_message(raw, self._state.grid, self._state.limits.message_bytes)
         limits, now_ms = self._state.limits, self._state.now_ms
-        return opened, claims.read(opened.claims, self._state.me, now_ms, limits)
+        if not gridtag.is_tagged(raw):
+            opened = envelope.open_message(raw, self._state.grid, limits.message_bytes)
+            return opened, claims.read(opened.claims, self._state.me, now_ms, limits)
+        tagged = gridtag.open_tagged(raw, limits.message_bytes)
+        if tagged.protocol not in TAGGED:
+            raise RemoteError("no_such_protocol", f"The protocol {tagged.protocol} is not known here.")
+        opened, content = forms.open_known(tagged, self._state.grid, limits)
+        claims.check(content, self._state.me, now_ms, limits)
+        return opened, content
 
     async def _verify(self, link: Link, opened: tuple[Envelope, Claims], name: Cid) -> Verified:
         message, content = opened
@@ -166,11 +188,19 @@ class Dispatcher:
     async def _speak(self, handler: Handler, link: Link, verified: Verified, entry: Entry) -> bytes:
         """A built-in protocol: what it changes is durable, once, before anybody hears of it."""
         self._replay.check_room(verified.claims.iss)
-        answer = await handler(verified, link)
-        reply = await self._seal(verified, answer.body, None)
-        if answer.writes:
-            await Commit((*answer.writes, *self._replay.record(entry, reply)))
-            self._replay.keep(entry)
+        if verified.envelope.protocol in self.exclusive:
+            await self._one_at_a_time.take()
+        try:
+            answer = await handler(verified, link)
+            reply = await self._seal(verified, answer.body, None)
+            if answer.writes:
+                await Commit((*answer.writes, *self._replay.record(entry, reply)))
+                self._replay.keep(entry)
+        finally:
+            if verified.envelope.protocol in self.exclusive:
+                self._one_at_a_time.give()
+        if answer.after is not None:
+            answer.after()
         return reply
 
     async def _call(self, link: Link, verified: Verified, entry: Entry) -> bytes:
@@ -182,10 +212,12 @@ class Dispatcher:
         refusal: RemoteError | None = None
         redeemed: Redeemed | None = None
         try:
-            call = await self._authorise(verified, task)
+            task = await self._evaluated(link, verified, task, Tally.of(self._state.limits))
+            call = await self._authorise(link, verified, task)
             redeemed = call.redeemed
             if redeemed is not None and redeemed.later is not None:
                 return await self._later(verified, entry, redeemed, redeemed.later)
+            task = call.task
             done = await self._run(link, call)
             body = await self._replies.body(done)
         except RemoteError as wrong:
@@ -234,20 +266,67 @@ class Dispatcher:
             verified.envelope.protocol,
             content.iss,
             max(_REPLY_LIFE_S, left_s),
+            pcid=verified.envelope.pcid,
             reply_to=verified.name,
             body=body,
             refusal=None if refusal is None else (refusal.code, refusal.text[:chars]),
         )
 
-    async def _authorise(self, verified: Verified, task: Task) -> Authorised:
+    # -- messages inside messages ----------------------------------------------------------------------
+
+    async def _evaluated(self, link: Link, outer: Verified, task: Task, tally: Tally) -> Task:
+        """The task with the values of messages among its arguments in their place."""
+        if not nested.has_any(task.args):
+            return task
+
+        async def evaluate(raw: bytes, inside: Tally) -> object:
+            return await self._value(link, outer, raw, inside)
+
+        return replace(task, args=await nested.replaced(task.args, evaluate, tally))
+
+    async def _value(self, link: Link, outer: Verified, raw: bytes, tally: Tally) -> object:
+        """A message inside another: verified, then evaluated with its own signer's authority."""
+        name = Cid.of(raw)
+        opened = self._open(raw)
+        nested.check_presenter(opened[1], outer.claims)
+        verified = await self._verify(link, opened, name)
+        iss = verified.claims.iss
+        if iss != link.did and not verified.claims.proofs and self._state.link_to(iss) is None:
+            raise RemoteError("not_member", f"{iss} is no connected member, and presents no capability.")
+        entry, new = self._replay.admit(verified.claims, name, link.did)
+        try:
+            task = await self._evaluated(link, verified, _task_of(verified), tally)
+            call = await self._authorise(link, verified, task)
+            if call.redeemed is not None and call.redeemed.later is not None:
+                self._redeemer.undo(call.redeemed, name)
+                raise RemoteError("not_permitted", "A promise that is kept later has no value yet.")
+            done = await self._run(link, call)
+        finally:
+            if new:
+                self._replay.settle(entry, None)
+        return done.value if done.exit is None else done.result
+
+    # -- authority and running -------------------------------------------------------------------------
+
+    async def reply_again(self, link: Link, verified: Verified, body: object) -> None:
+        """One more reply to a message that asked for several; one that finds no room is left out."""
+        with suppress(RemoteError):
+            link.send_message(await self._seal(verified, body, None))
+
+    async def _authorise(self, link: Link, verified: Verified, task: Task) -> Authorised:
         """The capability check: a promise that is presented has to hold; else a member needs us to serve."""
         if verified.claims.call is None:
             raise RemoteError("no_such_protocol", "The message carries no call.")
         if verified.claims.proofs:
+            if not task.func:
+                raise RemoteError("bad_claims", "A call that presents a capability names its function.")
             redeemed = await self._redeemer.redeem(verified.claims, verified.name, task)
             return Authorised(verified, task, redeemed)
         if self._state.serving is None:
             raise RemoteError("not_serving")
+        if not task.func:
+            func = await self._runner.entry_of(task.code, lambda phase, done, total: None, link)
+            task = replace(task, func=func)
         return Authorised(verified, task)
 
     async def _run(self, link: Link, call: Authorised) -> RunResult:

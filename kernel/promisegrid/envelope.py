@@ -31,7 +31,10 @@ _USUAL: Final = bytes((_FIVE,)) + _GRID + _USUAL_LINK
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A message whose structure holds. `signed` is what the signature is over."""
+    """A message whose structure holds. `signed` is what the signature is over.
+
+    pcid: of a message under the grid's tag, the protocol that shaped it; None for five elements.
+    """
 
     raw: bytes
     protocol: Cid
@@ -39,6 +42,7 @@ class Envelope:
     claims: bytes
     signed: bytes
     sign1: cose.Sign1
+    pcid: Cid | None = None
 
     @property
     def name(self) -> Cid:

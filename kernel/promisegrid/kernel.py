@@ -10,12 +10,13 @@ replay, memo, runner, abi, job, receipt, reply, caller, exchange.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any
 
 from promisegrid import unixfs
 from promisegrid.block import Block
 from promisegrid.caller import Caller
+from promisegrid.carriage import Carriage
 from promisegrid.cid import Cid
 from promisegrid.dispatch import Dispatcher
 from promisegrid.effects import Budget, Close, Commit, Notify, Reply, Save
@@ -29,7 +30,10 @@ from promisegrid.memo import Memo
 from promisegrid.owner import Owner
 from promisegrid.peering import Peering
 from promisegrid.promises import Promises
+from promisegrid.protocols import DAG_EDIT, SCENARIO_TREE
+from promisegrid.protocols.edits import Edits
 from promisegrid.protocols.promise import PROMISE
+from promisegrid.protocols.scenarios import Scenarios
 from promisegrid.redeem import Redeemer
 from promisegrid.replay import Replay
 from promisegrid.runner import Runner, Watch
@@ -66,10 +70,28 @@ class Kernel:
         )
         self.promises = Promises(self._state, ledger, self._caller, self._runner)
         redeemer = Redeemer(self._state, ledger)
+        self.carriage = Carriage(self._state)
+        self.scenarios = Scenarios(self._state, self._exchange)
         self._dispatcher = Dispatcher(
-            self._state, self._exchange, self._runner, self._caller, replay, redeemer, self.owner.saw
+            self._state,
+            self._exchange,
+            self._runner,
+            self._caller,
+            replay,
+            redeemer,
+            self.carriage,
+            self.owner.saw,
         )
-        self._dispatcher.handlers[PROMISE] = self.promises.protocol.handle
+        self._edits = Edits(self._state, self._dispatcher.reply_again)
+        self._dispatcher.handlers.update(
+            {
+                PROMISE: self.promises.protocol.handle,
+                DAG_EDIT: self._edits.handle,
+                SCENARIO_TREE: self.scenarios.handle,
+            }
+        )
+        self._dispatcher.exclusive.update((DAG_EDIT, SCENARIO_TREE))
+        self.owner.at_boot += [self.carriage.load, self.scenarios.load, self._edits.load]
         self._peering = Peering(
             self._state, self._exchange, self._caller, self.owner, self._dispatcher, self.promises
         )
@@ -257,12 +279,13 @@ class Kernel:
         on: str | None = None,
         fresh: bool = False,
         proofs: tuple[Cid, ...] | None = None,
+        tagged: bool = False,
     ) -> RunResult | Deferred:
         """Run a task here, or on a linked peer; remembered results are used unless `fresh`.
 
         A peer runs it because it serves, or because it promised to: `proofs` names the promise to present,
-        () none; None presents one that permits the task, if this node holds one. RemoteError is why there is
-        no result; LocalError what to change.
+        () none; None presents one that permits the task, if this node holds one. `tagged`: ask it in the
+        form under the grid's tag. RemoteError is why there is no result; LocalError what to change.
         """
         watch = self._watch()
         task = await self._settled(task, watch)
@@ -272,7 +295,7 @@ class Kernel:
             if on is None or on == self._state.me:
                 done = await self._runner.execute(task, budget, self._state.me, watch, None, fresh)
             else:
-                done = await self._run_on(on, task, budget, watch, fresh, proofs)
+                done = await self._run_on(on, task, budget, watch, fresh, proofs, tagged)
         except RemoteError as wrong:
             self.owner.saw(self._state.me, task, None, wrong, self._state.now_ms - started_ms)
             raise
@@ -281,13 +304,30 @@ class Kernel:
         return done
 
     async def _run_on(
-        self, on: str, task: Task, budget: Budget, watch: Watch, fresh: bool, proofs: tuple[Cid, ...] | None
+        self,
+        on: str,
+        task: Task,
+        budget: Budget,
+        watch: Watch,
+        fresh: bool,
+        proofs: tuple[Cid, ...] | None,
+        tagged: bool,
     ) -> RunResult | Deferred:
         grant = self.promises.presentable(on, task, proofs)
-        done = await self._caller.run(on, task, budget, watch, fresh, grant=grant)
+        done = await self._caller.run(on, task, budget, watch, fresh, grant=grant, tagged=tagged)
         if grant is not None:
             await self.promises.used(grant, done, task)
         return done
+
+    async def say(self, did: str, protocol: Cid, payload: object, time_ms: int = 60_000) -> object:
+        """Say something to a peer in a protocol under the grid's tag; the body of its reply. RemoteError."""
+        return await self._caller.say(did, protocol, payload, time_ms)
+
+    async def follow(
+        self, did: str, protocol: Cid, payload: object, heard: Callable[[object], None], days: int = 1
+    ) -> object:
+        """As `say`, and `heard` gets the body of each further reply while the link is open."""
+        return await self._caller.follow(did, protocol, payload, days * 86_400, heard)
 
     async def run_verified(self, task: Task, budget: Budget, peers: int) -> Verified:
         """Have that many distinct peers run a task and compare what they sign. Errors as `Verifier.run`."""

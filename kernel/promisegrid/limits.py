@@ -98,6 +98,24 @@ class Limits:
     """Answers kept in memory, so that a repeat costs no look-up."""
     memo_recent_bytes: int = 4096
     """The longest of them; a value in memory takes several times what it takes written."""
+    nested_depth: int = 8
+    """Messages inside messages: each level is a signature, a capability and a run that wait for one another."""
+    nested_total: int = 32
+    """Messages inside one message, all together: what one credit may set going."""
+    carried: int = 4096
+    """Messages of unknown protocols carried for others."""
+    carried_bytes: int = 1024**3
+    """The most an owner can promise to carry."""
+    edit_targets: int = 4096
+    """Targets of DAG edits; one member may begin a quarter."""
+    edits_of_target: int = 65_536
+    """Edits of one target."""
+    edit_heads: int = 256
+    """Heads of one target: each stands in every reply about it."""
+    subscriptions_per_link: int = 16
+    """Targets one link follows."""
+    scenarios: int = 4096
+    """Scenario trees kept; a quarter for one member."""
     disputes: int = 1024
     """Tasks on which peers disagreed, evidence kept."""
     invitations: int = 1024

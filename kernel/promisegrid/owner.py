@@ -7,6 +7,7 @@ reachable for a peer.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
 from promisegrid import dagcbor, did, frames, membership, receipt, settings, units
@@ -45,6 +46,8 @@ class Owner:
     ) -> None:
         self._state, self._exchange, self._memo, self._runner = state, exchange, memo, runner
         self._verifier, self._replay, self._ledger = verifier, replay, ledger
+        self.at_boot: list[Callable[[], Awaitable[None]]] = []
+        """What else reads what is kept."""
         self._history: deque[dict[str, Any]] = deque(maxlen=_HISTORY)
 
     # -- belonging -------------------------------------------------------------------------------------
@@ -55,6 +58,8 @@ class Owner:
         await settings.load(self._state)
         await self._verifier.load()
         await self._replay.load()
+        for load in self.at_boot:
+            await load()
         if self._state.serving is not None:
             self._runner.guests.resize(self._state.serving.cpu)
         grid = None if self._state.grid is None else str(self._state.grid)

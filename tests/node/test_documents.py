@@ -1,14 +1,28 @@
-"""Documents that code names by CID hash to that CID: who follows the link reads the rules that are followed."""
+"""Documents that code names by CID hash to it: who follows the link reads the rules that are followed."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from promisegrid.cid import Cid
+from promisegrid.protocols import CAPABILITY_CALL, DAG_EDIT, SCENARIO_TREE
+from promisegrid.protocols.promise import PROMISE
 from promisegrid.receipt import METER
 
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-def test_receipts_name_the_meter_by_its_specification() -> None:
-    assert Cid.of((DOCS / "meter.md").read_bytes()) == METER
+@pytest.mark.parametrize(
+    ("name", "cid"),
+    [
+        ("meter.md", METER),
+        ("protocols/capability-call.md", CAPABILITY_CALL),
+        ("protocols/dag-edit.md", DAG_EDIT),
+        ("protocols/promise.md", PROMISE),
+        ("protocols/scenario-tree.md", SCENARIO_TREE),
+    ],
+)
+def test_code_names_the_document_that_is_there(name: str, cid: Cid) -> None:
+    assert Cid.of((DOCS / name).read_bytes()) == cid

@@ -1,13 +1,22 @@
 """Protocols this node speaks by itself: known by the CID of their specification, answered without a module.
 
-Here is only what all of them share: what a handler answers.
+Here are their names, the raw CIDs of documents in docs/protocols, and what a handler answers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
+from promisegrid.cid import Cid
 from promisegrid.effects import Write
+
+CAPABILITY_CALL: Final = Cid.parse("bafkreichnxt3kpiglni6tolmsaykmfr323pxc2pyw2v7iabi774e2orlsi")
+DAG_EDIT: Final = Cid.parse("bafkreif5qnf5vy54vnrrlcewptifdjrks547kgrztml5vnfclpmtkzxlpa")
+SCENARIO_TREE: Final = Cid.parse("bafkreidlwpue2hhpej75plc3s4wravwsv6xla7quv5lbl7cmh5cegoxvgu")
+TAGGED: Final = frozenset((CAPABILITY_CALL, DAG_EDIT, SCENARIO_TREE))
+"""Those that stand under the grid's tag."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +25,9 @@ class Answer:
 
     body: any dag-cbor. writes: what the message changes here; when there are any, they become durable
     together with the reply before it is sent, and a repeat of the message gets that reply and changes
-    nothing.
+    nothing. after: called once they are durable.
     """
 
     body: object
     writes: tuple[Write, ...] = ()
+    after: Callable[[], None] | None = None

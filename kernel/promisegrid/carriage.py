@@ -1,0 +1,116 @@
+"""Carrying messages of protocols not known here: exact bytes, never run, never written again.
+
+A node carries only after its owner promised to: so many bytes, for so long. What is carried is charged to the
+authenticated link that handed it over, which may use a quarter of the whole. It is kept as a raw block, for
+whoever asks for it by its CID, and dropped when its time is over.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from promisegrid import dagcbor, frames
+from promisegrid.cid import Cid
+from promisegrid.effects import Commit, Load, Scan, Write
+from promisegrid.errors import LocalError, RemoteError
+from promisegrid.gridtag import Tagged
+from promisegrid.link import Link
+from promisegrid.state import State
+
+_KEY: Final = b"carrying"
+_ROWS: Final = b"carry/"
+_PAGE: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Carrying:
+    """The owner's promise to carry: bytes in all, and seconds each message is kept."""
+
+    bytes: int
+    life_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Load:
+    by: str
+    until: int
+    size: int
+
+
+class Carriage:
+    """What this node carries, and for whom."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._promise: Carrying | None = None
+        self._loads: dict[Cid, _Load] = {}
+
+    async def load(self) -> None:
+        """At boot: what was promised and what is carried."""
+        (kept,) = await Load("grid", (_KEY,))
+        if kept is not None:
+            value = dagcbor.decode(kept)
+            self._promise = Carrying(value["bytes"], value["life"])
+        after = _ROWS
+        while rows := await Scan("grid", _ROWS, after, _PAGE):
+            for key, row in rows:
+                by, until, size = dagcbor.decode(row)
+                self._loads[Cid.decode(key[len(_ROWS) :])] = _Load(by, until, size)
+            after = rows[-1][0]
+
+    async def promise(self, size: int, days: int) -> None:
+        """Promise to carry `size` bytes for others, each message for so many days; 0 ends it."""
+        limits = self._state.limits
+        if not 0 <= size <= limits.carried_bytes or not 0 < days <= 365:
+            text = f"Carry up to {limits.carried_bytes} bytes for 1 to 365 days; 0 bytes ends it."
+            raise LocalError(text, "bad_args")
+        made = Carrying(size, days * 86_400) if size else None
+        record = None if made is None else dagcbor.encode({"bytes": made.bytes, "life": made.life_s})
+        await Commit((Write("grid", _KEY, record),))
+        self._promise = made
+
+    async def carrying(self) -> dict[str, int] | None:
+        """{"bytes", "days", "used", "messages"}, or None while nothing is carried for others."""
+        if self._promise is None:
+            return None
+        used = sum(one.size for one in self._loads.values())
+        days = self._promise.life_s // 86_400
+        return {"bytes": self._promise.bytes, "days": days, "used": used, "messages": len(self._loads)}
+
+    async def take(self, link: Link, tagged: Tagged, name: Cid) -> None:
+        """Carry a message for the peer on this link. RemoteError: no_such_protocol, busy."""
+        if self._promise is None:
+            text = f"The protocol {tagged.protocol} is not known here, and nothing is carried unknown."
+            raise RemoteError("no_such_protocol", text)
+        if name not in self._loads:
+            writes = self._dropped()
+            self._check_room(link.did, len(tagged.raw))
+            until = self._state.now_ms // 1000 + self._promise.life_s
+            self._loads[name] = _Load(link.did, until, len(tagged.raw))
+            row = dagcbor.encode([link.did, until, len(tagged.raw)])
+            kept = Write("blocks", bytes(name), tagged.raw), Write("grid", _ROWS + bytes(name), row)
+            try:
+                await Commit((*writes, *kept))
+            except RemoteError:
+                self._loads.pop(name, None)
+                raise
+        link.send(frames.Progress(name, "carried", 1, 1))
+
+    def _check_room(self, did: str, size: int) -> None:
+        assert self._promise is not None
+        used = sum(one.size for one in self._loads.values())
+        theirs = sum(one.size for one in self._loads.values() if one.by == did)
+        if used + size > self._promise.bytes or theirs + size > self._promise.bytes // 4:
+            raise RemoteError("busy", "What this node carries for others is used up; try again later.")
+        if len(self._loads) >= self._state.limits.carried:
+            raise RemoteError("busy", "This node carries as many messages as it can; try again later.")
+
+    def _dropped(self) -> tuple[Write, ...]:
+        """What removes the messages whose time is over."""
+        now = self._state.now_ms // 1000
+        over = [name for name, one in self._loads.items() if one.until < now]
+        for name in over:
+            del self._loads[name]
+        removed = [(Write("blocks", bytes(n), None), Write("grid", _ROWS + bytes(n), None)) for n in over]
+        return tuple(write for pair in removed for write in pair)
