@@ -203,10 +203,24 @@ def test_every_import_not_offered_is_named() -> None:
         check_imports(describe(data))
     assert caught.value.code == "bad_import"
     text = caught.value.text
-    for name in ("env.abort", "random_get as () -> ()", "sock_open", "gojs.?[2Jxxx", "env.table as table"):
+    assert "'gojs.\\x1b[2Jxxx" in text
+    for name in ("env.abort", "random_get as () -> ()", "sock_open", "env.table as table"):
         assert name in text
     assert len(text) < 400
     assert text.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("space", "told"),
+    [
+        ("wasi_snapshot_preview1 ", "'wasi_snapshot_preview1 .random_get'"),
+        ("w\u0430si_snapshot_preview1", "'w\\u0430si_snapshot_preview1.random_get'"),
+    ],
+)
+def test_a_name_that_looks_like_another_is_spelled_out(space: str, told: str) -> None:
+    with pytest.raises(RemoteError) as caught:
+        check_imports(describe(importing(imported(space, "random_get", FUNC, uleb(2)))))
+    assert f"asks for {told}, which is not offered" in caught.value.text
 
 
 # -- what is not read -------------------------------------------------------------------------------------

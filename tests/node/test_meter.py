@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import random
-from dataclasses import dataclass
+import shutil
+import subprocess
+from dataclasses import astuple, dataclass
 
 import pytest
 import wasmtime
@@ -282,3 +286,55 @@ def test_a_count_is_what_an_interpreter_counts(seed: int) -> None:
         end = call(metered, f"f{number}", seed, 7)
         assert isinstance(end.value, int)
         assert (end.value & 0xFFFF_FFFF, end.used) == (value, counter.used)
+
+
+# -- another engine ------------------------------------------------------------------------------------------
+
+SCRIPT = """
+const ends = [];
+for (const { wasm, calls } of JSON.parse(require("fs").readFileSync(0))) {
+  const module = new WebAssembly.Module(Buffer.from(wasm, "base64"));
+  for (const [name, args, fuel] of calls) {
+    const { exports } = new WebAssembly.Instance(module);
+    exports["promisegrid:fuel"].value = BigInt(fuel);
+    let value = null, trapped = false;
+    try { value = exports[name](...args) ?? null; } catch (error) {
+      if (!(error instanceof WebAssembly.RuntimeError)) throw error;
+      trapped = true;
+    }
+    const used = Number(BigInt(fuel) - exports["promisegrid:fuel"].value);
+    ends.push([value, trapped, used, Number(exports["promisegrid:depth"].value)]);
+  }
+}
+console.log(JSON.stringify(ends));
+"""
+Call = tuple[str, tuple[int, ...], int]
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
+def test_v8_counts_the_same_and_stops_at_the_same_place() -> None:
+    plenty = 10_000_000
+    programs: list[tuple[str, list[Call]]] = [(Maker(seed).module(), []) for seed in range(40)]
+    for text, calls in programs:
+        module = modules(text)[1]
+        for name in ("f4", "f3", "f2"):
+            used = call(module, name, 5, 7).used
+            calls.extend((name, (5, 7), fuel) for fuel in (plenty, used, used - 1, used // 2, used // 10, 0))
+    deep = [("deep", (n,), plenty) for n in (3639, 3640, 3641, 100_000)]
+    loops = [("for ever", (), fuel) for fuel in range(95, 105)]
+    fills = [("fill", (65_536,), 4099), ("fill", (65_536,), 4100)]
+    others = [*fills, ("grow", (3,), plenty), ("grow", (20,), 5)]
+    programs.append((PROGRAMS, [*deep, *loops, *others, ("for ever, by turns", (), plenty)]))
+    wanted, asked = [], []
+    for text, calls in programs:
+        metered = guard(bytes(wasmtime.wat2wasm(text)))
+        module = wasmtime.Module(ENGINE, metered)
+        wanted += [list(astuple(call(module, name, *args, fuel=fuel))) for name, args, fuel in calls]
+        asked.append({"wasm": base64.b64encode(metered).decode(), "calls": calls})
+    command = ["node", "-e", SCRIPT]
+    ran = subprocess.run(
+        command, input=json.dumps(asked), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout) == wanted
+    assert sum(end[1] for end in wanted) > 100, "many end in the middle, or this shows little"

@@ -6,6 +6,7 @@ function follows from it, so that it falls the same way on every host.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -47,6 +48,7 @@ _HANDLE: Final = FuncType((_I32, _I32), (_I64,))
 _ALLOC: Final = FuncType((_I32,), (_I32,))
 _NO_EXPORT: Final = Export("", 0)
 _START: Final = FuncType((), ())
+_PLAIN: Final = re.compile(r"[!-~]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +127,12 @@ def check_imports(info: ModuleInfo) -> None:
 
 
 def _asked(item: Import) -> str:
-    """An import in a sentence: a stranger's name, cut short, and its signature if that is what is wrong."""
-    text = "".join(c if c.isprintable() else "?" for c in f"{item.module[:60]}.{item.name[:60]}")
+    """An import in a sentence: a stranger's name, cut short, and its signature if that is what is wrong.
+
+    What is no plain name is quoted and spelled out: some letters look like others.
+    """
+    text = f"{item.module[:60]}.{item.name[:60]}"
+    text = text if _PLAIN.fullmatch(text) else ascii(text)
     known = item.module == _WASI and item.name in WASI_CALLS
     return f"{text} as {item.type or item.kind}" if known or item.kind != "func" else text
 
