@@ -199,7 +199,9 @@ class Api:
             try:
                 answer = await self._host.ask(asked, _passing(session))
             except RemoteError as wrong:
-                raise (_nobodys_promise(on, wrong) if on and wrong.code == "not_serving" else wrong) from wrong
+                if on is None or wrong.code != "not_serving":
+                    raise
+                raise _nobodys_promise(on, wrong) from wrong
             if isinstance(answer, Deferred) and args.get("wait"):
                 answer = await self._host.ask(self._kernel.promises.awaiting(answer.call))
             if isinstance(answer, Deferred):
