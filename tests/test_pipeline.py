@@ -61,7 +61,6 @@ def test_one_message_from_frame_to_reply() -> None:
         "Run",
         "Sign",  # the receipt
         "Save",  # receipt, task and result, written behind
-        "Load",  # what goes along with the reply
         "Notify",  # the owner sees who was served
         "Sign",  # the reply
         "Send",  # … and there it goes; credit goes back for sixteen messages at once

@@ -46,6 +46,9 @@ class Replies:
             self._bytes -= len(oldest.data)
 
     async def _inline(self, done: RunResult) -> list[tuple[Cid, bytes]]:
+        if done.blocks:
+            small = sum(len(block.data) for block in done.blocks) <= self._state.limits.inline_bytes
+            return [(block.cid, block.data) for block in done.blocks] if small else []
         cids = list(dict.fromkeys((done.receipt, done.result, *done.content.parts())))
         loaded: tuple[bytes | None, ...] = await Load("blocks", tuple(bytes(cid) for cid in cids))
         blocks, left = [], self._state.limits.inline_bytes

@@ -201,6 +201,7 @@ class Runner:
             cached=False,
             fuel=outcome.fuel,
             engine=self._state.engine,
+            blocks=() if content.parts() else (sealed, result),
         )
         await self._memo.remember(claim, sealed, [block, result, *blocks], self._state.me)
         self._memo.note(done, len(result.data))

@@ -7,7 +7,7 @@ traps, limits and refusals are not, and are never kept.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from promisegrid import dagcbor, units
@@ -101,7 +101,10 @@ class Deferred:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What whoever asked for a run gets. `by` is the did:key of the executor, `cached` whether nobody ran."""
+    """What whoever asked for a run gets. `by` is the did:key of the executor, `cached` whether nobody ran.
+
+    blocks: the receipt's and the result's, where they were just made here and the result is a value.
+    """
 
     task: Cid
     result: Cid
@@ -111,6 +114,7 @@ class RunResult:
     cached: bool
     fuel: int | None
     engine: str = ""
+    blocks: tuple[Block, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def exit(self) -> int | None:
