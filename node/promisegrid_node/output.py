@@ -11,12 +11,14 @@ import contextlib
 import json
 import sys
 import time
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from promisegrid.cid import Cid
 from promisegrid.units import size
@@ -32,6 +34,8 @@ _WORDS: Final = {
     "put": "Storing",
     "get": "Reading",
 }
+_TURNING: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Characters that change the direction of what follows."""
 _BYTES: Final = frozenset({"fetch", "put", "get"})
 
 
@@ -68,6 +72,11 @@ def from_json(value: Any) -> Any:
     return value
 
 
+def harmless(text: str) -> str:
+    """A line for a terminal: what a peer named itself moves no cursor and turns no text around."""
+    return "".join("\ufffd" if unicodedata.category(c) == "Cc" or c in _TURNING else c for c in text)
+
+
 def ending(name: str) -> str:
     """The end of a long name, as every verb takes it."""
     return name if len(name) <= 16 else f"…{name[-12:]}"
@@ -85,7 +94,7 @@ class Output:
         if self.as_json:
             print(json.dumps(to_json(value), ensure_ascii=False), flush=True)
         elif lines:
-            print("\n".join(lines), flush=True)
+            print("\n".join(harmless(line) for line in lines), flush=True)
 
     def table(
         self, value: Mapping[str, Any], columns: Sequence[str], rows: Sequence[Sequence[str]], names: int
@@ -96,9 +105,10 @@ class Output:
             return
         shown = Table(*columns, box=None, pad_edge=False, header_style="dim")
         for row in rows:
-            shown.add_row(*(ending(text) for text in row[:names]), *row[names:])
+            cells = [*(ending(text) for text in row[:names]), *row[names:]]
+            shown.add_row(*(Text(harmless(cell)) for cell in cells))
         if rows:
-            Console().print(shown, highlight=False, markup=False)
+            Console().print(shown)
 
     def raw(self, data: bytes) -> None:
         """Bytes of a file or a program, unchanged."""

@@ -159,6 +159,13 @@ def test_who_agreed_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert "did:key:zAnn (x/1) says bafkrei" in told.err and "zBob" in told.err
 
 
+def test_a_name_from_a_peer_moves_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    say(Told(ls={"promises": [{**GIVEN, "func": "\x1b[2J\u202eeno_dda\n"}]}), "cap", "ls")
+    told = capsys.readouterr().out
+    assert told.count("\n") == 1
+    assert "\x1b" not in told and "\u202e" not in told
+
+
 def test_names_are_shortened_to_endings() -> None:
     assert output.ending(CODE) == f"…{CODE[-12:]}"
     assert output.ending("short") == "short"
