@@ -69,6 +69,10 @@ class Replay:
             return None
         return entry.reply.value if entry.reply.error is None else None
 
+    def knows(self, claims: Claims) -> bool:
+        """Whether a message of this sender and number was accepted, and still counts."""
+        return (claims.iss, claims.cti) in self._entries
+
     def admit(self, claims: Claims, name: Cid, by: str) -> tuple[Entry, bool]:
         """The entry of a verified message, and whether it has to be dealt with.
 
