@@ -27,7 +27,7 @@ from tests.scenes import (
 )
 from tests.sim import Node, World
 
-from promisegrid import capability, claims, cose, envelope, frames, membership, receipt
+from promisegrid import capability, claims, cose, envelope, frames, membership, nested, receipt
 from promisegrid.capability import Terms
 from promisegrid.cid import Cid
 from promisegrid.claims import Claims
@@ -481,7 +481,7 @@ def test_memberships_that_do_not_hold_close_a_link_like_bad_signatures() -> None
 
 
 def test_one_who_passes_promises_on_to_names_he_made_up_does_not_fill_the_book() -> None:
-    scene = Scene(Limits(promises_per_holder=5))
+    scene = Scene(Limits(promises_per_holder=6))
     root = promised(scene.ann, scene.bob.did, code_of(scene, delegate=2))
     told = []
     for number in range(4):
@@ -549,3 +549,70 @@ def test_a_membership_is_no_gift_from_one_who_could_take_it_back() -> None:
     hand_frame(carol, ann, frames.encode(frames.Admitted(capability.pack([own]))))
     kept = carol.kernel._state.membership
     assert kept is not None and kept.until == forever, "the founder's better word is taken"
+
+
+# -- messages inside messages ------------------------------------------------------------------------
+
+
+def carols(scene: Scene, **changes: Any) -> bytes:
+    """A good call of Carol's to Ann."""
+    return sealed(scene.carol, scene.code, with_claims(claims_of(scene.carol, scene.ann), **changes))
+
+
+def flipped(raw: bytes) -> bytes:
+    return raw[:-1] + bytes([raw[-1] ^ 1])
+
+
+INSIDE: Final[dict[str, tuple[str, Callable[[Scene], bytes]]]] = {
+    "confused deputy: meant for nobody": ("not_for_you", carols),
+    "confused deputy: meant for another": ("not_for_you", lambda s: carols(s, sub=s.ann.did)),
+    "forged": ("bad_signature", lambda s: flipped(carols(s, sub=s.bob.did))),
+    "for another node": ("wrong_audience", lambda s: carols(s, sub=s.bob.did, aud=s.bob.did)),
+    "expired": ("expired", lambda s: carols(s, sub=s.bob.did, exp=s.ann.world.now_ms // 1000 - 99)),
+    "cross-typ": (
+        "malformed",
+        lambda s: sealed(
+            s.carol, s.code, with_claims(claims_of(s.carol, s.ann), sub=s.bob.did), typ="grid-receipt"
+        ),
+    ),
+    "cross-grid": (
+        "wrong_grid",
+        lambda s: sealed(s.carol, s.code, claims_of(s.carol, s.ann), grid=OTHER_GRID),
+    ),
+    "a reply": ("bad_args", lambda s: carols(s, sub=s.bob.did, call=None, reply_to=s.code, body=1)),
+    "another holder's promise": (
+        "not_holder",
+        lambda s: carols(s, sub=s.bob.did, proofs=(promised(s.ann, s.bob.did, code_of(s)),)),
+    ),
+    "no message": ("malformed", lambda s: b"no message"),
+}
+
+
+@pytest.mark.parametrize("what", INSIDE)
+def test_a_message_inside_a_message_is_refused_by_name(what: str, scene: Scene) -> None:
+    code, make = INSIDE[what]
+    forgive(scene.ann, scene.bob)
+    inner = make(scene)
+    before = len(scene.ann.runs)
+    effects = hand(scene.ann, scene.bob, scene.call(call=("add_one", ({nested.KEY: inner},))))
+    assert signed_refusal(effects, scene.bob) == code and len(scene.ann.runs) == before
+
+
+def test_a_message_inside_a_message_has_its_own_signers_authority_and_no_more() -> None:
+    """Ann serves nobody. Carol was promised one use, and lets Bob present her call as often as he likes."""
+    scene = Scene()
+    scene.ann.do(scene.ann.kernel.owner.set_serving(0, 0))
+    of_carol = promised(scene.ann, scene.carol.did, code_of(scene, uses=1))
+    of_bob = promised(scene.ann, scene.bob.did, code_of(scene))
+    inner = carols(scene, sub=scene.bob.did, proofs=(of_carol,), fresh=True)
+    argument = ("add_one", ({nested.KEY: inner},))
+    for number, fine in enumerate((True, True)):
+        call = scene.call(call=argument, proofs=(of_bob,), cti=b"number %d" % number)
+        (reply,) = replies(hand(scene.ann, scene.bob, call))
+        assert (read_reply(reply, scene.bob).refusal is None) is fine
+    assert len(scene.ann.runs) == 2, "Carol's one, and Bob's one"
+    naked = scene.call(call=argument, cti=b"without a promise")
+    assert signed_refusal(hand(scene.ann, scene.bob, naked), scene.bob) == "not_serving"
+    another = carols(scene, sub=scene.bob.did, proofs=(of_carol,), cti=b"another one")
+    call = scene.call(call=("add_one", ({nested.KEY: another},)), proofs=(of_bob,), cti=b"one use too many")
+    assert signed_refusal(hand(scene.ann, scene.bob, call), scene.bob) == "used_up"

@@ -28,7 +28,7 @@ from tests.scenes import (
 )
 from tests.sim import Node, World
 
-from promisegrid import frames
+from promisegrid import frames, nested
 from promisegrid.block import Block
 from promisegrid.capability import Terms
 from promisegrid.cbor import Dialect
@@ -37,6 +37,7 @@ from promisegrid.claims import EXP
 from promisegrid.effects import Close, Effect, Failure, Outcome, Prepare, Run, Save
 from promisegrid.errors import CODES
 from promisegrid.limits import Limits
+from promisegrid.protocols import DAG_EDIT, SCENARIO_TREE, edits
 
 Manner = Literal["unsigned", "signed", "closed"]
 Provoke = Callable[[Node, Node, Cid], list[Effect]]
@@ -196,6 +197,51 @@ def taken_back(ann: Node, bob: Node, code: Cid) -> list[Effect]:
     return call(proofs=(token,))(ann, bob, code)
 
 
+def inside(message: bytes) -> dict[str, bytes]:
+    """An argument that is a message."""
+    return {nested.KEY: message}
+
+
+def of_a_third(ann: Node, bob: Node, code: Cid) -> list[Effect]:
+    """Bob puts a message of Carol's, who did not mean him, among his arguments."""
+    carol = ann.world.node("carol")
+    ann.world.link(carol, ann, ann.do(ann.kernel.owner.invite()))
+    inner = sealed(carol, code, claims_of(carol, ann))
+    return call(call=("add_one", (inside(inner),)))(ann, bob, code)
+
+
+def too_deep(ann: Node, bob: Node, code: Cid) -> list[Effect]:
+    """One message in another in another …"""
+    args: tuple[object, ...] = (1,)
+    for level in range(ann.limits.nested_depth + 1):
+        content = with_claims(claims_of(bob, ann), call=("add_one", args), cti=b"level %2d" % level)
+        args = (inside(sealed(bob, code, content)),)
+    return call(call=("add_one", args))(ann, bob, code)
+
+
+def says(protocol: Cid, body: object) -> Provoke:
+    """Bob says something in a protocol that is known here."""
+
+    def provoke(ann: Node, bob: Node, code: Cid) -> list[Effect]:
+        return hand(ann, bob, sealed(bob, protocol, with_claims(claims_of(bob, ann), call=None, body=body)))
+
+    return provoke
+
+
+def unknown_edit(ann: Node, bob: Node, code: Cid) -> list[Effect]:
+    """An edit that builds on one nobody has seen."""
+    payload = {"claims": [{"description": "text", "detail": 1}]}
+    stamp = "2026-11-21T09:00:00Z"
+    _, edit = edits.edit("insert", bob.did, stamp, "target", payload, (Cid.of(b"unseen"),))
+    return says(DAG_EDIT, edit)(ann, bob, code)
+
+
+def no_tree(ann: Node, bob: Node, code: Cid) -> list[Effect]:
+    """A scenario tree that is a poem."""
+    poem = ann.put(b"a poem")
+    return says(SCENARIO_TREE, [poem, poem])(ann, bob, code)
+
+
 def not_serving(ann: Node, bob: Node, code: Cid) -> list[Effect]:
     ann, bob, code = pair(serving=False)
     return call()(ann, bob, code)
@@ -231,6 +277,10 @@ ROWS: Final[dict[str, tuple[Manner, Provoke]]] = {
     "used_up": ("signed", shown(by_ann(uses=2), times=3)),
     "revoked": ("signed", taken_back),
     "no_such_protocol": ("signed", call(call=None)),
+    "not_for_you": ("signed", of_a_third),
+    "too_deep": ("signed", too_deep),
+    "unknown_edit": ("signed", unknown_edit),
+    "bad_tree": ("signed", no_tree),
     "not_found": ("signed", lambda ann, bob, code: call()(ann, bob, Cid.of(b"lost"))),
     "bad_block": ("signed", wrong_block),
     "bad_args": ("signed", call(call=("add_one", ("one",)))),

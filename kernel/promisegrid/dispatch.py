@@ -293,6 +293,8 @@ class Dispatcher:
         iss = verified.claims.iss
         if iss != link.did and not verified.claims.proofs and self._state.link_to(iss) is None:
             raise RemoteError("not_member", f"{iss} is no connected member, and presents no capability.")
+        if self._replay.knows(verified.claims):  # one use is one run, however often it is presented
+            verified = replace(verified, claims=replace(verified.claims, fresh=False))
         entry, new = self._replay.admit(verified.claims, name, link.did)
         try:
             task = await self._evaluated(link, verified, _task_of(verified), tally)

@@ -90,7 +90,7 @@ class Kernel:
                 SCENARIO_TREE: self.scenarios.handle,
             }
         )
-        self._dispatcher.exclusive.update((DAG_EDIT, SCENARIO_TREE))
+        self._dispatcher.exclusive.add(DAG_EDIT)
         self.owner.at_boot += [self.carriage.load, self.scenarios.load, self._edits.load]
         self._peering = Peering(
             self._state, self._exchange, self._caller, self.owner, self._dispatcher, self.promises
@@ -313,11 +313,17 @@ class Kernel:
         proofs: tuple[Cid, ...] | None,
         tagged: bool,
     ) -> RunResult | Deferred:
-        grant = self.promises.presentable(on, task, proofs)
-        done = await self._caller.run(on, task, budget, watch, fresh, grant=grant, tagged=tagged)
-        if grant is not None:
-            await self.promises.used(grant, done, task)
-        return done
+        while True:
+            grant = self.promises.presentable(on, task, proofs)
+            try:
+                done = await self._caller.run(on, task, budget, watch, fresh, grant=grant, tagged=tagged)
+            except RemoteError as wrong:
+                if grant is None or not self.promises.is_spent(grant, wrong.code) or proofs is not None:
+                    raise
+                continue
+            if grant is not None:
+                await self.promises.used(grant, done, task)
+            return done
 
     async def say(self, did: str, protocol: Cid, payload: object, time_ms: int = 60_000) -> object:
         """Say something to a peer in a protocol under the grid's tag; the body of its reply. RemoteError."""

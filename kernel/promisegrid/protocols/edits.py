@@ -125,7 +125,8 @@ class Edits:
         if missing or (not parents and before.count):
             what = missing[0] if missing else "the edits it builds on"
             raise RemoteError("unknown_edit", f"An edit of {before.name!r} has to name known ones: {what}.")
-        if before.count >= limits.edits_of_target or len(before.heads) >= limits.edit_heads:
+        heads = sum(head not in parents for head in before.heads) + 1  # an edit may always join some
+        if before.count >= limits.edits_of_target or heads > limits.edit_heads:
             raise RemoteError("busy", f"{before.name!r} takes no more edits, or has too many heads.")
         mine = self._begun.get(before.begun_by, 0)
         if not before.count and (self._targets >= limits.edit_targets or mine >= limits.edit_targets // 4):
@@ -164,6 +165,8 @@ class Edits:
         if not isinstance(payload, dict) or payload.get("criteria") != {} or len(payload) != 1:
             raise _bad('a subscription\'s payload is {"criteria": {}}')
         self._forget_closed()
+        others = [one for one in self._subscribers.get(target, ()) if one[0] is not link]  # the latest counts
+        self._subscribers[target] = others
         mine = sum(one is link for followers in self._subscribers.values() for one, _ in followers)
         if mine >= self._state.limits.subscriptions_per_link:
             raise RemoteError("busy", "A link follows a few targets at most.")

@@ -48,11 +48,10 @@ class Scenarios:
             case _:
                 text = "A scenario tree's payload is [link to the tree, link to the contract]."
                 raise RemoteError("bad_args", text)
-        limits, by = self._state.limits, verified.claims.iss
-        kept = sum(self._by.values())
-        if kept >= limits.scenarios or self._by.get(by, 0) >= limits.scenarios // 4:
-            raise RemoteError("busy", "This node keeps as many scenario trees as it can.")
+        by = verified.claims.iss
+        self._check_room(by)
         data = await self._exchange.block(root, link)
+        self._check_room(by)
         branches, depth = scenario.measure(scenario.read(data))
         row = {"by": by, "tree": root, "contract": contract, "at": self._state.now_ms // 1000}
         self._count(by, 1)
@@ -62,6 +61,11 @@ class Scenarios:
             Write("grid", _TREES + bytes(verified.name), dagcbor.encode(row)),
         )
         return Answer({"accepted": verified.name, "branches": branches, "depth": depth}, writes)
+
+    def _check_room(self, by: str) -> None:
+        limits = self._state.limits
+        if sum(self._by.values()) >= limits.scenarios or self._by.get(by, 0) >= limits.scenarios // 4:
+            raise RemoteError("busy", "This node keeps as many scenario trees as it can.")
 
     # -- the owner's -----------------------------------------------------------------------------------
 
