@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from promisegrid import cose, envelope, forms, gridtag, receipt
+from promisegrid import cose, dagcbor, envelope, forms, gridtag, nested, receipt
 from promisegrid.block import Block
 from promisegrid.capability import Grant
-from promisegrid.cid import Cid
+from promisegrid.cid import DAG_CBOR, Cid
 from promisegrid.claims import Claims
 from promisegrid.effects import Budget, Save
 from promisegrid.errors import LocalError, RemoteError
@@ -252,6 +252,8 @@ class Caller:
         receipt_cid, cached, inline = read_body(body)
         sealed = Block(receipt_cid, inline.get(receipt_cid) or await self._exchange.block(receipt_cid, link))
         claim = await receipt.verify(sealed.data)
+        if claim is not None and claim.task != block.cid:
+            block = await self._with_values(block, claim.task, link)
         if claim is None or claim.task != block.cid:
             raise RemoteError("malformed", f"{link.did} sent a receipt that does not hold for this task.")
         data = inline.get(claim.result) or await self._exchange.block(claim.result, link)
@@ -275,3 +277,15 @@ class Caller:
             claim.fuel,
             claim.engine,
         )
+
+    async def _with_values(self, asked: Block, ran: Cid, link: Link) -> Block:
+        """The task that ran, if it is the one asked for with values for its messages; else that one."""
+        task = dagcbor.decode(asked.data)
+        if not nested.has_any(tuple(task["args"])) or ran.codec != DAG_CBOR:
+            return asked
+        data = await self._exchange.block(ran, link)
+        try:
+            value = dagcbor.decode(data)
+        except ValueError:
+            return asked
+        return Block(ran, data) if nested.fits(task, value) else asked

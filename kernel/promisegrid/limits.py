@@ -99,7 +99,7 @@ class Limits:
     memo_recent_bytes: int = 4096
     """The longest of them; a value in memory takes several times what it takes written."""
     nested_depth: int = 8
-    """Messages inside messages: each level is a signature, a capability and a run that wait for one another."""
+    """Messages inside messages: each level is a signature, a capability and a run that wait for the next."""
     nested_total: int = 32
     """Messages inside one message, all together: what one credit may set going."""
     carried: int = 4096

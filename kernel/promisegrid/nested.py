@@ -63,6 +63,19 @@ def check_presenter(inner: Claims, outer: Claims) -> None:
         raise RemoteError("bad_args", "A message inside a message has to be a call.")
 
 
+def fits(asked: Any, ran: Any) -> bool:
+    """Whether what ran is what was asked, with any value where a message was."""
+    if _message(asked) is not None:
+        return True
+    if isinstance(asked, dict):
+        same = isinstance(ran, dict) and asked.keys() == ran.keys()
+        return same and all(fits(item, ran[key]) for key, item in asked.items())
+    if isinstance(asked, list | tuple):
+        same = isinstance(ran, list | tuple) and len(asked) == len(ran)
+        return same and all(map(fits, asked, ran))
+    return type(asked) is type(ran) and bool(asked == ran)
+
+
 def _message(value: object) -> bytes | None:
     if isinstance(value, dict) and len(value) == 1:
         raw = value.get(KEY)
