@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from e2e import programs
@@ -29,8 +30,14 @@ def meet(run_node: RunNode) -> tuple[Node, Node]:
 
 
 def states(node: Node) -> dict[str, str]:
-    """What became of the promises a node knows."""
-    return {one["promise"]: one["state"] for one in node.cli.ok("cap", "ls", "--json").json["promises"]}
+    """What became of the promises to run something that a node knows; memberships left out."""
+    return {one["promise"]: one["state"] for one in told(node)}
+
+
+def told(node: Node) -> list[dict[str, Any]]:
+    """The promises to run something that a node knows."""
+    known = node.cli.ok("cap", "ls", "--json").json["promises"]
+    return [one for one in known if one["what"] != {"ability": "member"}]
 
 
 def test_a_promise_is_used_up_and_another_taken_back(run_node: RunNode, add_one: Path) -> None:
@@ -53,8 +60,8 @@ def test_a_promise_is_used_up_and_another_taken_back(run_node: RunNode, add_one:
     assert "runs programs for others" in bob.cli.refused(*call, "101")
     assert ann.cli.ok("cap", "revoke", more[-10:], "--reason", "enough").text == f"revoked {more}"
     assert bob.cli.refused(*call, "6")
-    told = bob.cli.ok("cap", "show", more, "--json").json
-    assert (told["state"], told["reason"]) == ("revoked", "enough")
+    shown = bob.cli.ok("cap", "show", more, "--json").json
+    assert (shown["state"], shown["reason"]) == ("revoked", "enough")
 
 
 def test_a_promise_is_kept_later_over_a_restart(run_node: RunNode, add_one: Path) -> None:
@@ -99,6 +106,28 @@ def test_a_tab_promises_and_takes_back(browser_context: BrowserContext, node: No
     edge(page, "revoked")
     assert node.cli.refused(*call, "5")
     expect(page.locator("#promise-detail").get_by_role("button", name="Revoke")).to_have_count(0)
+
+
+def test_a_tab_passes_on_what_it_holds(browser_context: BrowserContext, node: Node, add_one: Path) -> None:
+    page = joined(browser_context, node)
+    held = node.cli.ok(
+        "cap", "grant", identity(page)["did"], "--code", add_one, "--uses", "5", "--delegate", "1"
+    ).text
+    label = page.locator(f'#promise-graph .edge[data-id="{held}"][role=button]')
+    label.focus()
+    page.keyboard.press("Enter")
+    page.locator("#promise-detail").get_by_role("button", name="Pass it on").click()
+    page.fill("#give-uses", "9")
+    page.click("#give-form button[type=submit]")
+    expect(page.locator("#give-error")).to_contain_text("uses")
+    page.fill("#give-uses", "2")
+    page.click("#give-form button[type=submit]")
+    expect(page.locator("#promise-detail")).to_contain_text("rests on")
+    expect(page.locator("#promise-graph .edge.chain[role=button]")).to_have_attribute("data-id", held)
+    assert {(one["promise"] == held, one["uses"], one["state"]) for one in told(node)} == {
+        (True, 5, "offered"),
+        (False, 2, "offered"),
+    }
 
 
 def test_a_tab_keeps_by_hand_what_it_promised_for_later(

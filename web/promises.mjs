@@ -28,6 +28,8 @@ export class Promises extends EventTarget {
   /** @type {string | null} */
   #chosen = null;
   #drawn = "";
+  /** The held promise that the form passes on; null: it makes a new one. @type {Given | null} */
+  #passing = null;
 
   /** @param {PromiseGrid} grid @param {Client} client */
   constructor(grid, client) {
@@ -40,7 +42,7 @@ export class Promises extends EventTarget {
     new ResizeObserver(() => this.#picture()).observe(byId("promise-graph"));
     byId("give-form").addEventListener("submit", (/** @type {SubmitEvent} */ event) => (event.preventDefault(), this.#give()));
     byId("give-file").addEventListener("change", (/** @type {any} */ { target }) => target.files[0] && this.#store(target.files[0]));
-    byId("give").addEventListener("toggle", () => (this.#whom(), programs()));
+    byId("give").addEventListener("toggle", () => (this.#whom(), programs(), byId("give").open || this.#pass(null)));
   }
 
   /** Who has promised this node a run that it can still ask for. @returns {Set<string>} */
@@ -142,6 +144,7 @@ export class Promises extends EventTarget {
     const buttons = [];
     if (mine && !over) buttons.push(this.#button("Revoke", () => this.grid.caps.revoke(given.promise)));
     if (given.holder === this.#me && !over && given.state !== "used up" && given.what.code) buttons.push(el("button", { type: "button", onclick: () => use(given) }, "Use it"));
+    if (given.holder === this.#me && !over && given.delegate > 0) buttons.push(el("button", { type: "button", onclick: () => this.#pass(given) }, "Pass it on"));
     return el("div", { class: "actions" }, ...buttons);
   }
 
@@ -199,6 +202,19 @@ export class Promises extends EventTarget {
     list.replaceChildren(...(options.length ? options : [el("option", { value: "", disabled: true, selected: true }, "nobody is connected")]));
   }
 
+  /** Have the form pass a held promise on, or make a new one again. @param {Given | null} given */
+  #pass(given) {
+    if (!given && !this.#passing) return;
+    this.#passing = given;
+    byId("give-what").textContent = given ? `You pass on what you hold: ${what(given)}. What you leave empty stays as it is; close this form to promise something of your own.` : "";
+    byId("give-code").value = given?.what.code ?? "";
+    byId("give-func").value = given?.func ?? "";
+    byId("give-days").value = given ? "" : "7";
+    for (const id of ["give-code", "give-file", "give-later"]) byId(id).disabled = given !== null;
+    byId("give").open = given !== null;
+    if (given) byId("give-to").focus();
+  }
+
   /** @param {File} file */
   async #store(file) {
     byId("give-error").textContent = "";
@@ -217,16 +233,16 @@ export class Promises extends EventTarget {
     try {
       const code = text("give-code");
       if (!text("give-to")) throw new Error("Nobody is connected; a promise is given to somebody who is there.");
-      if (!looksLikeCid(code)) throw new Error(code ? `“${code.slice(0, 60)}” is not the CID of a program; choose its file, or copy the CID whole.` : "Choose the program you promise to run.");
-      const made = await this.grid.caps.grant({
+      if (!this.#passing && !looksLikeCid(code)) throw new Error(code ? `“${code.slice(0, 60)}” is not the CID of a program; choose its file, or copy the CID whole.` : "Choose the program you promise to run.");
+      const terms = {
         to: text("give-to"),
-        code,
         func: text("give-func") || undefined,
         uses: Number(text("give-uses")) || undefined,
         days: Number(text("give-days")) || undefined,
         delegate: Number(text("give-delegate")) || 0,
-        later: byId("give-later").checked,
-      });
+      };
+      const { caps } = this.grid;
+      const made = await (this.#passing ? caps.delegate({ ...terms, parent: this.#passing.promise }) : caps.grant({ ...terms, code, later: byId("give-later").checked }));
       byId("give-done").textContent = made.delivered ? "Promised; it has the promise already." : "Promised, but it could not be handed over: it will get it when it connects.";
       this.#chosen = made.promise;
       await this.#look();
