@@ -208,12 +208,29 @@ class Host:
 
     # -- the loop ------------------------------------------------------------------------------------
 
-    def _enter(self, step: Callable[[int], Issued]) -> None:
-        """One entry into the kernel, and everything that can be done at once for it."""
-        try:
-            self._perform_all(deque(step(self._clock())))
-        except Exception as fault:  # noqa: BLE001  a bug of ours: nobody may be left waiting for what it lost
-            self._give_up(fault)
+    def _enter(self, *steps: Callable[[int], Issued]) -> None:
+        """Entries into the kernel, and everything that can be done at once for them.
+
+        Effects are performed in order, and what their answers lead to behind them. A fault is a bug of ours:
+        it costs whoever met it, not those whose frames came in the same turn.
+        """
+        todo: deque[tuple[int, Effect]] = deque()
+        for step in steps:
+            try:
+                todo.extend(step(self._clock()))
+            except Exception as fault:  # noqa: BLE001  nobody may be left waiting for what it lost
+                self._give_up(fault)
+        while todo:
+            ticket, effect = todo.popleft()
+            try:
+                if not ticket:
+                    self._tell(effect)
+                elif (value := self._at_once(effect)) is not LATER:
+                    todo.extend(self.kernel.answer(ticket, value, self._clock()))
+                else:
+                    self._begin(ticket, effect)
+            except Exception as fault:  # noqa: BLE001  nobody may be left waiting for what it lost
+                self._give_up(fault)
         self._arm()
 
     def _turn(self) -> None:
@@ -221,18 +238,7 @@ class Host:
         frames, self._frames = self._frames[:FRAMES_A_TURN], self._frames[FRAMES_A_TURN:]
         if self._frames:
             self._loop.call_soon(self._turn)
-        self._enter(lambda now: [step for frame in frames for step in self.kernel.receive(*frame, now)])
-
-    def _perform_all(self, todo: deque[tuple[int, Effect]]) -> None:
-        """Effects in order, and those their answers lead to behind them."""
-        while todo:
-            ticket, effect = todo.popleft()
-            if not ticket:
-                self._tell(effect)
-            elif (value := self._at_once(effect)) is not LATER:
-                todo.extend(self.kernel.answer(ticket, value, self._clock()))
-            else:
-                self._begin(ticket, effect)
+        self._enter(*(partial(self.kernel.receive, link, data) for link, data in frames))
 
     def _give_up(self, fault: Exception) -> None:
         """The kernel failed where it must not: whoever waits is told, loudly, rather than left hanging."""

@@ -9,9 +9,10 @@ from tests.node.hosting import Hosted, add_one, add_one_module, hosted, on_loop
 
 from promisegrid import unixfs
 from promisegrid.cid import Cid
-from promisegrid.effects import Budget
+from promisegrid.effects import Budget, Effect
 from promisegrid.errors import RemoteError
 from promisegrid.task import Task
+from promisegrid_node.host import FRAMES_A_TURN
 
 MODULE = b"\0asm add_one"
 
@@ -125,3 +126,51 @@ async def test_a_closed_host_leaves_nobody_waiting() -> None:
         assert asked.cancelled()
         with pytest.raises(asyncio.CancelledError):
             await node.host.ask(node.kernel.has(Cid.of(b"")))
+
+
+class Unheard:
+    """A connection nobody listens to."""
+
+    def send(self, frame: bytes) -> None:
+        pass
+
+    def close(self, code: str, text: str) -> None:
+        pass
+
+
+@on_loop
+async def test_a_fault_met_by_one_frame_costs_the_others_of_its_turn_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with hosted() as node:
+        seen: list[bytes] = []
+
+        def receive(link: int, frame: bytes, now_ms: int) -> list[tuple[int, Effect]]:
+            if frame == b"bug":
+                raise RuntimeError("a bug of ours")
+            seen.append(frame)
+            return []
+
+        link = node.host.connect(Unheard(), "responder", "b/grid")
+        monkeypatch.setattr(node.kernel, "receive", receive)
+        for frame in (b"one", b"bug", b"two"):
+            node.host.receive(link, frame)
+        await asyncio.sleep(0)
+        assert seen == [b"one", b"two"]
+
+
+@on_loop
+async def test_frames_that_came_are_heard_before_their_connection_is_down(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with hosted() as node:
+        seen: list[bytes] = []
+        link = node.host.connect(Unheard(), "responder", "b/grid")
+        monkeypatch.setattr(node.kernel, "receive", lambda link, frame, now_ms: seen.append(frame) or [])
+        for number in range(FRAMES_A_TURN + 1):
+            node.host.receive(link, b"%d" % number)
+        node.host.disconnect(link)
+        assert len(seen) == FRAMES_A_TURN + 1
+        node.host.receive(link, b"too late")
+        await asyncio.sleep(0)
+        assert b"too late" not in seen
