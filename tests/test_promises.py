@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.scenes import add_one, module
 from tests.sim import Node, World
 
+from promisegrid import capability
 from promisegrid.cid import Cid
 from promisegrid.effects import Budget
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.promises import Granted
+from promisegrid.protocols.promise import PROMISE
 from promisegrid.task import Deferred, RunResult, Task
 
 
@@ -179,3 +182,71 @@ def test_whoever_was_away_is_told_when_it_connects() -> None:
     assert not made.delivered and bob.do(bob.kernel.promises.ls()) == []
     world.link(bob, ann)
     assert run(bob, code, ann).value == 42
+
+
+def test_a_promise_that_is_over_is_not_presented_again() -> None:
+    """What is left is tried next: another promise, or none where the peer serves members."""
+    _, (ann, bob, carol), code = scene("ann", "bob", "carol")
+    first = grant(ann, bob, code, uses=1, delegate=1, days=9)
+    passed = bob.do(bob.kernel.promises.delegate(first.promise, carol.did))
+    carol.do(carol.kernel.promises.accept(passed.token))
+    run(carol, code, ann, 1)
+    refused("not_serving", bob, code, ann, 2)
+    grant(ann, bob, code, uses=1)
+    assert run(bob, code, ann, 3).value == 4
+    ann.do(ann.kernel.owner.set_serving(1, 1 << 20))
+    assert run(bob, code, ann, 4).value == 5
+
+
+def test_only_its_parties_hear_of_a_promise() -> None:
+    _, (ann, bob, carol), code = scene("ann", "bob", "carol")
+    made = grant(ann, bob, code, later=True)
+    later = run(bob, code, ann)
+
+    def ask(node: Node, op: str, *args: object) -> Any:
+        return node.do(node.kernel._caller.ask(ann.did, PROMISE, op, args, 1000))
+
+    assert ask(bob, "state", made.promise) == {"state": "deferred", "used": 1}
+    assert ask(bob, "state", later.call)["state"] == "deferred"
+    for op, args in (("state", (made.promise,)), ("state", (later.call,)), ("await", (later.call, 10))):
+        with pytest.raises(RemoteError) as wrong:
+            ask(carol, op, *args)
+        assert wrong.value.code == "not_found"
+    for op, args in (("state", (1,)), ("await", (later.call,)), ("keep", (later.call,)), ("told", ())):
+        with pytest.raises(RemoteError) as wrong:
+            ask(bob, op, *args)
+        assert wrong.value.code == "bad_args"
+    chain = list(capability.unpack(made.token))
+    assert ask(bob, "told", {"chain": chain}) == {"taken": 0}, "it is not ann's to hold"
+    with pytest.raises(RemoteError) as wrong:
+        carol.do(carol.kernel._caller.ask(ann.did, PROMISE, "revoke", ("",), 1000, tuple(chain)))
+    assert wrong.value.code == "not_permitted"
+
+
+def test_the_document_is_the_protocol() -> None:
+    path = Path(__file__).parent.parent / "docs" / "protocols" / "promise.md"
+    if not path.is_file():
+        pytest.skip("only the kernel is here")
+    assert Cid.of(path.read_bytes()) == PROMISE
+
+
+def test_whoever_leaves_a_grid_leaves_its_promises() -> None:
+    _, (ann, bob), code = scene()
+    grant(ann, bob, code)
+    bob.do(bob.kernel.owner.leave())
+    assert bob.do(bob.kernel.promises.ls()) == []
+    assert not [key for key in bob.tables["grid"] if key.startswith(b"cap/")]
+
+
+def test_a_picture_of_promises() -> None:
+    _, (ann, bob, carol), code = scene("ann", "bob", "carol")
+    made = grant(ann, bob, code, delegate=1, uses=4)
+    passed = bob.do(bob.kernel.promises.delegate(made.promise, carol.did, uses=1))
+    carol.do(carol.kernel.promises.accept(passed.token))
+    run(carol, code, ann)
+    graph = ann.do(ann.kernel.promises.graph())
+    edges = {edge["promise"]: edge for edge in graph["edges"] if "code" in edge["what"]}
+    assert {node["did"] for node in graph["nodes"]} == {ann.did, bob.did, carol.did}
+    assert edges[str(passed.promise)]["parent"] == str(made.promise)
+    assert [edges[str(one.promise)]["state"] for one in (made, passed)] == ["kept", "used up"]
+    assert [edges[str(one.promise)]["uses"] for one in (made, passed)] == [4, 1]

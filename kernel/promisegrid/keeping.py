@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-from promisegrid import membership, statement
+from promisegrid import listing, membership, statement
 from promisegrid.block import Block
 from promisegrid.caller import Caller
 from promisegrid.capability import Grant
@@ -91,7 +91,7 @@ class Keeper:
     async def pending(self) -> list[dict[str, Any]]:
         """Calls that wait for this owner: {"call", "promise", "for", "code", "func", "args", "at"}."""
         return [
-            {**_call_plain(name, call.task, call.promise, call.at), "for": call.holder}
+            {**listing.call(name, call.task, call.promise, call.at), "for": call.holder}
             for name, call in self._ledger.calls.items()
             if self._waits(call)
         ]
@@ -163,7 +163,7 @@ class Keeper:
     async def awaited(self) -> list[dict[str, Any]]:
         """What this node waits for: {"call", "promise", "by", "code", "func", "args", "at"}."""
         return [
-            {**_call_plain(name, wait.task, wait.promise, wait.at), "by": wait.by}
+            {**listing.call(name, wait.task, wait.promise, wait.at), "by": wait.by}
             for name, wait in self._ledger.waits.items()
         ]
 
@@ -230,15 +230,3 @@ def reason_of(text: str) -> str | None:
 
 def _unwatched(phase: str, done: int, total: int | None) -> None:
     """Nobody looks."""
-
-
-def _call_plain(name: Cid, task: Task, promise: Cid, at: int) -> dict[str, Any]:
-    """A call as plain data; its arguments as they are, links as text, at in seconds."""
-    return {
-        "call": str(name),
-        "promise": str(promise),
-        "code": str(task.code),
-        "func": task.func,
-        "args": list(task.args),
-        "at": at,
-    }

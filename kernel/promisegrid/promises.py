@@ -10,21 +10,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from promisegrid import capability, did, membership, statement
+from promisegrid import capability, did, listing, membership, statement
+from promisegrid.caller import Caller
 from promisegrid.capability import Grant
 from promisegrid.cid import Cid
 from promisegrid.effects import Budget, Commit, Load, Write
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.handshake import admit
 from promisegrid.keeping import TELL_MS, Keeper, reason_of
-from promisegrid.ledger import Known
+from promisegrid.ledger import Known, Ledger
 from promisegrid.link import Link
 from promisegrid.policy import PolicyError
 from promisegrid.policy import read as read_policy
 from promisegrid.protocols.promise import ITEMS_MAX, PROMISE
+from promisegrid.runner import Runner
+from promisegrid.state import State
 from promisegrid.statement import Statement
 from promisegrid.task import Deferred, RunResult, Task
-from promisegrid.terms import MEMBER, Terms, What, budget_plain
+from promisegrid.terms import MEMBER, Terms, What
 
 _DAY_S: Final = 86_400
 _DAYS_MAX: Final = 36_500
@@ -44,6 +47,10 @@ class Granted:
 
 class Promises(Keeper):
     """All of the owner's verbs about promises; `Keeper` has those about calls that are kept later."""
+
+    def __init__(self, state: State, ledger: Ledger, caller: Caller, runner: Runner) -> None:
+        super().__init__(state, ledger, caller, runner)
+        self._spent: set[Cid] = set()
 
     # -- giving --------------------------------------------------------------------------------------
 
@@ -225,9 +232,16 @@ class Promises(Keeper):
             and known.grant.holder == me
             and known.grant.starts <= now < known.grant.until
             and known.grant.lacks(task.code, task.func, task.args) is None
+            and known.grant.name not in self._spent
             and self._ledger.state_of(known.grant) not in ("revoked", "used up")
         ]
         return min(fitting, key=lambda grant: (grant.later, len(grant.uses), -grant.until), default=None)
+
+    def is_spent(self, grant: Grant, refusal: str) -> bool:
+        """Whether a refusal says that a promise is over; it is not presented again by itself then."""
+        if refusal in ("used_up", "revoked", "expired"):
+            self._spent.add(grant.name)
+        return grant.name in self._spent
 
     def _named(self, on: str, name: Cid) -> Grant:
         grant = self._known(name).grant
@@ -282,18 +296,19 @@ class Promises(Keeper):
 
     async def ls(self) -> list[dict[str, Any]]:
         """Every promise this node gave, holds or was shown, as `show` tells them."""
-        return [self._plain(known) for known in self._ledger.known.values()]
+        return [listing.promise(self._ledger, known, self._state.me) for known in self._ledger.known.values()]
 
     async def show(self, name: Cid) -> dict[str, Any]:
         """One promise: as in `ls`, and "chain" (root first), "statements" about it, "token" (bytes)."""
         known = self._known(name)
         chain = [
-            self._plain(self._ledger.known.get(step.name, Known(step, known.at)))
+            listing.promise(self._ledger, Known(step, known.at), self._state.me)
             for step in known.grant.steps()
         ]
         statements = [said for said in await self.history(_BATCH * ITEMS_MAX) if said["about"] == str(name)]
         token = capability.pack([one.raw for one in known.grant.chain])
-        return {**self._plain(known), "chain": chain, "statements": statements, "token": token}
+        told = listing.promise(self._ledger, known, self._state.me)
+        return {**told, "chain": chain, "statements": statements, "token": token}
 
     async def graph(self) -> dict[str, list[dict[str, Any]]]:
         """Who promised what to whom: {"nodes": [{"did", "me"}], "edges": as `ls`}."""
@@ -305,7 +320,8 @@ class Promises(Keeper):
         """The latest statements made and heard here, newest first."""
         names = [name for _, name in self._ledger.said[::-1][: max(0, limit)]]
         blocks = await Load("blocks", tuple(bytes(name) for name in names))
-        return [_said(name, data) for name, data in zip(names, blocks, strict=True) if data is not None]
+        found = zip(names, blocks, strict=True)
+        return [listing.statement(name, data) for name, data in found if data is not None]
 
     def _known(self, name: Cid) -> Known:
         known = self._ledger.known.get(name)
@@ -313,36 +329,6 @@ class Promises(Keeper):
             text = f"This node knows no promise {name}; `promisegrid cap ls` lists those it knows."
             raise LocalError(text, "not_found")
         return known
-
-    def _plain(self, known: Known) -> dict[str, Any]:
-        """A promise as JSON-able data; what the whole chain says, links as text, times in seconds."""
-        grant, me = known.grant, self._state.me
-        kind, value = grant.what
-        last = grant.chain[-1]
-        ends = (self._ledger.gone.get(one.name) for one in grant.chain)
-        gone = next((end for end in ends if end is not None), None)
-        return {
-            "promise": str(grant.name),
-            "issuer": last.issuer,
-            "holder": grant.holder,
-            "root": grant.root,
-            "what": {kind: str(value)},
-            "func": grant.func,
-            "policy": [rule.plain() for rule in grant.policy] or None,
-            "budget": budget_plain(grant.budget) or None,
-            "uses": min((most for _, most in grant.uses), default=None),
-            "used": self._ledger.used(grant.name),
-            "delegate": grant.delegate,
-            "later": grant.later,
-            "not_before": grant.starts or None,
-            "expires_at": grant.until,
-            "parent": None if last.parent is None else str(last.parent),
-            "state": self._ledger.state_of(grant),
-            "reason": "" if gone is None else gone.said.reason or "",
-            "given": last.issuer == me,
-            "held": grant.holder == me,
-        }
-
 
 def _rests(grant: Grant, on: Grant) -> bool:
     return any(one.name == on.name for one in grant.chain)
@@ -378,17 +364,3 @@ def _days(days: int) -> int:
     if not 0 < days <= _DAYS_MAX:
         raise LocalError(f"A promise holds for 1 to {_DAYS_MAX} days, not {days}.", "bad_args")
     return days
-
-
-def _said(name: Cid, data: bytes) -> dict[str, Any]:
-    said, _ = statement.read(data)
-    return {
-        "statement": str(name),
-        "about": str(said.about),
-        "state": said.state,
-        "by": said.by,
-        "at": said.at,
-        "receipt": None if said.receipt is None else str(said.receipt),
-        "result": None if said.result is None else str(said.result),
-        "reason": said.reason or "",
-    }

@@ -65,16 +65,19 @@ class Redeemer:
         if writes:
             try:
                 await Commit(writes)
-            except RemoteError:
-                self._ledger.unuse(grant, name)
+            except RemoteError as wrong:
+                if uses and wrong.code != "cancelled":  # given up in the middle, it may have been written
+                    self._ledger.unuse(grant, name)
                 raise
         self._tell("used", grant, content.iss)
         return Redeemed(grant, budget, bool(grant.uses))
 
     def undo(self, redeemed: Redeemed, name: Cid) -> None:
-        """The answer of a deferral could not be written down."""
+        """The answer of a deferral could not be written down, or is not wanted. One made before stays."""
+        if redeemed.later is None or not redeemed.later.writes:
+            return
         self._ledger.unuse(redeemed.grant, name)
-        if redeemed.later is not None and isinstance(redeemed.later.body, dict):
+        if isinstance(redeemed.later.body, dict):
             self._ledger.forget_call(redeemed.later.body["promise"])
 
     def _still_good(self, grant: Grant, message: Cid) -> None:
