@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from unittest import mock
 
-from tests.scenes import FRAME_MAX, NUMBERS, add_one, claims_of, module, sealed, with_claims
+from tests.scenes import FRAME_MAX, NUMBERS, add_one, claims_of, module, promised, sealed, with_claims
 from tests.sim import Node, World
 
-from promisegrid import claims, cose, envelope, frames, peering
+from promisegrid import claims, cose, envelope, forms, frames, gridtag, nested, peering
+from promisegrid.capability import Terms
 from promisegrid.cbor import CborError, Dialect
 from promisegrid.cid import Cid
 from promisegrid.effects import (
@@ -38,6 +39,8 @@ from promisegrid.effects import (
 )
 from promisegrid.errors import CODES, RemoteError
 from promisegrid.link import Link
+from promisegrid.protocols import CAPABILITY_CALL, SCENARIO_TREE, edits
+from promisegrid.protocols.promise import PROMISE
 from promisegrid.state import State
 
 Readers = Mapping[str, tuple[Sequence[bytes], Callable[[bytes], object]]]
@@ -111,6 +114,7 @@ class Believer:
         world = World()
         self.ann, self.bob = world.grid("ann", "bob")
         self.ann.do(self.ann.kernel.owner.set_serving(1, 1 << 20))
+        self.ann.do(self.ann.kernel.carriage.promise(1 << 20, 1))
         self.code = module(self.ann, add_one)
         self.now_ms = world.now_ms
         self.taken = Taken()
@@ -216,8 +220,11 @@ class Believer:
 def refusal_in(raw: bytes, ann: Node) -> str | None:
     """The code of a signed refusal; None of any other reply. What Ann sends must be readable."""
     assert ann.kernel.grid is not None
-    opened = envelope.open_message(raw, ann.kernel.grid, FRAME_MAX)
-    content = claims.decode(opened.claims, ann.limits)
+    if gridtag.is_tagged(raw):
+        _, content = forms.open_known(gridtag.open_tagged(raw, FRAME_MAX), ann.kernel.grid, ann.limits)
+    else:
+        opened = envelope.open_message(raw, ann.kernel.grid, FRAME_MAX)
+        content = claims.decode(opened.claims, ann.limits)
     assert content.refusal is None or content.refusal[0] in CODES
     return content.refusal[0] if content.refusal else None
 
@@ -236,10 +243,42 @@ def good_calls(believer: Believer) -> list[tuple[Cid, bytes]]:
         proofs=(bob.tables["grid"][b"membership"],),
         fresh=True,
     )
+    root = promised(ann, bob.did, Terms(("code", code), uses=9, delegate=2))
+    child = promised(bob, bob.did, Terms(("code", code), func="add_one"), Cid.of(root))
+    redeeming = with_claims(plain, proofs=(root, child))
+    inner = sealed(bob, code, with_claims(plain, cti=b"inside another"))
+    outer = with_claims(plain, call=("add_one", ({nested.KEY: inner},)))
     body = {"receipt": code, "cached": True, "blocks": [[code, b"module"]]}
     reply = with_claims(plain, call=None, reply_to=code, body=body)
     refused = with_claims(plain, call=None, reply_to=code, refusal=("trap", "It trapped."))
-    return [(code, content.encode()) for content in (plain, plain, rich, reply, refused)]
+    told = with_claims(plain, call=("told", ({"chain": [root, child]}, {"chain": [root]})))
+    found = [(code, one.encode()) for one in (plain, plain, rich, reply, refused, redeeming, outer)]
+    return [*found, (PROMISE, told.encode())]
+
+
+def good_tagged(believer: Believer) -> list[tuple[Cid, Any, dict[int, Any]]]:
+    """The protocol, payload and claims of messages under the grid's tag."""
+    bob, code = believer.bob, believer.code
+    plain = with_claims(claims_of(bob, believer.ann), call=None, grid=bob.kernel.grid)
+    table = _TABLE.decode(plain.encode())
+    stamp, note = "2026-11-21T09:00:00Z", {"claims": [{"description": "text", "detail": [1, code]}]}
+    said = [
+        edits.edit("insert", bob.did, stamp, "target", note),
+        edits.edit("query", bob.did, stamp, "target", {"criteria": {"since": 0}}),
+        edits.edit("subscribe", bob.did, stamp, "target", {"criteria": {}}),
+        (SCENARIO_TREE, [code, code]),
+        (Cid.of(b"unknown"), [1, {"a": code}]),
+    ]
+    call = (CAPABILITY_CALL, [0, code, [41]], {**table, claims.FUNC: "add_one"})
+    return [call, call, *((protocol, payload, table) for protocol, payload in said)]
+
+
+def tagged(protocol: Cid, payload: bytes, table: bytes) -> bytes:
+    """A message under the grid's tag with a signature that only a believer takes."""
+    first = b"\xd8\x2a" + _TABLE.encode(b"\0" + bytes(protocol))
+    protected = b"\xa3\x01\x26\x0f" + table + b"\x10\x6bgrid-tagged"
+    signature = cose.assemble(protected, None, b"\1" * 64)
+    return b"\xda\x67\x72\x69\x64\x83" + first + payload + signature
 
 
 def messages(believer: Believer, rng: random.Random) -> Callable[[], bytes]:
@@ -254,10 +293,27 @@ def messages(believer: Believer, rng: random.Random) -> Callable[[], bytes]:
     spare += [value for _, table in tables for value in table.values()]
     sign1 = cose.assemble(cose.protected_header("grid-message"), None, b"\1" * 64)
 
+    others = good_tagged(believer)
+    whole += [tagged(protocol, _TABLE.encode(payload), _TABLE.encode(t)) for protocol, payload, t in others]
+
+    def changed_tagged() -> bytes:
+        protocol, payload, table = rng.choice(others)
+        table = {**table, claims.CTI: rng.randbytes(12)}
+        try:
+            if rng.random() < 0.5:
+                payload = change(rng, payload, spare)
+            else:
+                table = change(rng, table, spare)
+            return tagged(protocol, _TABLE.encode(payload), _TABLE.encode(table))
+        except CborError:
+            return tagged(protocol, b"\xf6", b"\xa0")
+
     def make() -> bytes:
-        kind = rng.randrange(10)
+        kind = rng.randrange(12)
         if kind < 4:
             return damage(rng, whole)
+        if kind > 9:
+            return changed_tagged()
         protocol, data = rng.choice(calls)
         if kind < 6:
             return envelope.seal(envelope.prepare(protocol, grid, damage(rng, [data])), sign1)
@@ -286,6 +342,15 @@ def run(seed: object, count: int) -> Taken:
             believer.message(make())
         taken += believer.taken
     return taken
+
+
+def opened(seed: object, count: int) -> Counter[str]:
+    """So many damaged messages, only opened: structure, claims, audience, times. How often which code."""
+    rng, believer = random.Random(f"{seed}"), Believer()
+    make, codes = messages(believer, rng), Counter[str]()
+    for _ in range(count):
+        codes[read_or_refused(believer.ann.kernel._dispatcher._open, make())] += 1
+    return codes
 
 
 def pieces(seed: object, count: int, readers: Readers) -> Counter[str]:

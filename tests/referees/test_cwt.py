@@ -218,7 +218,7 @@ def test_a_cwt_of_theirs(signer: Signer, referee: Referee, keys: Keys, tagged: b
     assert found.tags == ((61, 18) if tagged else (18,)) and found.sign1.alg == signer.alg
     assert holds(keys, found, found.sign1.payload or b"", signer.did)
     content = claims.decode(found.sign1.payload or b"", Limits())
-    assert (content.iss, content.aud, content.extra[claims.SUB]) == ("coap://as", "coap://light", "sub")
+    assert (content.iss, content.aud, content.sub) == ("coap://as", "coap://light", "sub")
     assert (content.exp, content.nbf, content.iat, content.cti) == (1 << 40, 1, 2, b"12345678")
 
 
