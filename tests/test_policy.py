@@ -1,4 +1,4 @@
-"""Argument policies: rules that are total, that say no when in doubt, and that cost no more than they say."""
+"""Policies about arguments: what holds, what does not, and that asking never raises."""
 
 from __future__ import annotations
 
@@ -8,121 +8,82 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promisegrid import dagcbor, policy
+from promisegrid import policy
 from promisegrid.cid import Cid
-from promisegrid.policy import PolicyError, Rule
+from promisegrid.policy import PolicyError
 
-A, B = Cid.of(b"a"), Cid.of(b"b")
-leaves = (
-    st.none()
-    | st.booleans()
-    | st.integers(-3, 3)
-    | st.floats(-2, 2, width=16)
-    | st.text("ab*", max_size=3)
-    | st.binary(max_size=2)
-    | st.sampled_from([A, B])
-)
-values = st.recursive(
-    leaves,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab", max_size=1), inner, max_size=2),
-    max_leaves=5,
-)
+ARGS: list[Any] = [5, "a long name", {"width": 7, "list": [1, 2.5, None]}, b"ab", Cid.of(b"x"), True, 1.0]
+
+HOLD = [
+    (0, "==", 5), ("0", "==", 5), ([0], "<=", 5), (0, "<", 5.5), (0, ">", -1), (0, ">=", 5), (0, "!=", 6),
+    ("2.width", "==", 7), ([2, "list", 1], ">", 2), ("2.list", "==", [1, 2.5, None]),
+    ([2, "list", 2], "type", "null"),
+    (1, "like", "a*n*e"), (1, "like", "*"), (1, "like", "a long name"), (1, "like", "*name"), (1, ">", "a"),
+    (0, "in", [4, 5]), (4, "in", [Cid.of(b"x")]), (3, "<", b"b"), (5, "==", True), (6, "==", 1.0),
+    (0, "type", "int"), (1, "type", "text"), (2, "type", "map"), (3, "type", "bytes"), (4, "type", "link"),
+    (5, "type", "bool"), (6, "type", "float"), ("2.list", "type", "list"), (2, "!=", {"width": 7}),
+]  # fmt: skip
+FAIL = [
+    (0, "==", 5.0), (5, "==", 1), (6, "==", 1), (5, "<", 2), (0, "<", "6"), (1, "<", 9), (9, "==", 5),
+    (9, "!=", 5), ("2.height", "!=", 5), ([0, 0], "!=", 1), ([1, 0], "==", "a"), (1, "like", "a*z"),
+    (1, "like", "a long"), (1, "like", "a long name*name"), (0, "like", "*"), (0, "in", []), (0, "in", [[5]]),
+    (5, "type", "int"), (0, "!=", 5), (0, "==", None), (2, "<", {"width": 8}),
+]  # fmt: skip
 
 
-def holds(args: list[Any], *rules: list[Any]) -> bool:
-    return all(rule.holds(args) for rule in policy.read(list(rules)))
+@pytest.mark.parametrize("rule", HOLD, ids=repr)
+def test_a_rule_that_holds(rule: Any) -> None:
+    assert policy.read([list(rule)])[0].holds(ARGS)
+
+
+@pytest.mark.parametrize("rule", FAIL, ids=repr)
+def test_a_rule_that_does_not(rule: Any) -> None:
+    assert not policy.read([list(rule)])[0].holds(ARGS)
 
 
 @pytest.mark.parametrize(
-    ("args", "rule", "expected"),
+    "bad",
     [
-        ([5], [0, "==", 5], True),
-        ([5], [0, "==", 5.0], False),
-        ([1], [0, "==", True], False),
-        ([0.0], [0, "==", -0.0], False),
-        ([[1, {"a": A}]], [0, "==", [1, {"a": A}]], True),
-        ([[1, {"a": A}]], [0, "==", [1, {"a": B}]], False),
-        ([{"a": 1}], [0, "==", {"a": 1, "b": 1}], False),
-        ([5], [0, "!=", 6], True),
-        ([5], [1, "!=", 6], False),
-        ([5], [0, "<", 6], True),
-        ([5], [0, "<", "6"], False),
-        ([True], [0, "<", 6], False),
-        (["b"], [0, ">=", "a"], True),
-        ([5], [0, "in", [1, 5]], True),
-        ([5], [0, "in", [5.0]], False),
-        (["https://a.example/x"], [0, "like", "https://*.example/*"], True),
-        (["http://a.example/x"], [0, "like", "https://*"], False),
-        (["aba"], [0, "like", "ab*ba"], False),
-        ([b"ab"], [0, "like", "ab"], False),
-        ([A], [0, "type", "link"], True),
-        ([True], [0, "type", "int"], False),
-        ([{"w": [7]}], ["0.w.0", "<=", 7], True),
-        ([{"w": [7]}], [[0, "w", 1], "<=", 7], False),
+        None, {}, [1], [[0, "=="]], [["x", "==", 1]], [[-1, "==", 1]], [[0, "~", 1]], [[0, "like", 1]],
+        [[0, "in", 1]], [[0, "type", "number"]], [[[], "==", 1]], [[[0] * 9, "==", 1]], [[True, "==", 1]],
+        [[["a"], "==", 1]], [[0, "==", 1]] * 33,
     ],
+    ids=repr,
+)  # fmt: skip
+def test_what_is_no_policy(bad: Any) -> None:
+    with pytest.raises(PolicyError):
+        policy.read(bad)
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.binary(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=3),
+    max_leaves=6,
 )
-def test_what_a_rule_says(args: list[Any], rule: list[Any], expected: bool) -> None:
-    assert holds(args, rule) is expected
 
 
-@given(st.lists(values, max_size=3), values, st.sampled_from(policy.OPS))
-def test_a_rule_is_total_and_equality_is_equality_of_what_is_written(
-    args: list[Any], value: Any, op: str
+@given(st.lists(values, max_size=3), st.sampled_from(policy.OPS), values, st.integers(0, 2))
+def test_asking_never_raises_and_nothing_is_equal_and_not(
+    args: list[Any], op: str, value: Any, at: int
 ) -> None:
     try:
-        (rule,) = policy.read([[0, op, value]])
+        (rule,) = policy.read([[at, op, value]])
     except PolicyError:
         return
-    said = rule.holds(args)
-    if args and op in ("==", "!="):
-        assert said is ((dagcbor.encode(args[0]) == dagcbor.encode(value)) is (op == "=="))
+    assert rule.holds(args) in (True, False)
+    assert policy.read([rule.plain()]) == (rule,) or value != value
+    equal, differs = policy.read([[at, "==", value], [at, "!=", value]])
+    assert not (equal.holds(args) and differs.holds(args))
 
 
-@pytest.mark.parametrize("odd", [float("nan"), float("inf"), {1, 2}, object(), [object()]])
-def test_what_cannot_be_written_follows_no_rule(odd: Any) -> None:
-    for op in ("==", "!="):
-        assert not Rule((0,), op, odd).holds([odd])
+@given(st.text("ab*", max_size=8), st.text("ab", max_size=8))
+def test_like_is_what_a_slow_matcher_says(pattern: str, text: str) -> None:
+    def slow(p: str, t: str) -> bool:
+        if not p:
+            return not t
+        if p[0] == "*":
+            return slow(p[1:], t) or bool(t and slow(p, t[1:]))
+        return bool(t) and t[0] == p[0] and slow(p[1:], t[1:])
 
-
-class Counted(list[Any]):
-    """A list that knows how often one looked into it."""
-
-    looks = 0
-
-    def __iter__(self) -> Any:
-        for item in super().__iter__():
-            Counted.looks += 1
-            yield item
-
-
-def test_a_rule_costs_no_more_than_it_says_however_large_the_arguments_are() -> None:
-    huge = Counted(range(100_000))
-    (rule,) = policy.read([[0, "in", [[n] for n in range(5000)]]])
-    assert not rule.holds([huge]) and Counted.looks == 0
-    (rule,) = policy.read([[0, "==", [0, 1, 3]]])
-    assert not rule.holds([huge]) and Counted.looks == 0
-    assert Rule((0,), "==", [0, 1, 2]).holds([Counted(range(3))]) and Counted.looks == 3
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        None,
-        {},
-        [[0, "==", 1]] * 33,
-        [[0, "=="]],
-        [["", "==", 1]],
-        [["a", "==", 1]],
-        [[-1, "==", 1]],
-        [[True, "==", 1]],
-        [[[0] * 9, "==", 1]],
-        [[0, "=", 1]],
-        [[0, ["=="], 1]],
-        [[0, "like", 1]],
-        [[0, "in", 1]],
-        [[0, "type", "number"]],
-    ],
-)
-def test_what_is_no_policy(wrong: Any) -> None:
-    with pytest.raises(PolicyError):
-        policy.read(wrong)
+    (rule,) = policy.read([[0, "like", pattern]])
+    assert rule.holds([text]) == slow(pattern, text)
