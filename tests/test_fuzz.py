@@ -19,14 +19,18 @@ from promisegrid import (
     capability,
     claims,
     cose,
+    dagcbor,
     did,
     envelope,
     frames,
     genesis,
+    gridtag,
     job,
     membership,
     policy,
     receipt,
+    scenario,
+    statement,
     task,
 )
 from promisegrid.cid import Cid
@@ -93,6 +97,13 @@ RFC_8392_A_3 = bytes.fromhex(
     "420b7158405427c1ff28d23fbad1f29c4c7c6a555e601d6fa29f9179bc3d7438bacaca5acd08c8d4d4f96131680c429a01f85951ec"
     "ee743a52b9b63632c57209120e1c9e30"
 )
+STATEMENT = cose.assemble(
+    cose.protected_header("grid-statement"),
+    statement.Statement(A_CID, "kept", BOB_DID, 1, A_CID, A_CID, "reason").payload(),
+    b"\1" * 64,
+)
+TAGGED = b"\xda\x67\x72\x69\x64\x83\xd8\x2a" + dagcbor.encode(b"\0" + bytes(A_CID)) + b"\x81\1" + SIGN1
+TREE = scenario.encode(scenario.Branch(A_CID, A_CID, 5, 7, (scenario.Branch(A_CID, A_CID, 1, 2),)))
 GENESIS = genesis.Genesis(BOB_DID, "name", b"n" * 16, {"rule": 1}).block().data
 RESULT = task.Result(3, A_CID, A_CID, A_CID).block().data
 BLOB = b"PGR1" + bytes(8) + b"\2\0\0\0ok" + bytes(4) + b"\1\0\0\0" + b"\1" + b"\1\0\0\0a" + b"\1\0\0\0b"
@@ -143,6 +154,9 @@ READERS: dict[str, tuple[list[bytes], Callable[[bytes], object]]] = {
     "a signature": ([SIGN1, RECEIPT], lambda data: cose.read(data, "grid-message")),
     "claims": ([CLAIMS.encode()], lambda data: claims.read(data, BOB_DID, 1_794_999_999_000, LIMITS)),
     "a receipt": ([RECEIPT], receipt.read),
+    "a statement": ([STATEMENT], statement.read),
+    "a tagged message": ([TAGGED], lambda data: gridtag.open_tagged(data, FRAME_MAX)),
+    "a scenario tree": ([TREE], scenario.read),
     "a capability": ([CAPABILITY], lambda data: capability.read(data, LIMITS)),
     "a chain": ([capability.pack([CAPABILITY] * 2)], capability.unpack),
     "any signature": ([SIGN1, RECEIPT, CAPABILITY, RFC_8392_A_3], cose.read_any),

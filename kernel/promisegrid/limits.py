@@ -108,6 +108,8 @@ class Limits:
     """The most an owner can promise to carry."""
     edit_targets: int = 4096
     """Targets of DAG edits; one member may begin a quarter."""
+    edit_bytes: int = 64 * 1024
+    """One edit: a page of them is read from the store for every query."""
     edits_of_target: int = 65_536
     """Edits of one target."""
     edit_heads: int = 256

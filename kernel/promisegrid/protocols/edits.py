@@ -91,6 +91,8 @@ class Edits:
     # -- edits ---------------------------------------------------------------------------------------
 
     async def _edit(self, verified: Verified, target: str, value: dict[str, Any]) -> Answer:
+        if len(verified.envelope.raw) > self._state.limits.edit_bytes:
+            raise RemoteError("too_large", f"An edit takes at most {self._state.limits.edit_bytes} bytes.")
         _check_claims(value["payload"])
         parents = value.get("prevHashes")
         if not isinstance(parents, list) or not all(isinstance(one, Cid) for one in parents):
