@@ -27,7 +27,7 @@ from tests.scenes import (
 )
 from tests.sim import Node, World
 
-from promisegrid import capability, claims, cose, envelope, frames, membership, nested, receipt
+from promisegrid import capability, claims, cose, dagcbor, envelope, frames, membership, nested, receipt
 from promisegrid.capability import Terms
 from promisegrid.cid import Cid
 from promisegrid.claims import Claims
@@ -616,3 +616,13 @@ def test_a_message_inside_a_message_has_its_own_signers_authority_and_no_more() 
     another = carols(scene, sub=scene.bob.did, proofs=(of_carol,), cti=b"another one")
     call = scene.call(call=("add_one", ({nested.KEY: another},)), proofs=(of_bob,), cti=b"one use too many")
     assert signed_refusal(hand(scene.ann, scene.bob, call), scene.bob) == "used_up"
+
+
+def test_one_who_hands_over_many_tiny_messages_to_carry_leaves_room_for_others() -> None:
+    scene = Scene(Limits(carried=8))
+    scene.ann.do(scene.ann.kernel.carriage.promise(1 << 20, 1))
+    unknown = b"\xda\x67\x72\x69\x64\x82\xd8\x2a" + dagcbor.encode(b"\0" + bytes(Cid.of(b"unknown")))
+    tiny = [unknown + bytes([number]) for number in range(4)]
+    said = [refusals(hand(scene.ann, scene.bob, raw)) for raw in tiny]
+    assert said == [[], [], ["busy"], ["busy"]]
+    assert refusals(hand(scene.ann, scene.carol, tiny[3])) == []

@@ -100,10 +100,11 @@ class Carriage:
     def _check_room(self, did: str, size: int) -> None:
         assert self._promise is not None
         used = sum(one.size for one in self._loads.values())
-        theirs = sum(one.size for one in self._loads.values() if one.by == did)
-        if used + size > self._promise.bytes or theirs + size > self._promise.bytes // 4:
+        theirs = [one.size for one in self._loads.values() if one.by == did]
+        if used + size > self._promise.bytes or sum(theirs) + size > self._promise.bytes // 4:
             raise RemoteError("busy", "What this node carries for others is used up; try again later.")
-        if len(self._loads) >= self._state.limits.carried:
+        most = self._state.limits.carried
+        if len(self._loads) >= most or len(theirs) >= most // 4:
             raise RemoteError("busy", "This node carries as many messages as it can; try again later.")
 
     def _dropped(self) -> tuple[Write, ...]:
