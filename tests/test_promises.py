@@ -13,6 +13,7 @@ from promisegrid import capability
 from promisegrid.cid import Cid
 from promisegrid.effects import Budget
 from promisegrid.errors import LocalError, RemoteError
+from promisegrid.limits import Limits
 from promisegrid.promises import Granted
 from promisegrid.protocols.promise import PROMISE
 from promisegrid.task import Deferred, RunResult, Task
@@ -250,3 +251,39 @@ def test_a_picture_of_promises() -> None:
     assert edges[str(passed.promise)]["parent"] == str(made.promise)
     assert [edges[str(one.promise)]["state"] for one in (made, passed)] == ["kept", "used up"]
     assert [edges[str(one.promise)]["uses"] for one in (made, passed)] == [4, 1]
+
+
+def test_what_has_expired_is_shown_for_a_week_and_then_forgotten() -> None:
+    world, (ann, bob), code = scene()
+    made = grant(ann, bob, code, uses=3, days=1)
+    gone = grant(ann, bob, code, days=1)
+    grant(ann, bob, code, days=1, later=True)
+    run(bob, code, ann, proofs=(made.promise,))
+    later = [one for one in ann.do(ann.kernel.promises.ls()) if one["later"]]
+    run(bob, code, ann, proofs=(Cid.parse(later[0]["promise"]),))
+    ann.do(ann.kernel.promises.revoke(gone.promise))
+    world.cut(bob, max(bob.links))
+    world.now_ms += 2 * 24 * 3600 * 1000
+    assert given(ann, made.promise)["state"] == "expired" and ann.do(ann.kernel.promises.pending()) == []
+    grant(ann, bob, code)
+    assert given(ann, made.promise)["used"] == 1
+    world.now_ms += 7 * 24 * 3600 * 1000
+    last = grant(ann, bob, code)
+    cap = [key for key in ann.tables["grid"] if key.startswith(b"cap/") and not key.startswith(b"cap/said/")]
+    left = {key.split(b"/")[1] for key in cap}
+    assert left == {b"known"} and bytes(made.promise) not in b"".join(cap)
+    with pytest.raises(LocalError, match="knows no promise"):
+        given(ann, made.promise)
+    assert given(ann, last.promise)["state"] == "offered"
+
+
+def test_promises_to_one_holder_are_bounded() -> None:
+    world = World()
+    ann, bob = world.grid("ann", "bob", limits=Limits(promises_per_holder=3, deferred_per_holder=1))
+    code = module(ann, add_one)
+    made = [grant(ann, bob, code, later=True) for _ in range(2)]
+    with pytest.raises(LocalError, match="Too many promises"):
+        grant(ann, bob, code)
+    assert isinstance(run(bob, code, ann, 1), Deferred)
+    refused("busy", bob, code, ann, 2)
+    assert given(ann, made[1].promise)["used"] == 0, "what could not wait was not used"

@@ -28,6 +28,7 @@ from promisegrid.cid import Cid
 from promisegrid.deferral import Call, Wait
 from promisegrid.effects import Commit, Scan, Write
 from promisegrid.errors import RemoteError
+from promisegrid.shelf import Known, Shelf
 from promisegrid.state import State
 from promisegrid.statement import Statement
 from promisegrid.strand import Signal
@@ -37,18 +38,8 @@ _ROOT: Final = b"cap/"
 _PAGE: Final = 256
 _FOLD: Final = 16
 """Uses forgotten by name with each new one: more than one, so that the names do not pile up."""
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """A promise this node knows of, with all it rests on, since when (seconds)."""
-
-    grant: Grant
-    at: int
-
-    def record(self) -> bytes:
-        """What is stored."""
-        return dagcbor.encode({"at": self.at, "chain": [one.raw for one in self.grant.chain]})
+_SWEEP_S: Final = 60
+_SWEPT: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +75,15 @@ class Ledger:
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self.known: dict[Cid, Known] = {}
+        self.known = Shelf(state.me)
         self.gone: dict[Cid, Gone] = {}
         self.calls: dict[Cid, Call] = {}
         self.call_of: dict[Cid, Cid] = {}
         self.waits: dict[Cid, Wait] = {}
         self.said: list[tuple[int, Cid]] = []
         self._news: dict[Cid, Signal[None]] = {}
+        self._ends_of: dict[str, int] = {}
+        self._swept_at = 0
         self._uses: dict[Cid, _Uses] = {}
         self._casual: dict[Cid, int] = {}
 
@@ -111,9 +104,10 @@ class Ledger:
         """The grid is left: what was promised there is forgotten. Statements remain as blocks."""
         while rows := await Scan("grid", _ROOT, _ROOT, _PAGE):
             await Commit(tuple(Write("grid", row, None) for row, _ in rows))
-        for book in (self.known, self.gone, self.calls, self.call_of, self.waits, self._uses, self._casual):
+        for book in (self.known, self.gone, self.calls, self.call_of, self.waits):
             book.clear()
-        self.said.clear()
+        for numbers in (self._uses, self._casual, self._ends_of, self.said):
+            numbers.clear()
         self._state.revoked.clear()
         self._state.dismissed.clear()
 
@@ -129,12 +123,12 @@ class Ledger:
         if kind == b"used":
             self._counted(name).folded = plain
         elif kind == b"known":
-            self.known[name] = Known(self._grant(plain["chain"]), plain["at"])
+            self.known.put(Known(self._grant(plain["chain"]), plain["at"]))
         elif kind == b"gone":
             said, _ = statement.read(plain["statement"])
             self._is_gone(said, plain["statement"], self._grant(plain["chain"]))
         elif kind == b"call":
-            self.settle(name, deferral.read_call(plain))
+            self._put(name, deferral.read_call(plain))
         elif kind == b"wait":
             self.waits[name] = deferral.read_wait(plain)
 
@@ -157,14 +151,12 @@ class Ledger:
         limits, me = self._state.limits, self._state.me
         if grant.name in self.known:
             return
-        grants = (known.grant for known in self.known.values())
-        kind = [other for other in grants if (other.root == me) == (grant.root == me)]
-        who, most = grant.chain[0].holder, limits.promises
-        mine = sum(other.chain[0].holder == who for other in kind)
-        if grant.root != me and teller is not None:
-            who, most = teller, limits.promises // 2
-            mine = sum(any(one.issuer == teller for one in other.chain) for other in kind)
-        if len(self.known) >= limits.promises or len(kind) >= most or mine >= limits.promises_per_holder:
+        who, kind, most = grant.chain[0].holder, self.known.ours(), limits.promises
+        mine = self.known.ours(who)
+        if grant.root != me:
+            who, kind, most = teller or grant.root, self.known.theirs(), limits.promises // 2
+            mine = self.known.theirs(who)
+        if len(self.known) >= limits.promises or kind >= most or mine >= limits.promises_per_holder:
             raise RemoteError("busy", f"Too many promises on account of {who}; some have to end first.")
 
     def room_for_end(self, grant: Grant, by: str) -> None:
@@ -173,7 +165,7 @@ class Ledger:
         Whoever made that first promise is bounded by the book alone.
         """
         most = self._state.limits.revocations
-        mine = sum(gone.first == grant.chain[0].holder for gone in self.gone.values())
+        mine = self._ends_of.get(grant.chain[0].holder, 0)
         if len(self.gone) >= most or (by != grant.root and mine >= most // 16):
             raise RemoteError("busy", "Too many revocations to remember.")
 
@@ -182,7 +174,7 @@ class Ledger:
         if grant.name in self.known:
             return ()
         known = Known(grant, self._now)
-        self.known[grant.name] = known
+        self.known.put(known)
         return (Write("grid", _row(b"known", grant.name), known.record()), *self._prune())
 
     def is_revoked(self, promise: Cid) -> bool:
@@ -280,6 +272,7 @@ class Ledger:
         chain = tuple(one.raw for one in grant.chain)
         of_member = grant.what == ("ability", MEMBER)
         first = grant.chain[0].holder
+        self._ends_of[first] = self._ends_of.get(first, 0) + 1
         self.gone[said.about] = Gone(said, data, chain, grant.until, grant.holder, first, of_member)
         self._state.revoked.add(said.about)
         if of_member:
@@ -309,10 +302,13 @@ class Ledger:
 
     def settle(self, name: Cid, call: Call) -> tuple[Write, ...]:
         """A call as it stands now."""
-        self.calls[name] = call
-        self.call_of[call.message] = name
+        self._put(name, call)
         self._wake(name)
         return (Write("grid", _row(b"call", name), call.record()), *self._prune())
+
+    def _put(self, name: Cid, call: Call) -> None:
+        self.calls[name] = call
+        self.call_of[call.message] = name
 
     def forget_call(self, name: Cid) -> None:
         """What `defer` noted could not be written down."""
@@ -346,24 +342,27 @@ class Ledger:
         return self._state.now_ms // 1000
 
     def _prune(self) -> tuple[Write, ...]:
-        """Let go of a few rows that have expired long ago; they have been shown as expired until now."""
+        """Let go of rows that have expired long ago, a few a minute; they were shown as expired until now."""
+        if self._now < self._swept_at + _SWEEP_S:
+            return ()
+        self._swept_at = self._now
         late = self._now - self._state.limits.promise_shown_ms // 1000
         writes: list[Write] = []
-        for name in [name for name, known in self.known.items() if known.grant.until < late][:_FOLD]:
-            del self.known[name]
+        for name in [name for name, known in self.known.items() if known.grant.until < late][:_SWEPT]:
+            self.known.drop(name)
             writes.append(Write("grid", _row(b"known", name), None))
             uses = self._uses.pop(name, _Uses())
             writes.append(Write("grid", _row(b"used", name), None))
             writes += [Write("grid", _row(b"use", name) + bytes(message), None) for message in uses.names]
             self._casual.pop(name, None)
-        for name in [name for name, gone in self.gone.items() if gone.until < late][:_FOLD]:
-            del self.gone[name]
+        for name in [name for name, gone in self.gone.items() if gone.until < late][:_SWEPT]:
+            self._ends_of[self.gone.pop(name).first] -= 1
             self._state.revoked.discard(name)
             writes.append(Write("grid", _row(b"gone", name), None))
-        for name in [name for name, call in self.calls.items() if call.until < late][:_FOLD]:
+        for name in [name for name, call in self.calls.items() if call.until < late][:_SWEPT]:
             self.forget_call(name)
             writes.append(Write("grid", _row(b"call", name), None))
-        for name in [name for name, wait in self.waits.items() if wait.until < late][:_FOLD]:
+        for name in [name for name, wait in self.waits.items() if wait.until < late][:_SWEPT]:
             del self.waits[name]
             writes.append(Write("grid", _row(b"wait", name), None))
         return tuple(writes)

@@ -6,7 +6,8 @@ from typing import Any
 
 from promisegrid import statement as statements
 from promisegrid.cid import Cid
-from promisegrid.ledger import Known, Ledger
+from promisegrid.ledger import Ledger
+from promisegrid.shelf import Known
 from promisegrid.task import Task
 from promisegrid.terms import budget_plain
 

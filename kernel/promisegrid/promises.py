@@ -18,12 +18,13 @@ from promisegrid.effects import Budget, Commit, Load, Write
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.handshake import admit
 from promisegrid.keeping import TELL_MS, Keeper, reason_of
-from promisegrid.ledger import Known, Ledger
+from promisegrid.ledger import Ledger
 from promisegrid.link import Link
 from promisegrid.policy import PolicyError
 from promisegrid.policy import read as read_policy
 from promisegrid.protocols.promise import ITEMS_MAX, PROMISE
 from promisegrid.runner import Runner
+from promisegrid.shelf import Known
 from promisegrid.state import State
 from promisegrid.statement import Statement
 from promisegrid.task import Deferred, RunResult, Task

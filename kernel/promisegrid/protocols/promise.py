@@ -133,8 +133,7 @@ class PromiseProtocol:
     def _concerns_us(self, grant: Grant) -> None:
         founder = self._state.genesis.founder if self._state.genesis is not None else ""
         of_grid = grant.what == ("ability", MEMBER) and grant.root == founder
-        known = self._ledger.known.values()
-        if not of_grid and not any(grant.chain[-1] in other.grant.chain for other in known):
+        if not of_grid and not self._ledger.known.rests_on(grant.name):
             raise RemoteError("not_found", "The promise does not concern this node.")
 
     def chain(self, chain: tuple[bytes, ...], root: str | None = None) -> Grant:
