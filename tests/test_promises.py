@@ -131,6 +131,7 @@ def test_a_promise_is_kept_later_after_a_restart_of_both() -> None:
     assert given(bob, made.promise)["statements"] == [] and bob.do(bob.kernel.promises.awaited()) == []
     (said, first) = ann.do(ann.kernel.promises.history())
     assert said["state"] == "kept" and said["about"] == first["statement"] == str(later.call)
+    assert given(again(ann), made.promise)["state"] == "kept"
     with pytest.raises(LocalError, match="kept"):
         ann.do(ann.kernel.promises.break_(later.call))
 

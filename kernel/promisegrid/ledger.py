@@ -195,7 +195,7 @@ class Ledger:
             return "broken"
         if grant.uses and any(self.used(name) >= most for name, most in grant.uses):
             return "used up"
-        return "kept" if self.used(grant.name) else "offered"
+        return "kept" if ends or self.used(grant.name) else "offered"
 
     # -- uses ----------------------------------------------------------------------------------------
 
