@@ -11,7 +11,7 @@ from promisegrid.effects import Budget
 from promisegrid.errors import LocalError
 from promisegrid.promises import Granted, Promises
 from promisegrid.task import RunResult
-from promisegrid_worker.plain import Args, read_cid
+from promisegrid_worker.plain import Args, read_cid, to_plain
 
 DAYS: Final = 7
 AWAIT_S: Final = 600
@@ -25,11 +25,11 @@ class CapVerbs:
 
     async def ls(self) -> object:
         """Every promise this node knows of."""
-        return await self._promises.ls()
+        return to_plain(await self._promises.ls())
 
     async def show(self, promise: object) -> object:
         """One promise, its chain and what was said about it."""
-        return await self._promises.show(read_cid(promise))
+        return to_plain(await self._promises.show(read_cid(promise)))
 
     async def grant(self, args: Args) -> object:
         """Promise a did something."""
@@ -55,15 +55,15 @@ class CapVerbs:
 
     async def pending(self) -> object:
         """Calls that wait to be kept or broken."""
-        return await self._promises.pending()
+        return to_plain(await self._promises.pending())
 
     async def awaited(self) -> object:
         """Calls of ours that somebody else is to keep."""
-        return await self._promises.awaited()
+        return to_plain(await self._promises.awaited())
 
     async def history(self) -> object:
         """What was said of promises, newest first."""
-        return await self._promises.history()
+        return to_plain(await self._promises.history())
 
     async def keep(self, call: object) -> RunResult:
         """Run a call that waits."""
