@@ -53,7 +53,8 @@ def test_sizes_are_read(text: str, expected: int) -> None:
     "words",
     [[], ["dance"], ["run"], ["run", "x", "--timeout", "0"], ["run", "x", "--fuel", "-1"],
      ["put", "x", "--", "y"],
-     ["up", "--open", "--invite-only"], ["run", "x", "y"], ["call", "x", "f", "--on", "z", "-x"], ["serve", "maybe"], ["invite", "--uses", "0"]],
+     ["up", "--open", "--invite-only"], ["run", "x", "y"], ["call", "x", "f", "--on", "z", "-x"],
+     ["serve", "maybe"], ["invite", "--uses", "0"]],
 )  # fmt: skip
 def test_wrong_usage_is_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
