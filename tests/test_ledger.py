@@ -175,7 +175,8 @@ def test_uses_by_messages_that_are_over_are_folded_and_still_count() -> None:
     chain = capability.unpack(made.token)
 
     def call(number: int) -> tuple[str, str] | None:
-        content = with_claims(claims_of(bob, ann, args=(number,)), cti=number.to_bytes(8, "big"), proofs=chain)
+        cti = number.to_bytes(8, "big")
+        content = with_claims(claims_of(bob, ann, args=(number,)), cti=cti, proofs=chain)
         (sent,) = replies(hand(ann, bob, sealed(bob, code, content)))
         return read_reply(sent, bob).refusal
 
