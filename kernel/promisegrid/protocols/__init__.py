@@ -13,7 +13,7 @@ from promisegrid.cid import Cid
 from promisegrid.effects import Write
 
 CAPABILITY_CALL: Final = Cid.parse("bafkreichnxt3kpiglni6tolmsaykmfr323pxc2pyw2v7iabi774e2orlsi")
-DAG_EDIT: Final = Cid.parse("bafkreif5qnf5vy54vnrrlcewptifdjrks547kgrztml5vnfclpmtkzxlpa")
+DAG_EDIT: Final = Cid.parse("bafkreidigh6ouzh3khx3pfdqcsnj46pvuhmqlao5nevfcovepgkgnoprhq")
 SCENARIO_TREE: Final = Cid.parse("bafkreidlwpue2hhpej75plc3s4wravwsv6xla7quv5lbl7cmh5cegoxvgu")
 TAGGED: Final = frozenset((CAPABILITY_CALL, DAG_EDIT, SCENARIO_TREE))
 """Those that stand under the grid's tag."""
