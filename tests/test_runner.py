@@ -300,3 +300,15 @@ def test_no_run_leaves_a_slot_taken() -> None:
     ann.perform(ann.kernel.cancel(ask, ann.world.now_ms))
     assert ann.do(ann.kernel.run(Task(module(ann, add_one), "add_one", (1,)), Budget())).value == 2
     assert [type(effect) for effect in ann.log].count(Run) == 4
+
+
+def test_a_program_that_runs_long_gives_signs_of_life_until_it_ends() -> None:
+    ann = alone()
+    task = Task(module(ann, never), "add_one", (1,))
+    ask = ann.start(ann.kernel.run(task, Budget()))
+    ann.world.pass_time(5_000)
+    finish(ann, Outcome((2).to_bytes(8, "little"), b"", 7, 0))
+    assert ann.end(ask).value == 2
+    ann.world.pass_time(5_000)
+    told = [note.detail for note in ann.notes if note.kind == "progress" and note.detail["phase"] == "run"]
+    assert [(one["done"], one["total"]) for one in told] == [(0, None), (2, None), (4, None), (1, 1)]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 from promisegrid import abi, dagcbor, job, receipt, units, unixfs
 from promisegrid.block import Block
@@ -22,12 +22,17 @@ from promisegrid.link import Link
 from promisegrid.memo import Memo
 from promisegrid.receipt import Receipt
 from promisegrid.state import State
-from promisegrid.strand import Slots, Strand
+from promisegrid.strand import Pause, Slots, Strand
 from promisegrid.task import Result, RunResult, Task
 from promisegrid.wasm.module import ModuleInfo
 
 Watch = Callable[[str, int, int | None], None]
-"""Called with (phase, done, total): fetch in bytes; compile and run as 0 then 1."""
+"""Called with (phase, done, total).
+
+fetch: bytes; compile: 0 of unknown, then 1 of 1; run: seconds so far of unknown, then 1 of 1.
+"""
+_SIGN_S: Final = 2
+"""How often a program that runs long is said to be still running."""
 _OF_BUDGET = frozenset({"out_of_fuel", "out_of_time", "out_of_memory", "output_too_large"})
 
 
@@ -178,7 +183,11 @@ class Runner:
         way = abi.choose(info, task.func)
         work = self._job(block.cid, task, info, way, budget, await self._inputs(task, hint, tell))
         tell("run", 0, None)
-        outcome: Outcome = await Run(work)
+        signs = self._state.scheduler.spawn(_signs_of_life(tell))
+        try:
+            outcome: Outcome = await Run(work)
+        finally:
+            self._state.scheduler.cancel(signs)
         tell("run", 1, 1)
         content, blocks = self._result(task, info, way, outcome)
         result = content.block()
@@ -291,3 +300,12 @@ class Runner:
                 raise RemoteError("bad_result", f"The program left no proper folder: {error}.") from error
             blocks.extend(more)
         return Result(ended.exit, stdout, stderr, files), blocks
+
+
+async def _signs_of_life(tell: Watch) -> None:
+    """Say that a program still runs, until it does not."""
+    seconds = 0
+    while True:
+        await Pause(None, _SIGN_S * 1000)
+        seconds += _SIGN_S
+        tell("run", seconds, None)
