@@ -234,6 +234,6 @@ def test_progress_of_a_call_reaches_whoever_asked_and_a_quick_one_says_nothing()
     assert not [f for f in sent(ann.log[before:]) if isinstance(f, frames.Progress)]
     slow = Task(module(ann, never, name=b"slow"), "add_one", (1,))
     ask = bob.start(bob.kernel.run(slow, Budget(), on=ann.did))
-    ann.world.pass_time(10 * ann.limits.progress_ms)
+    ann.world.pass_time(6 * ann.limits.progress_ms)
     phases = [n.detail["phase"] for n in bob.notes if n.kind == "progress" and n.detail["ask"] == ask]
     assert phases == ["run"], "the latest word, once"

@@ -27,8 +27,8 @@ from promisegrid.turns import Turns
 
 T = TypeVar("T")
 Issued = list[tuple[int, Effect]]
-Timer = tuple[int, int, "Strand[Any]", int]
-"""Due when, in which order it was set, for which strand, for which of its waits."""
+Timer = tuple[int, int, "Wait"]
+"""Due when, in which order it was set, whose wait."""
 
 
 _TIMERS: Final = 1024
@@ -89,16 +89,25 @@ class Pause:
         return None if self.signal is None else self.signal.get()
 
 
+class Wait:
+    """One wait with a deadline. `strand` is None once it is over: a timer must not keep what came of it."""
+
+    __slots__ = ("strand",)
+
+    def __init__(self, strand: Strand[Any]) -> None:
+        self.strand: Strand[Any] | None = strand
+
+
 class Strand(Generic[T]):
     """One running coroutine; `done` is set with its value or its error."""
 
-    __slots__ = ("_coroutine", "cancelled", "done", "signal", "ticket", "token")
+    __slots__ = ("_coroutine", "cancelled", "done", "signal", "ticket", "wait")
 
     def __init__(self, coroutine: Coroutine[Any, Any, T], done: Signal[T]) -> None:
         self._coroutine = coroutine
         self.done = done
         self.cancelled = False
-        self.token = 0  # which wait this is; a timer or answer of an earlier wait does not match
+        self.wait: Wait | None = None  # the deadline it has, if it waits with one
         self.ticket = 0  # the effect it waits for, or 0
         self.signal: Signal[Any] | None = None
 
@@ -124,7 +133,7 @@ class Scheduler:
         self._next_order = 1
         self._waiting: dict[int, Strand[Any]] = {}
         self._timers: list[Timer] = []
-        self._timers_most = _TIMERS
+        self._timers_most = self._usual_most = _TIMERS
         self._usual: deque[Timer] = deque()
         self._ready: deque[tuple[Strand[Any], object, BaseException | None]] = deque()
         self._running = False
@@ -182,9 +191,8 @@ class Scheduler:
         """Resume every strand whose deadline has passed."""
         while (due := self.next_timer()) is not None and due <= self.now_ms:
             usual = self._usual and (not self._timers or self._usual[0] < self._timers[0])
-            _, _, strand, _ = self._usual.popleft() if usual else heapq.heappop(self._timers)
-            if strand.done.is_set:
-                continue
+            strand = (self._usual.popleft() if usual else heapq.heappop(self._timers))[2].strand
+            assert strand is not None, "next_timer lets go of waits that are over"
             if strand.ticket:
                 self._leave(strand)
                 self._resume(strand, None, RemoteError("internal", "The host did not finish in time."))
@@ -195,9 +203,9 @@ class Scheduler:
 
     def next_timer(self) -> int | None:
         """When `tick` is next due, in the host's milliseconds; None when nothing waits for time."""
-        while self._timers and self._timers[0][2].token != self._timers[0][3]:
+        while self._timers and self._timers[0][2].strand is None:
             heapq.heappop(self._timers)
-        while self._usual and self._usual[0][2].token != self._usual[0][3]:
+        while self._usual and self._usual[0][2].strand is None:
             self._usual.popleft()
         if self._usual and (not self._timers or self._usual[0] < self._timers[0]):
             return self._usual[0][0]
@@ -211,7 +219,7 @@ class Scheduler:
                 while self._ready:
                     self._step(*self._ready.popleft())
             finally:
-                self._running = False
+                self._running, self.current = False, None
         effects, self.effects = self.effects, []
         return effects
 
@@ -229,8 +237,10 @@ class Scheduler:
         self._ready.append((strand, value, error))
 
     def _part(self, strand: Strand[Any]) -> None:
-        """The strand's wait is over, and the signal it waited for need not know it any more."""
-        strand.token += 1
+        """The strand's wait is over; its deadline and the signal it waited for need not know it any more."""
+        if strand.wait is not None:
+            strand.wait.strand = None
+            strand.wait = None
         if strand.signal is not None:
             strand.signal.waiting.pop(strand, None)
             strand.signal = None
@@ -251,7 +261,6 @@ class Scheduler:
             self._park(strand, wish)
 
     def _park(self, strand: Strand[Any], wish: Effect | Pause) -> None:
-        strand.token += 1
         if isinstance(wish, Effect):
             strand.ticket, self._next_ticket = self._next_ticket, self._next_ticket + 1
             self._waiting[strand.ticket] = strand
@@ -271,20 +280,23 @@ class Scheduler:
 
     def _timer(self, strand: Strand[Any], wait_ms: int) -> None:
         """Nearly all waits are for an effect and equally long: they fall due in the order they were set."""
-        timer = (self.now_ms + wait_ms, self._next_order, strand, strand.token)
+        strand.wait = Wait(strand)
+        timer = (self.now_ms + wait_ms, self._next_order, strand.wait)
         self._next_order += 1
         if wait_ms == self._limits.effect_ms:
             self._usual.append(timer)
         else:
             heapq.heappush(self._timers, timer)
-            if len(self._timers) > self._timers_most:
-                self._sweep()
+        if len(self._timers) > self._timers_most or len(self._usual) > self._usual_most:
+            self._sweep()
 
     def _sweep(self) -> None:
         """Let go of deadlines of waits that are over: long ones would otherwise be kept until they pass."""
-        self._timers = [timer for timer in self._timers if timer[2].token == timer[3]]
+        self._timers = [timer for timer in self._timers if timer[2].strand is not None]
         heapq.heapify(self._timers)
+        self._usual = deque(timer for timer in self._usual if timer[2].strand is not None)
         self._timers_most = max(_TIMERS, 2 * len(self._timers))
+        self._usual_most = max(_TIMERS, 2 * len(self._usual))
 
 
 class Slots:
