@@ -194,7 +194,8 @@ def in_node(ready: list[tuple[Case, Job]]) -> list[Outcome | Failure]:
 
 
 def _case(case: Case, job: Job) -> dict[str, Any]:
-    signature = describe(case.code).functions[job.func]
+    info = describe(case.code)
+    signature = info.functions[job.func]
     return {
         "module": _text(guard(case.code, job.memory_bytes >> 16)),
         "job": {
@@ -205,6 +206,7 @@ def _case(case: Case, job: Job) -> dict[str, Any]:
             "output": job.output_bytes,
             "budget": job.memory_bytes >> 16,
             "fuel": str(UNMETERED),
+            "initialize": info.has_initialize,
             "signature": {"params": list(signature.params), "results": list(signature.results)},
         },
     }

@@ -219,6 +219,7 @@ def job(code: int, **changes: Any) -> dict[str, Any]:
         "output": 1000,
         "budget": 16,
         "fuel": 1 << 40,
+        "initialize": False,
         "signature": {"params": [], "results": []},
         **changes,
     }
@@ -345,10 +346,15 @@ def test_numbers_and_handlers(pool: Ask) -> None:
     done = pool("run", job(1, abi="plain", func="add_one", params=word, signature=signature))
     assert struct.unpack("<q", bytes(done["values"])) == (2**62 + 1,)
     assert pool("run", job(1, abi="handle", params=[1, 2, 3]))["values"] == [1, 2, 3]
+    module.exports.append(exported("_initialize", FUNC, 2))  # not a reactor's: it takes a number
+    keep(pool, 3, module.encode())
+    assert pool("run", job(3, abi="handle", params=[1]))["values"] == [1]
     module.exports[1] = exported("handle", FUNC, 3)
     keep(pool, 2, module.encode())
-    with pytest.raises(Error, match="bad_result: `handle` gave a result outside"):
+    with pytest.raises(Error, match="output_too_large: The result is 4 GiB"):
         pool("run", job(2, abi="handle", params=[1]))
+    with pytest.raises(Error, match="bad_result: `handle` gave a result outside"):
+        pool("run", job(2, abi="handle", params=[1], output=1 << 32))
 
 
 def test_what_is_not_a_module(pool: Ask) -> None:

@@ -6,12 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.scenes import COMMAND, add_one, claims_of, module, printed, sealed
+from tests.scenes import COMMAND, add_one, claims_of, module, printed, promised, sealed
 from tests.sim import Node, World
 
 from promisegrid import frames
+from promisegrid.capability import Terms
 from promisegrid.cid import Cid
-from promisegrid.effects import Budget, Send
+from promisegrid.effects import Budget, Failure, Send
 from promisegrid.errors import RemoteError
 from promisegrid.limits import Limits
 from promisegrid.nested import KEY
@@ -129,3 +130,14 @@ def test_a_call_without_messages_is_not_searched_twice() -> None:
     assert refused(bob, ann, code, {KEY: b"", "more": 1}) == "bad_args"
     sent = [e for e in ann.log if isinstance(e, Send)]
     assert not any(isinstance(frames.decode(e.frame, 1 << 22), frames.Refusal) for e in sent)
+
+
+def test_one_use_is_one_run_however_often_its_message_is_presented() -> None:
+    (ann, bob), _ = world("ann", "bob")
+    code = module(ann, lambda job: Failure("trap", "It trapped."), name=b"traps")
+    token = promised(ann, bob.did, Terms(("code", code), uses=1))
+    once = message(bob, ann, code, 1, 1, proofs=(token,))
+    assert refused(bob, ann, code, inside(once)) == "trap"
+    for _ in range(3):
+        assert refused(bob, ann, code, inside(once)) == "bad_claims"
+    assert len(ann.runs) == 1

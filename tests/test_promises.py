@@ -11,7 +11,7 @@ from tests.sim import Node, World
 
 from promisegrid import capability
 from promisegrid.cid import Cid
-from promisegrid.effects import Budget
+from promisegrid.effects import Budget, Commit, Failure
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.limits import Limits
 from promisegrid.promises import Granted
@@ -288,3 +288,18 @@ def test_promises_to_one_holder_are_bounded() -> None:
     assert isinstance(run(bob, code, ann, 1), Deferred)
     refused("busy", bob, code, ann, 2)
     assert given(ann, made[1].promise)["used"] == 0, "what could not wait was not used"
+
+
+def test_a_revocation_that_could_not_be_written_is_written_when_it_is_said_again() -> None:
+    world, (ann, bob), code = scene()
+    made = grant(ann, bob, code, uses=5)
+    ann.failing[Commit] = Failure("disk_full", "The store is full.")
+    for _ in range(2):
+        with pytest.raises(RemoteError, match="full"):
+            ann.do(ann.kernel.promises.revoke(made.promise))
+    refused("revoked", bob, code, ann, proofs=(made.promise,))
+    ann.failing.clear()
+    ann.do(ann.kernel.promises.revoke(made.promise))
+    twin = again(ann)
+    world.link(bob, twin)
+    refused("revoked", bob, code, twin, proofs=(made.promise,))

@@ -25,9 +25,9 @@ const WORDS_BYTES = 700;
 
 /**
  * @typedef {{module: WebAssembly.Module, pages: import("./wasi.mjs").Pages | null}} Prepared
- * @typedef {{abi: "command" | "handle" | "plain", func: string, params: Uint8Array, wasi: Uint8Array, output: number, budget: number, fuel: number | bigint,
+ * @typedef {{abi: "command" | "handle" | "plain", func: string, params: Uint8Array, wasi: Uint8Array, output: number, budget: number, fuel: number | bigint, initialize: boolean,
  *   signature: {params: string[], results: string[]}}} Job
- *   budget: pages of memory; fuel: units of the meter; signature: of `func`, for "plain"
+ *   budget: pages of memory; fuel: units of the meter; initialize: whether it is a WASI reactor; signature: of `func`, for "plain"
  */
 
 /** @type {import("./wasi.mjs").Wasi | undefined} */
@@ -101,7 +101,6 @@ function run({ module, pages, job }) {
   count(linked, fuel, job);
   const blob = linked.result();
   settle(linked, job, blob, wrong);
-  if (values.length > job.output) throw new Failed("output_too_large", `The result is ${size(values.length)}; its budget is ${size(job.output)}.`);
   const memory = linked.memory?.buffer.byteLength ?? 0;
   return { value: { values, wasi: blob, fuel, memory }, transfer: [blob.buffer], spent: memory > SPENT_BYTES };
 }
@@ -152,7 +151,7 @@ function call({ instance, memory }, job) {
     exports._start();
     return new Uint8Array();
   }
-  exports._initialize?.();
+  if (job.initialize) exports._initialize();
   return job.abi === "handle" ? handle(exports, memory, job) : numbers(exports, job);
 }
 
@@ -164,8 +163,8 @@ function handle(exports, memory, job) {
   new Uint8Array(memory.buffer).set(job.params, at);
   const packed = BigInt.asUintN(64, exports.handle(at, job.params.length));
   const [from, length] = [Number(packed >> 32n), Number(packed & 0xffffffffn)];
-  if (from + length > memory.buffer.byteLength) throw new Failed("bad_result", "`handle` gave a result outside the memory.");
   if (length > job.output) throw new Failed("output_too_large", `The result is ${size(length)}; its budget is ${size(job.output)}.`);
+  if (from + length > memory.buffer.byteLength) throw new Failed("bad_result", "`handle` gave a result outside the memory.");
   return new Uint8Array(memory.buffer, from, length).slice();
 }
 

@@ -293,12 +293,15 @@ class Dispatcher:
         iss = verified.claims.iss
         if iss != link.did and not verified.claims.proofs and self._state.link_to(iss) is None:
             raise RemoteError("not_member", f"{iss} is no connected member, and presents no capability.")
-        if self._replay.knows(verified.claims):  # one use is one run, however often it is presented
+        seen = self._replay.knows(verified.claims)
+        if seen:
             verified = replace(verified, claims=replace(verified.claims, fresh=False))
         entry, new = self._replay.admit(verified.claims, name, link.did)
         try:
             task = await self._evaluated(link, verified, _task_of(verified), tally)
             call = await self._authorise(link, verified, task)
+            if seen and call.redeemed is not None:  # one use is one run, however often it is presented
+                return await self._remembered(call.task)
             if call.redeemed is not None and call.redeemed.later is not None:
                 self._redeemer.undo(call.redeemed, name)
                 raise RemoteError("not_permitted", "A promise that is kept later has no value yet.")
@@ -306,6 +309,13 @@ class Dispatcher:
         finally:
             if new:
                 self._replay.settle(entry, None)
+        return done.value if done.exit is None else done.result
+
+    async def _remembered(self, task: Task) -> object:
+        """The value of a message that was evaluated before."""
+        done = await self._runner.remembered(task)
+        if done is None:
+            raise RemoteError("bad_claims", "This message was evaluated before, and has no result to show.")
         return done.value if done.exit is None else done.result
 
     # -- authority and running -------------------------------------------------------------------------

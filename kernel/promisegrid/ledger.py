@@ -77,6 +77,7 @@ class Ledger:
         self._state = state
         self.known = Shelf(state.me)
         self.gone: dict[Cid, Gone] = {}
+        self._unwritten: dict[Cid, tuple[Write, ...]] = {}
         self.calls: dict[Cid, Call] = {}
         self.call_of: dict[Cid, Cid] = {}
         self.waits: dict[Cid, Wait] = {}
@@ -258,7 +259,7 @@ class Ledger:
     def revoke(self, said: Statement, block: Block, grant: Grant) -> tuple[Write, ...]:
         """A promise is gone, and whatever rests on it. There is no way back."""
         if said.about in self.gone:
-            return ()
+            return self.unwritten(said.about)
         self._is_gone(said, block.data, grant)
         for name, call in self.calls.items():
             if call.state == "deferred" and self.is_revoked(call.promise):
@@ -266,7 +267,18 @@ class Ledger:
         member = Write("grid", b"member/" + grant.holder.encode(), None)
         also = (member,) if self.gone[said.about].of_member else ()
         record = dagcbor.encode({"statement": block.data, "chain": [one.raw for one in grant.chain]})
-        return (Write("grid", _row(b"gone", said.about), record), *also, *self.say(said, block))
+        writes = (Write("grid", _row(b"gone", said.about), record), *also, *self.say(said, block))
+        self._unwritten[said.about] = writes
+        return writes
+
+    def unwritten(self, name: Cid) -> tuple[Write, ...]:
+        """What still has to be committed about a promise that is gone; nothing once `written` was called."""
+        return self._unwritten.get(name, ())
+
+    def written(self, *names: Cid) -> None:
+        """The end of these promises is durable."""
+        for name in names:
+            self._unwritten.pop(name, None)
 
     def _is_gone(self, said: Statement, data: bytes, grant: Grant) -> None:
         chain = tuple(one.raw for one in grant.chain)

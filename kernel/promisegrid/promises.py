@@ -170,10 +170,13 @@ class Promises(Keeper):
         if state.me not in [one.issuer for one in grant.chain]:
             raise LocalError(f"{name} was not promised by this node, nor on its word.", "not_permitted")
         if name in self._ledger.gone:
+            await Commit(self._ledger.unwritten(name))
+            self._ledger.written(name)
             return Cid.of(self._ledger.gone[name].data)
         said = Statement(name, "revoked", state.me, state.now_ms // 1000, reason=reason_of(reason))
         block = await statement.seal(said)
         await Commit(self._ledger.revoke(said, block, grant))
+        self._ledger.written(name)
         self.protocol.tell("revoked", str(name), grant.holder)
         await self._spread(grant, block.data, reason)
         return block.cid

@@ -103,6 +103,10 @@ class Runner:
                 if not of_less and not of_guests:
                     raise
 
+    async def remembered(self, task: Task) -> RunResult | None:
+        """The result of a settled task if it is remembered; nothing is run."""
+        return await self._memo.look_up(task.block(self._state.limits).cid)
+
     def stop(self, task_cid: Cid) -> bool:
         """End a flight, whoever waits for it; whether there was one."""
         flight = self.flights.get(task_cid)

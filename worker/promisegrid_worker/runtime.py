@@ -5,6 +5,8 @@ guarded (an invalid module can become a valid one by what the guard appends):
 
     find (compiled or shelved?) · or, with bytes: inspect → check (by the engine) → guard → keep (compile)
 
+The same steps for a large module are one record, `meter`: a second Python takes them, off this thread.
+
 Promises: a module runs only after all of these; each answer is what `effects` says. Does not know workers or
 IndexedDB: `worker/runtime.mjs` finds, checks, keeps and runs.
 """
@@ -17,6 +19,7 @@ from typing import Any, Final
 
 import cbor2
 
+from promisegrid import units
 from promisegrid.cid import Cid
 from promisegrid.effects import Failure, Outcome, Prepare, Run
 from promisegrid.errors import RemoteError
@@ -31,6 +34,10 @@ _PAGE: Final = 65_536
 _UNMETERED: Final = 1 << 62
 _KNOWN: Final = 64
 """Modules whose description is kept in memory; the compiled ones are JavaScript's."""
+_APART: Final = 256 * 1024
+"""Bytes of a module beyond which a second Python looks at it and rewrites it. Pyodide does about 1 MB/s, so
+up to here nobody waits for the kernel's thread longer than a fraction of a second; the second Python takes
+longer than that to start, and memory, so small modules are not sent there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +68,11 @@ class Runtime:
         if effect.data is None:
             self._steps[ticket] = effect
             return ["find", ticket, _key(effect.code)]
+        if len(effect.data) > _APART:
+            self._steps[ticket] = effect
+            return ["meter", ticket, _key(effect.code), effect.data, self._limits.memory_bytes // _PAGE]
         try:
-            info = describe(effect.data)
-            check_imports(info)
-            inspect(effect.data)
+            info = look(effect.data)
         except RemoteError as error:
             return ["fail", ticket, error.code, error.text]
         self._steps[ticket] = _Checking(effect, info)
@@ -76,6 +84,10 @@ class Runtime:
         info = self._infos.get(job.code)
         if info is None:
             return ["fail", ticket, "not_found", "The module is no longer in this tab's cache; run it again."]
+        if info.memory is not None and info.memory.min_pages * _PAGE > job.memory_bytes:
+            needs, has = units.size(info.memory.min_pages * _PAGE), units.size(job.memory_bytes)
+            text = f"The program begins with {needs} of memory; its budget is {has}."
+            return ["fail", ticket, "out_of_memory", text]
         signature = info.functions.get(job.func, FuncType((), ()))
         return [
             "run",
@@ -90,6 +102,7 @@ class Runtime:
                 "output": job.output_bytes,
                 "budget": job.memory_bytes // _PAGE,
                 "fuel": _UNMETERED if job.fuel is None else job.fuel,
+                "initialize": info.has_initialize,
                 "signature": {"params": list(signature.params), "results": list(signature.results)},
             },
         ]
@@ -125,6 +138,14 @@ class Runtime:
         if len(self._infos) > _KNOWN:
             self._infos.popitem(last=False)
         return info
+
+
+def look(data: bytes) -> ModuleInfo:
+    """What is known about a module that the engine may see; RemoteError says why it may not."""
+    info = describe(data)
+    check_imports(info)
+    inspect(data)
+    return info
 
 
 def _key(code: Cid) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 from promisegrid import capability, statement
@@ -80,7 +81,9 @@ class PromiseProtocol:
                 continue
             taken += 1
             writes += more
-        return Answer({"taken": taken}, writes)
+        gone = [name for name in self._ledger.gone if self._ledger.unwritten(name)] if writes else []
+        told = [name for name in gone if set(self._ledger.unwritten(name)) <= set(writes)]
+        return Answer({"taken": taken}, writes, partial(self._ledger.written, *told))
 
     async def _item(self, iss: str, item: object) -> tuple[Write, ...]:
         chain = item.get("chain") if isinstance(item, dict) else None
@@ -117,7 +120,7 @@ class PromiseProtocol:
         said, _ = statement.read(data)
         grant = self.chain(chain)
         if said.about in self._ledger.gone:
-            return ()
+            return self._ledger.unwritten(said.about)
         if said.state != "revoked" or said.about != grant.name:
             raise RemoteError("malformed", "The statement is about something else than the chain.")
         if said.by not in [one.issuer for one in grant.chain]:
@@ -198,7 +201,8 @@ class PromiseProtocol:
             raise RemoteError("not_permitted", "A promise is revoked by its issuer, or by one before it.")
         gone = self._ledger.gone.get(grant.name)
         if gone is not None:
-            return Answer({"statement": gone.data})
+            written = partial(self._ledger.written, grant.name)
+            return Answer({"statement": gone.data}, self._ledger.unwritten(grant.name), written)
         self._ledger.room_for_end(grant, iss)
         await state.verdicts.check(grant.chain)
         why = reason[: statement.REASON_MAX] or None
@@ -206,7 +210,7 @@ class PromiseProtocol:
         block = await statement.seal(said)
         writes = self._ledger.revoke(said, block, grant)
         self.tell("revoked", str(grant.name), iss)
-        return Answer({"statement": block.data}, writes)
+        return Answer({"statement": block.data}, writes, partial(self._ledger.written, grant.name))
 
     def tell(self, event: str, promise: str, peer: str) -> None:
         """Let the owner see what became of a promise."""
