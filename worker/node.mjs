@@ -29,6 +29,8 @@ const TREE_BYTES = 256 * 1024 * 1024;
 /** Refusals that another attempt will meet again, until a person does something. */
 const LASTING = new Set(["wrong_grid", "not_member", "bad_invitation", "hello"]);
 const RUNS_MAX = 4;
+/** The second Python, of some 40 MB: how long it may take to start, and how long it is kept for the next large module. */
+const METERS = { startMs: 120_000, idleMs: 60_000 };
 
 /**
  * @typedef {object} Told
@@ -64,7 +66,9 @@ export class Node {
     this.kept = store.kept;
     const runs = Math.max(1, Math.min(RUNS_MAX, navigator.hardwareConcurrency || 2));
     const spawn = () => new Worker(new URL("./handler.worker.mjs", import.meta.url), { type: "module", name: "handler" });
-    const runtime = new Runtime(new Pool(spawn, { op: "setup", wasi }, 2 * runs + 1), store); // the owner's, the guests', and one to compile
+    const second = () => new Worker(new URL("./meter.worker.mjs", import.meta.url), { type: "module", name: "meter" });
+    const meters = new Pool(second, { op: "setup" }, 1, METERS);
+    const runtime = new Runtime(new Pool(spawn, { op: "setup", wasi }, 2 * runs + 1), store, meters); // the owner's, the guests', and one to compile
     const host = { store, keys, runtime, wire: this.#wire(), onevent: this.#heard, onfailed: this.stop };
     this.shell = new Shell(this.#begin(entry, keys.publicKey, runs), host);
     this.told.onphase("kernel", "Waking the kernel");

@@ -47,11 +47,17 @@ export class Pool {
   #broken = 0;
   #closed = false;
 
-  /** @param {() => Worker} spawn @param {object} setup the first message to each worker @param {number} size */
-  constructor(spawn, setup, size) {
+  /**
+   * @param {() => Worker} spawn @param {object} setup the first message to each worker @param {number} size
+   * @param {{startMs?: number, idleMs?: number}} [patience] idleMs: a worker without a task for so long is let go;
+   *   without it one is always kept warm
+   */
+  constructor(spawn, setup, size, { startMs = START_MS, idleMs = 0 } = {}) {
     this.spawn = spawn;
     this.setup = setup;
     this.size = size;
+    this.startMs = startMs;
+    this.idleMs = idleMs;
   }
 
   /** Have one worker ready before anybody asks. */
@@ -96,7 +102,7 @@ export class Pool {
   #hire() {
     const hand = new Hand(this.spawn());
     this.#hands.add(hand);
-    hand.timer = setTimeout(() => this.#failed(hand, "it did not start in time"), START_MS);
+    hand.timer = setTimeout(() => this.#failed(hand, "it did not start in time"), this.startMs);
     hand.worker.onmessage = ({ data }) => this.#heard(hand, data);
     hand.worker.onerror = (event) => {
       event.preventDefault?.();
@@ -107,6 +113,7 @@ export class Pool {
 
   /** @param {Hand} hand @param {Task} task */
   #start(hand, task) {
+    clearTimeout(hand.timer);
     hand.task = task;
     task.hand = hand;
     hand.calls += 1;
@@ -120,6 +127,7 @@ export class Pool {
     if (said.ready) {
       hand.ready = true;
       this.#broken = 0;
+      this.#rest(hand);
       this.#assign();
       return;
     }
@@ -128,7 +136,15 @@ export class Pool {
     if (said.failure) task?.reject(new TaskError(said.failure.code, said.failure.text));
     else task?.resolve(said.value);
     if (said.spent || hand.calls >= CALLS_MAX) this.#dismiss(hand, null);
-    else this.#assign();
+    else {
+      this.#rest(hand);
+      this.#assign();
+    }
+  }
+
+  /** It has no task just now. @param {Hand} hand */
+  #rest(hand) {
+    if (this.idleMs > 0) hand.timer = setTimeout(() => this.#dismiss(hand, null), this.idleMs);
   }
 
   /** A worker that broke by itself. @param {Hand} hand @param {string} why */
@@ -147,7 +163,7 @@ export class Pool {
     this.#hands.delete(hand);
     if (error) hand.task?.reject(error);
     this.#assign();
-    if (this.#broken <= 3) this.warm();
+    if (this.#broken <= 3 && this.idleMs === 0) this.warm();
   }
 
   /** @param {Task} task */

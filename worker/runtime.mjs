@@ -4,7 +4,8 @@
  *
  * Promises: compiling and running have a deadline and can be cancelled by their ticket; compiled modules are kept
  * within `KEPT_BYTES` of code, the guarded bytes behind them on the store's shelf, from where they come back after a
- * reload. Does not know: what a module may contain. Python inspects and guards it between `check` and `keep`.
+ * reload. Does not know: what a module may contain. Python inspects and guards it between `check` and `keep`; for a
+ * large one (promisegrid_worker/runtime.py says which) a second Python does, in a worker of its own, within `METER_MS`.
  *
  * A guarded module serves every budget: what a run may have is told to the instance (handler.worker.mjs).
  */
@@ -14,6 +15,8 @@ const KEPT_BYTES = 128 * 1024 * 1024;
 const KEPT = 32;
 const CHECK_MS = 30_000;
 const COMPILE_MS = 60_000;
+/** Ten times what the largest module taken needs on a slow machine; of looking, and again of rewriting. */
+const METER_MS = 60_000;
 
 /** @typedef {{module: WebAssembly.Module, pages: import("./wasi.mjs").Pages | null, info: Uint8Array, bytes: number}} Kept */
 /** @typedef {import("./handler.worker.mjs").Job & {code: Uint8Array, time: number}} Job */
@@ -28,10 +31,11 @@ export class Runtime {
   /** @type {Map<number, () => void>} */
   #cancels = new Map();
 
-  /** @param {Pool} pool @param {{module: Function, shelve: Function}} store */
-  constructor(pool, store) {
+  /** @param {Pool} pool @param {{module: Function, shelve: Function}} store @param {Pool | null} [meters] workers with a Python (meter.worker.mjs) */
+  constructor(pool, store, meters = null) {
     this.pool = pool;
     this.store = store;
+    this.meters = meters;
   }
 
   /** What is known about a module that is ready, or null. @param {number} ticket @param {Uint8Array} code @returns {Promise<Uint8Array | null>} */
@@ -56,6 +60,17 @@ export class Runtime {
     return null;
   }
 
+  /** Everything from a large module's bytes to `keep`, off this thread; what is known about it.
+   * @param {number} ticket @param {Uint8Array} code @param {Uint8Array} data @param {number} pages @returns {Promise<Uint8Array>} */
+  async meter(ticket, code, data, pages) {
+    const how = { ms: METER_MS, late: tooComplex("Metering", METER_MS) };
+    const info = await this.#do(ticket, { op: "look", data }, how, this.meters);
+    await this.check(ticket, data.slice());
+    const guarded = await this.#do(ticket, { op: "guard", data, pages }, { ...how, transfer: [data.buffer] }, this.meters);
+    await this.keep(ticket, code, guarded, info);
+    return info;
+  }
+
   /** @param {number} ticket @param {Job} job @returns {Promise<{values: Uint8Array, wasi: Uint8Array, memory: number}>} */
   async run(ticket, { code, time, ...job }) {
     const kept = this.#use(code.join());
@@ -72,11 +87,13 @@ export class Runtime {
 
   close() {
     this.pool.close();
+    this.meters?.close();
   }
 
-  /** @param {number} ticket @param {object} message @param {{transfer?: Transferable[], ms: number, late: () => TaskError}} how */
-  async #do(ticket, message, how) {
-    const { done, cancel } = this.pool.do(message, how);
+  /** @param {number} ticket @param {object} message @param {{transfer?: Transferable[], ms: number, late: () => TaskError}} how @param {Pool | null} [pool] */
+  async #do(ticket, message, how, pool = this.pool) {
+    if (!pool) throw new TaskError("unsupported", "A module this large cannot be metered here: no worker is there for it.");
+    const { done, cancel } = pool.do(message, how);
     this.#cancels.set(ticket, cancel);
     try {
       return await done;

@@ -163,5 +163,6 @@ const ANSWERED = {
   find: ({ runtime }, ticket, [code]) => runtime.find(ticket, code),
   check: ({ runtime }, ticket, [data]) => runtime.check(ticket, data),
   keep: ({ runtime }, ticket, [code, data, info]) => runtime.keep(ticket, code, data, info),
+  meter: ({ runtime }, ticket, [code, data, pages]) => runtime.meter(ticket, code, data, pages),
   run: ({ runtime }, ticket, [job]) => runtime.run(ticket, job),
 };

@@ -1,7 +1,7 @@
 """The door JavaScript comes in by: bytes in, bytes out, and no proxy left behind.
 
 `worker/node.worker.mjs` calls `start` once and keeps the function it returns; that is the only PyProxy of the
-node. Everything that crosses is CBOR (`worker/cbor.mjs`). This is the one module here that names Pyodide.
+node. Everything that crosses is CBOR (`worker/cbor.mjs`). Only this module and `metering` name Pyodide.
 """
 
 from __future__ import annotations
