@@ -69,9 +69,11 @@ class Carriage:
         record = None if made is None else dagcbor.encode({"bytes": made.bytes, "life": made.life_s})
         await Commit((Write("grid", _KEY, record),))
         self._promise = made
+        await self._drop_old()
 
     async def carrying(self) -> dict[str, int] | None:
         """{"bytes", "days", "used", "messages"}, or None while nothing is carried for others."""
+        await self._drop_old()
         if self._promise is None:
             return None
         used = sum(one.size for one in self._loads.values())
@@ -83,18 +85,11 @@ class Carriage:
         if self._promise is None:
             text = f"The protocol {tagged.protocol} is not known here, and nothing is carried unknown."
             raise RemoteError("no_such_protocol", text)
+        await self._drop_old()
         if name not in self._loads:
-            writes = self._dropped()
-            self._check_room(link.did, len(tagged.raw))
-            until = self._state.now_ms // 1000 + self._promise.life_s
-            self._loads[name] = _Load(link.did, until, len(tagged.raw))
-            row = dagcbor.encode([link.did, until, len(tagged.raw)])
-            kept = Write("blocks", bytes(name), tagged.raw), Write("grid", _ROWS + bytes(name), row)
-            try:
-                await Commit((*writes, *kept))
-            except RemoteError:
-                self._loads.pop(name, None)
-                raise
+            (stored,) = await Load("blocks", (bytes(name),))
+            if stored is None and name not in self._loads:
+                await self._keep(link.did, tagged.raw, name, self._promise.life_s)
         link.send(frames.Progress(name, "carried", 1, 1))
 
     def _check_room(self, did: str, size: int) -> None:
@@ -107,11 +102,25 @@ class Carriage:
         if len(self._loads) >= most or len(theirs) >= most // 4:
             raise RemoteError("busy", "This node carries as many messages as it can; try again later.")
 
-    def _dropped(self) -> tuple[Write, ...]:
-        """What removes the messages whose time is over."""
+    async def _keep(self, did: str, raw: bytes, name: Cid, life_s: int) -> None:
+        """A message that is not stored here yet; one that is, is somebody else's to keep."""
+        self._check_room(did, len(raw))
+        until = self._state.now_ms // 1000 + life_s
+        self._loads[name] = _Load(did, until, len(raw))
+        row = dagcbor.encode([did, until, len(raw)])
+        try:
+            await Commit((Write("blocks", bytes(name), raw), Write("grid", _ROWS + bytes(name), row)))
+        except RemoteError:
+            self._loads.pop(name, None)
+            raise
+
+    async def _drop_old(self) -> None:
+        """Let go of the messages whose time is over."""
         now = self._state.now_ms // 1000
         over = [name for name, one in self._loads.items() if one.until < now]
-        for name in over:
-            del self._loads[name]
-        removed = [(Write("blocks", bytes(n), None), Write("grid", _ROWS + bytes(n), None)) for n in over]
-        return tuple(write for pair in removed for write in pair)
+        if over:
+            blocks = [Write("blocks", bytes(name), None) for name in over]
+            rows = [Write("grid", _ROWS + bytes(name), None) for name in over]
+            await Commit((*blocks, *rows))
+            for name in over:
+                self._loads.pop(name, None)

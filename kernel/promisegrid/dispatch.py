@@ -188,16 +188,26 @@ class Dispatcher:
     async def _speak(self, handler: Handler, link: Link, verified: Verified, entry: Entry) -> bytes:
         """A built-in protocol: what it changes is durable, once, before anybody hears of it."""
         self._replay.check_room(verified.claims.iss)
-        if verified.envelope.protocol in self.exclusive:
+        exclusive = verified.envelope.protocol in self.exclusive
+        if exclusive:
             await self._one_at_a_time.take()
         try:
             answer = await handler(verified, link)
+        except BaseException:
+            if exclusive:
+                self._one_at_a_time.give()
+            raise
+        # What the handler has decided is carried out, whatever becomes of the link and of who asked.
+        return await self._state.scheduler.spawn(self._carry_out(verified, entry, answer, exclusive)).done
+
+    async def _carry_out(self, verified: Verified, entry: Entry, answer: Answer, exclusive: bool) -> bytes:
+        try:
             reply = await self._seal(verified, answer.body, None)
             if answer.writes:
                 await Commit((*answer.writes, *self._replay.record(entry, reply)))
                 self._replay.keep(entry)
         finally:
-            if verified.envelope.protocol in self.exclusive:
+            if exclusive:
                 self._one_at_a_time.give()
         if answer.after is not None:
             answer.after()
@@ -299,12 +309,9 @@ class Dispatcher:
         entry, new = self._replay.admit(verified.claims, name, link.did)
         try:
             task = await self._evaluated(link, verified, _task_of(verified), tally)
-            call = await self._authorise(link, verified, task)
+            call = await self._authorise(link, verified, task, now=True)
             if seen and call.redeemed is not None:  # one use is one run, however often it is presented
                 return await self._remembered(call.task)
-            if call.redeemed is not None and call.redeemed.later is not None:
-                self._redeemer.undo(call.redeemed, name)
-                raise RemoteError("not_permitted", "A promise that is kept later has no value yet.")
             done = await self._run(link, call)
         finally:
             if new:
@@ -325,14 +332,16 @@ class Dispatcher:
         with suppress(RemoteError):
             link.send_message(await self._seal(verified, body, None))
 
-    async def _authorise(self, link: Link, verified: Verified, task: Task) -> Authorised:
+    async def _authorise(
+        self, link: Link, verified: Verified, task: Task, now: bool = False
+    ) -> Authorised:
         """The capability check: a promise that is presented has to hold; else a member needs us to serve."""
         if verified.claims.call is None:
             raise RemoteError("no_such_protocol", "The message carries no call.")
         if verified.claims.proofs:
             if not task.func:
                 raise RemoteError("bad_claims", "A call that presents a capability names its function.")
-            redeemed = await self._redeemer.redeem(verified.claims, verified.name, task)
+            redeemed = await self._redeemer.redeem(verified.claims, verified.name, task, now)
             return Authorised(verified, task, redeemed)
         if self._state.serving is None:
             raise RemoteError("not_serving")

@@ -45,7 +45,7 @@ def _request(
 
 def _reply(content: Claims, payload: object, limits: Limits) -> Claims:
     match payload:
-        case [int(1), body]:
+        case [int(1), body] if payload[0] is not True:
             return replace(content, body=body)
         case [int(2), str(code), str(text)] if len(code) <= 64 and len(text) <= limits.text_chars:
             return replace(content, refusal=(code, text))
@@ -63,6 +63,6 @@ def payload_of(content: Claims, code: Cid) -> tuple[object, Claims]:
     if content.refusal is not None:
         return [_REFUSAL, *content.refusal], rest
     body = content.body
-    if isinstance(body, dict) and set(body) == {"promise"}:
+    if content.reply_to is not None and isinstance(body, dict) and set(body) == {"promise"}:
         return [_PROMISE, body["promise"]], rest
     return ([_BODY, body] if content.reply_to is not None else body), rest

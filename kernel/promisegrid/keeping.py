@@ -36,7 +36,9 @@ class Keeper:
 
     def __init__(self, state: State, ledger: Ledger, caller: Caller, runner: Runner) -> None:
         self._state, self._ledger, self._caller, self._runner = state, ledger, caller, runner
-        self.protocol = PromiseProtocol(state, ledger, self._became_member, self.close_revoked)
+        self.protocol = PromiseProtocol(
+            state, ledger, self._became_member, self.fall_back, self.close_revoked
+        )
 
     async def tell(self, peer: str, items: list[dict[str, Any]]) -> bool:
         """Tell a peer about promises; whether it took all of it. A peer that is away is told later."""
@@ -50,11 +52,14 @@ class Keeper:
             return False
         return isinstance(body, dict) and body.get("taken") == len(items)
 
-    def close_revoked(self) -> tuple[Write, ...]:
-        """Links of peers whose membership is gone are closed; this node falls back on the best it has."""
+    def close_revoked(self) -> None:
+        """Close the links of peers whose membership is gone."""
         for link in self._state.open_links():
             if link.membership is not None and self._state.is_revoked(link.membership):
                 link.close("not_member", "The membership was taken back.")
+
+    def fall_back(self) -> tuple[Write, ...]:
+        """When this node's own membership is gone: it takes the best of those it has left."""
         state = self._state
         if state.membership is None or not state.is_revoked(state.membership):
             return ()

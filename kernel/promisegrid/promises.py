@@ -217,6 +217,7 @@ class Promises(Keeper):
                     raise
         for peer in concerned - {self._state.me}:
             await self.tell(peer, [item])
+        self.fall_back()
         self.close_revoked()
 
     # -- presenting ----------------------------------------------------------------------------------
@@ -265,6 +266,7 @@ class Promises(Keeper):
 
     async def opened(self, link: Link) -> None:
         """A peer is in: it is told what it was promised here, and which memberships were taken back."""
+        self.fall_back()
         self.close_revoked()
         await self._note_member(link)
         items: list[dict[str, Any]] = []

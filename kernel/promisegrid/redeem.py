@@ -44,8 +44,11 @@ class Redeemer:
     def __init__(self, state: State, ledger: Ledger) -> None:
         self._state, self._ledger = state, ledger
 
-    async def redeem(self, content: Claims, name: Cid, task: Task) -> Redeemed:
-        """Check and count a verified message's capability. RemoteError says why it is not honoured."""
+    async def redeem(self, content: Claims, name: Cid, task: Task, now: bool = False) -> Redeemed:
+        """Check and count a verified message's capability. RemoteError says why it is not honoured.
+
+        now: a promise that is kept later will not do.
+        """
         assert self._state.grid is not None
         grant = capability.check(
             content.proofs, self._state.grid, content.iss, self._state.now_ms, self._state.limits,
@@ -57,6 +60,8 @@ class Redeemer:
             raise RemoteError("not_permitted", lacking)
         await self._state.verdicts.check(grant.chain)
         self._still_good(grant, name)
+        if now and grant.later:
+            raise RemoteError("not_permitted", "A promise that is kept later has no value yet.")
         budget = grant.narrowed(content.budget)
         if grant.later:
             return Redeemed(grant, budget, False, await self._defer(grant, content, name, task, budget))

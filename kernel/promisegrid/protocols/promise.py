@@ -37,8 +37,8 @@ ITEMS_MAX: Final = 64
 class PromiseProtocol:
     """Answers peers.
 
-    `member`: called with a chain that makes this node a member. `closing`: called when somebody's membership
-    may be gone. Both give what is to be written.
+    `member`: called with a chain that makes this node a member, `fall_back`: when its own membership may be
+    gone; both give what is to be written. `closing`: called when it is written that somebody's is.
     """
 
     def __init__(
@@ -46,9 +46,11 @@ class PromiseProtocol:
         state: State,
         ledger: Ledger,
         member: Callable[[Grant], tuple[Write, ...]],
-        closing: Callable[[], tuple[Write, ...]],
+        fall_back: Callable[[], tuple[Write, ...]],
+        closing: Callable[[], None],
     ) -> None:
-        self._state, self._ledger, self._member, self._closing = state, ledger, member, closing
+        self._state, self._ledger, self._member = state, ledger, member
+        self._fall_back, self._closing = fall_back, closing
         self._replies = Replies(state)
 
     async def handle(self, verified: Verified, link: Link) -> Answer:
@@ -83,7 +85,12 @@ class PromiseProtocol:
             writes += more
         gone = [name for name in self._ledger.gone if self._ledger.unwritten(name)] if writes else []
         told = [name for name in gone if set(self._ledger.unwritten(name)) <= set(writes)]
-        return Answer({"taken": taken}, writes, partial(self._ledger.written, *told))
+        return Answer({"taken": taken}, writes, partial(self._ended, told))
+
+    def _ended(self, names: list[Cid]) -> None:
+        """Their end is durable: only now may it close the link that told of it."""
+        self._ledger.written(*names)
+        self._closing()
 
     async def _item(self, iss: str, item: object) -> tuple[Write, ...]:
         chain = item.get("chain") if isinstance(item, dict) else None
@@ -131,7 +138,7 @@ class PromiseProtocol:
         await statement.verify(data)
         writes = self._ledger.revoke(said, Block(Cid.of(data), data), grant)
         self.tell("revoked", str(grant.name), said.by)
-        return (*writes, *self._closing())
+        return (*writes, *self._fall_back())
 
     def _concerns_us(self, grant: Grant) -> None:
         founder = self._state.genesis.founder if self._state.genesis is not None else ""
