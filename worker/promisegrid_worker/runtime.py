@@ -35,9 +35,9 @@ _UNMETERED: Final = 1 << 62
 _KNOWN: Final = 64
 """Modules whose description is kept in memory; the compiled ones are JavaScript's."""
 _APART: Final = 256 * 1024
-"""Bytes of a module beyond which a second Python looks at it and rewrites it. Pyodide does about 1 MB/s, so
-up to here nobody waits for the kernel's thread longer than a fraction of a second; the second Python takes
-longer than that to start, and memory, so small modules are not sent there."""
+"""Bytes of a module beyond which a second Python looks at it and rewrites it. Pyodide is
+held to 1 MB/s (bench/tab_meter.py), so up to here nobody waits for the kernel's thread longer than a quarter
+of a second; the second Python takes longer than that to start, and memory: small modules stay here."""
 
 
 @dataclass(frozen=True, slots=True)
