@@ -59,7 +59,7 @@ def test_what_keeps_it_from_starting_is_one_sentence(
     taken = f"127.0.0.1:{node.port}"
     assert "is taken" in cli.refused("up", "--listen", taken, "--bundle", web_bundle)
     listen = ("--listen", f"127.0.0.1:{free_port()}")
-    assert "used by another process" in node.cli.refused("up", *listen, "--bundle", web_bundle)
+    assert "is used by the node with process id" in node.cli.refused("up", *listen, "--bundle", web_bundle)
     assert "./build.sh bundle" in cli.refused("up", *listen, "--bundle", tmp_path)
     assert "is not a peer's address" in cli.refused(
         "up", *listen, "--bundle", web_bundle, "--peer", "nonsense"

@@ -15,7 +15,7 @@ from promisegrid.capability import Grant
 from promisegrid.cid import DAG_CBOR, Cid
 from promisegrid.claims import Claims
 from promisegrid.effects import Budget, Save
-from promisegrid.errors import LocalError, RemoteError
+from promisegrid.errors import OF_THE_PROGRAM, LocalError, RemoteError
 from promisegrid.exchange import Exchange, block_writes
 from promisegrid.link import Link
 from promisegrid.memo import Memo
@@ -229,7 +229,8 @@ class Caller:
         """An unsigned refusal came in on the link the message was sent on."""
         pending = self._pending.get(about) if about is not None else None
         if pending is not None and pending.link is link:
-            pending.answer.fail(RemoteError.from_wire(code, text))
+            unsigned = "closed" if code in OF_THE_PROGRAM else code  # nobody's word about a task
+            pending.answer.fail(RemoteError.from_wire(unsigned, text))
 
     def progress(self, link: Link, about: Cid, phase: str, done: int, total: int | None) -> None:
         """A hint about a call of ours."""

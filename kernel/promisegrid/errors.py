@@ -71,6 +71,10 @@ CODES: Final[dict[str, str]] = {
 }
 
 
+OF_THE_PROGRAM: Final = frozenset({"trap", "out_of_fuel", "stack_overflow", "bad_args", "bad_result"})
+"""Refusals that say something about a task, and must therefore be the same on every machine."""
+
+
 class RemoteError(Exception):
     """A peer's fault, or a task's: a wire code of `CODES` and one sentence for a person."""
 

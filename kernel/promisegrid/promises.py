@@ -208,17 +208,21 @@ class Promises(Keeper):
         concerned = {other.holder for other in known if _rests(other, grant)}
         if of_grid:
             concerned = {link.did for link in self._state.open_links()}
-        elif grant.root != self._state.me and self._state.link_to(grant.root) is not None:
-            ask = (grant.root, PROMISE, "revoke", (reason,), TELL_MS, tuple(chain))
-            try:
-                await self._caller.ask(*ask)
-            except RemoteError as wrong:
-                if wrong.code == "cancelled":
-                    raise
+        elif grant.root != self._state.me:
+            await self._ask_keeper(grant.root, tuple(chain), reason)
         for peer in concerned - {self._state.me}:
             await self.tell(peer, [item])
         self.fall_back()
         self.close_revoked()
+
+    async def _ask_keeper(self, root: str, chain: tuple[bytes, ...], reason: str) -> None:
+        """Have the node that keeps a promise take it back; one that is away is asked when it is back."""
+        if self._state.link_to(root) is not None:
+            try:
+                await self._caller.ask(root, PROMISE, "revoke", (reason,), TELL_MS, chain)
+            except RemoteError as wrong:
+                if wrong.code == "cancelled":
+                    raise
 
     # -- presenting ----------------------------------------------------------------------------------
 
@@ -265,7 +269,7 @@ class Promises(Keeper):
     # -- links ---------------------------------------------------------------------------------------
 
     async def opened(self, link: Link) -> None:
-        """A peer is in: it is told what it was promised here, and which memberships were taken back."""
+        """A peer is in: it is told what it was promised here, and what was taken back while it was away."""
         self.fall_back()
         self.close_revoked()
         await self._note_member(link)
@@ -285,6 +289,10 @@ class Promises(Keeper):
         items = items[-ITEMS_MAX:] + told[-self._state.limits.revocations_told :]
         for at in range(0, len(items), _BATCH):
             await self.tell(link.did, items[at : at + _BATCH])
+        ours = [one for one in gone if one.said.by == self._state.me and not one.of_member]
+        for one in ours[-self._state.limits.revocations_told :]:
+            if capability.read(one.chain[0], self._state.limits).issuer == link.did:
+                await self._ask_keeper(link.did, one.chain, one.said.reason or "")
 
     async def _note_member(self, link: Link) -> None:
         """A membership this node gave is one of its promises, listed and revoked like any other."""

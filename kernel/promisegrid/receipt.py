@@ -17,7 +17,7 @@ from promisegrid.cid import Cid
 from promisegrid.did import DID_MAX
 from promisegrid.errors import RemoteError
 
-METER: Final = Cid.parse("bafkreibk4gkuivxrywgcx6a5ata4emhsut57nfc6tz5hmrur5vkbupxdoa")
+METER: Final = Cid.parse("bafkreigkgem462edatcoxxnhkw47jagmec2l7qdhlvks3fdpuyctdqztaa")
 """docs/meter.md, by which fuel is counted."""
 _FIELDS = {"task", "result", "fuel", "meter", "memory", "engine", "wasi", "executor"}
 

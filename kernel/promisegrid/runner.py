@@ -31,6 +31,8 @@ Watch = Callable[[str, int, int | None], None]
 
 fetch: bytes; compile: 0 of unknown, then 1 of 1; run: seconds so far of unknown, then 1 of 1.
 """
+_FUEL_MAX: Final = 1 << 62
+"""What a meter can count; nothing that ends in a lifetime uses it up."""
 _SIGN_S: Final = 2
 """How often a program that runs long is said to be still running."""
 _OF_BUDGET = frozenset({"out_of_fuel", "out_of_time", "out_of_memory", "output_too_large"})
@@ -45,6 +47,8 @@ class Flight:
     asker: str
     since_ms: int
     strand: Strand[RunResult]
+    line: Slots | None
+    """Whose turn it waits for; None once it runs."""
     waiting: int = 0
     watches: list[Watch] = field(default_factory=list)
 
@@ -85,16 +89,19 @@ class Runner:
         `promised`: the owner promised this very call, and so it does not wait among the guests.
         """
         block = task.block(self._state.limits)
-        granted = self._clamp(budget, asker != self._state.me)
+        granted = self._clamp(budget, asker != self._state.me, promised)
+        pool = self._pool(asker, promised)
         while True:
             flight = self.flights.get(block.cid)
+            if flight is not None and flight.line is self.guests and pool is not self.guests:
+                flight = None  # it waits among the guests; this one need not
             if flight is None:
                 known = None if fresh else await self._memo.look_up(block.cid)
                 if known is not None:
                     return known
-                flight = self.flights.get(block.cid) or self._take_off(
-                    block, task, granted, asker, hint, self._pool(asker, promised)
-                )
+                flight = self.flights.get(block.cid)
+                if flight is None or (flight.line is self.guests and pool is not self.guests):
+                    flight = self._take_off(block, task, granted, asker, hint, pool)
             try:
                 return await self._join(block.cid, flight, watch)
             except RemoteError as wrong:
@@ -126,7 +133,7 @@ class Runner:
         self, block: Block, task: Task, budget: Budget, asker: str, hint: Link | None, slots: Slots
     ) -> Flight:
         strand = self._state.scheduler.spawn(self._fly(block, task, budget, asker, hint, slots))
-        flight = Flight(task, budget, asker, self._state.now_ms, strand)
+        flight = Flight(task, budget, asker, self._state.now_ms, strand, slots)
         self.flights[block.cid] = flight
         return flight
 
@@ -159,22 +166,32 @@ class Runner:
         try:
             await slots.take(hint.number if hint is not None else 0, asker)
             try:
+                flight = self.flights.get(block.cid)
+                if flight is not None and flight.strand is self._state.scheduler.current:
+                    flight.line = None
+                elif (known := await self._memo.look_up(block.cid)) is not None:
+                    return known  # one that did not have to wait was quicker
                 return await self._run(block, task, budget, hint, tell)
             finally:
                 slots.give()
         finally:
             self._landed(block.cid, self._state.scheduler.current)
 
-    def _clamp(self, budget: Budget, guest: bool) -> Budget:
-        """The budget as this node grants it: every bound present but fuel, none above our limits."""
+    def _clamp(self, budget: Budget, guest: bool, promised: bool = False) -> Budget:
+        """The budget as this node grants it: every bound present but fuel, none above our limits.
+
+        A guest to whom nothing was promised does not hold a slot for longer than usual.
+        """
         limits, serving = self._state.limits, self._state.serving
         memory = limits.memory_bytes
         if guest and serving is not None:
             memory = min(memory, serving.memory_bytes)
+        longest = limits.run_ms if guest and not promised else limits.run_ms_max
         return replace(
             budget,
+            fuel=None if budget.fuel is None else min(budget.fuel, _FUEL_MAX),
             memory_bytes=min(budget.memory_bytes or limits.memory_bytes, memory),
-            time_ms=min(budget.time_ms or limits.run_ms, limits.run_ms_max),
+            time_ms=min(budget.time_ms or limits.run_ms, longest),
             output_bytes=min(budget.output_bytes or limits.output_bytes, limits.output_bytes),
         )
 

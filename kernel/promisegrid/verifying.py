@@ -16,7 +16,7 @@ from promisegrid.block import Block
 from promisegrid.caller import Caller
 from promisegrid.cid import Cid
 from promisegrid.effects import Budget, Commit, Scan, Write
-from promisegrid.errors import LocalError, RemoteError
+from promisegrid.errors import OF_THE_PROGRAM, LocalError, RemoteError
 from promisegrid.memo import Memo
 from promisegrid.runner import Watch
 from promisegrid.state import State
@@ -24,8 +24,6 @@ from promisegrid.strand import Strand
 from promisegrid.task import RunResult, Task
 
 _PREFIX: Final = b"evidence/"
-OF_THE_PROGRAM: Final = frozenset({"trap", "out_of_fuel", "stack_overflow", "bad_args", "bad_result"})
-"""Refusals that say something about the task, and must therefore be the same on every machine."""
 
 
 @dataclass(frozen=True, slots=True)

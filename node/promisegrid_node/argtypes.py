@@ -19,8 +19,8 @@ def size(text: str) -> int:
 
 def positive(text: str) -> int:
     """A whole number above 0."""
-    if not (text.isascii() and text.isdigit()) or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    if not (text.isascii() and text.isdigit()) or len(text) > 18 or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number above 0 of 18 digits at most")
     return int(text)
 
 

@@ -110,8 +110,6 @@ class Edits:
         heads = (*(head for head in before.heads if head not in parents), verified.name)
         after = _Target(target, before.begun_by, before.count + 1, heads)
         number = after.count.to_bytes(8, "big")
-        if known is None:
-            self._count(before.begun_by)
         writes = (
             Write("blocks", bytes(verified.name), verified.envelope.raw),
             Write("grid", rows + b"/h", after.record()),
@@ -119,7 +117,7 @@ class Edits:
             Write("grid", rows + b"/s" + number, bytes(verified.name)),
         )
         told = _told(verified.name, after.count, after)
-        return Answer(told, writes, partial(self._tell, target, verified, after.count))
+        return Answer(told, writes, partial(self._kept, target, verified, after))
 
     def _check_room(self, before: _Target, parents: list[Cid], found: list[bytes | None]) -> None:
         limits = self._state.limits
@@ -174,6 +172,12 @@ class Edits:
             raise RemoteError("busy", "A link follows a few targets at most.")
         self._subscribers.setdefault(target, []).append((link, verified))
         return Answer({"subscribed": target})
+
+    def _kept(self, target: str, edit: Verified, after: _Target) -> None:
+        """The edit is durable."""
+        if after.count == 1:
+            self._count(after.begun_by)
+        self._tell(target, edit, after.count)
 
     def _tell(self, target: str, edit: Verified, number: int) -> None:
         """Those who follow hear of it."""

@@ -29,7 +29,7 @@ from promisegrid.strand import Late, Pause
 from promisegrid.task import RunResult, read_result
 from promisegrid.terms import MEMBER
 
-PROMISE: Final = Cid.parse("bafkreic6o6z5wy3csczuug4pwqroleqcgphvtawswhox47aakywkskjm7q")
+PROMISE: Final = Cid.parse("bafkreidq4mm7zy35qnbta4wrj4iqvz5pzol6oqry7pwz73cugrrdj72s4m")
 """The raw CID of docs/protocols/promise.md."""
 ITEMS_MAX: Final = 64
 
@@ -147,12 +147,13 @@ class PromiseProtocol:
             raise RemoteError("not_found", "The promise does not concern this node.")
 
     def chain(self, chain: tuple[bytes, ...], root: str | None = None) -> Grant:
-        """A chain that somebody shows without holding it."""
+        """A chain that somebody shows without holding it; it need not have begun."""
         state = self._state
         assert state.grid is not None
-        last = capability.read(chain[-1], state.limits) if chain else None
-        holder = "" if last is None else last.holder
-        return capability.check(chain, state.grid, holder, state.now_ms, state.limits, root)
+        shown = [capability.read(raw, state.limits) for raw in chain[: capability.CHAIN_MAX]]
+        holder = shown[-1].holder if shown else ""
+        at_ms = max([state.now_ms, *(one.starts * 1000 for one in shown)])
+        return capability.check(chain, state.grid, holder, at_ms, state.limits, root)
 
     # -- state and await -----------------------------------------------------------------------------
 

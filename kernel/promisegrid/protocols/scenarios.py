@@ -6,6 +6,7 @@ uint16, under `trust/`. The owner says what came of an event (`observe`); peers 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from promisegrid import dagcbor, scenario
@@ -54,13 +55,13 @@ class Scenarios:
         self._check_room(by)
         branches, depth = scenario.measure(scenario.read(data))
         row = {"by": by, "tree": root, "contract": contract, "at": self._state.now_ms // 1000}
-        self._count(by, 1)
         writes = (
             Write("blocks", bytes(verified.name), verified.envelope.raw),
             Write("blocks", bytes(root), data),
             Write("grid", _TREES + bytes(verified.name), dagcbor.encode(row)),
         )
-        return Answer({"accepted": verified.name, "branches": branches, "depth": depth}, writes)
+        told = {"accepted": verified.name, "branches": branches, "depth": depth}
+        return Answer(told, writes, partial(self._count, by, 1))
 
     def _check_room(self, by: str) -> None:
         limits = self._state.limits
