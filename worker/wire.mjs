@@ -54,7 +54,7 @@ export class Wire {
   stop() {
     this.#stopped = true;
     clearTimeout(this.#retry);
-    for (const socket of this.#links.values()) socket.close(1001);
+    for (const socket of this.#links.values()) socket.close(1000);
   }
 
   get open() {
