@@ -15,7 +15,21 @@ from typing import Any, Final
 
 from tests import p256
 
-from promisegrid.effects import TABLES, Commit, Effect, Load, Save, Scan, Sign, Table, Verify, Write
+from promisegrid.effects import (
+    TABLES,
+    Commit,
+    Conflict,
+    Effect,
+    Load,
+    Read,
+    Save,
+    Scan,
+    Seen,
+    Sign,
+    Table,
+    Verify,
+    Write,
+)
 
 Perform = Callable[[Sequence[Effect]], Awaitable[list[object]]]
 Law = Callable[[Perform], Coroutine[Any, Any, None]]
@@ -120,6 +134,52 @@ async def a_damaged_block_is_mended(perform: Perform) -> None:
     assert await one(perform, Load("blocks", (b"cid",))) == (b"whole",)
 
 
+async def a_read_answers_all_its_reads(perform: Perform) -> None:
+    await perform([Commit((put(b"a", b"1", "kv"), put(b"b", b"2", "kv"), put(b"c", b"", "streams")))])
+    several = Read((Load("kv", (b"b", b"none")), Scan("kv", b"", b"", 9), Scan("streams", b"x", b"", 9)))
+    assert await one(perform, several) == ((b"2", None), ((b"a", b"1"), (b"b", b"2")), ())
+    assert await one(perform, Read(())) == ()
+
+
+async def a_commit_rests_on_what_it_saw(perform: Perform) -> None:
+    await perform([Commit((put(b"a", b"1", "kv"), put(b"b", b"2", "kv")))])
+    key, none = Seen(Load("kv", (b"a",)), (b"1",)), Seen(Load("kv", (b"n",)), (None,))
+    rows = Seen(Scan("kv", b"", b"", 9), ((b"a", b"1"), (b"b", b"2")))
+    assert await one(perform, Commit((put(b"a", b"3", "kv"), put(b"cid", b"4")), (none, rows, key))) is None
+    assert await one(perform, Load("kv", (b"a",))) == (b"3",)
+    assert await one(perform, Load("blocks", (b"cid",))) == (b"4",)
+
+
+async def a_commit_that_saw_otherwise_changes_nothing(perform: Perform) -> None:
+    await perform([Commit((put(b"a", b"1", "kv"), put(b"b", b"2", "kv")))])
+    right = Seen(Load("kv", (b"a",)), (b"1",))
+    never = (put(b"a", b"9", "kv"), put(b"cid", b"9"), put(b"b", None, "kv"))
+    for wrong in (
+        Seen(Load("kv", (b"a",)), (b"2",)),
+        Seen(Load("kv", (b"a",)), (None,)),
+        Seen(Load("kv", (b"n",)), (b"",)),
+        Seen(Scan("kv", b"", b"", 9), ((b"a", b"1"),)),
+        Seen(Scan("kv", b"n", b"", 9), ((b"n", b""),)),
+        Seen(Scan("streams", b"", b"", 9), ((b"a", b"1"),)),
+    ):
+        assert await one(perform, Commit(never, (right, wrong))) == Conflict(1), wrong
+        assert await one(perform, Commit(never, (wrong, wrong))) == Conflict(0), wrong
+    assert await one(perform, Commit((), (right,))) is None
+    assert await one(perform, Scan("kv", b"", b"", 9)) == ((b"a", b"1"), (b"b", b"2"))
+    assert await one(perform, Load("blocks", (b"cid",))) == (None,)
+
+
+async def of_two_that_saw_the_same_one_wins(perform: Perform) -> None:
+    await perform([Commit((put(b"n", b"0", "kv"),))])
+    seen = (Seen(Load("kv", (b"n",)), (b"0",)),)
+    both = [Commit((put(b"n", value, "kv"), put(value, value)), seen) for value in (b"1", b"2")]
+    assert await perform(both) == [None, Conflict(0)]
+    assert await one(perform, Read((Load("kv", (b"n",)), Load("blocks", (b"1", b"2"))))) == (
+        (b"1",),
+        (b"1", None),
+    )
+
+
 STORE: Final[tuple[Law, ...]] = (
     what_is_written_is_read_back,
     effects_of_a_batch_see_each_other_in_order,
@@ -128,6 +188,10 @@ STORE: Final[tuple[Law, ...]] = (
     a_scan_gives_rows_in_byte_order,
     keys_and_values_are_any_bytes,
     a_damaged_block_is_mended,
+    a_read_answers_all_its_reads,
+    a_commit_rests_on_what_it_saw,
+    a_commit_that_saw_otherwise_changes_nothing,
+    of_two_that_saw_the_same_one_wins,
 )
 
 

@@ -30,6 +30,7 @@ from promisegrid.effects import (
     Failure,
     Load,
     Prepare,
+    Read,
     Run,
     Save,
     Scan,
@@ -189,24 +190,13 @@ class Believer:
         return []
 
     def _done(self, effect: Effect) -> object:
-        tables = self.ann.tables
         match effect:
             case Verify():
                 return True
             case Sign():
                 return b"\1" * 64
-            case Load(table, keys):
-                return tuple(tables[table].get(key) for key in keys)
-            case Scan(table, prefix, after, limit):
-                rows = sorted(r for r in tables[table].items() if r[0].startswith(prefix) and r[0] > after)
-                return tuple(rows[:limit])
-            case Save(writes) | Commit(writes):
-                for write in writes:
-                    if write.value is None:
-                        tables[write.table].pop(write.key, None)
-                    else:
-                        tables[write.table][write.key] = write.value
-                return None
+            case Load() | Scan() | Read() | Save() | Commit():
+                return self.ann.base.answer(effect)
             case Digest():
                 return bytes(32)
             case Prepare(code, data, _):

@@ -17,7 +17,6 @@ from tests import edges, p256
 from promisegrid import did, unixfs
 from promisegrid.cid import Cid
 from promisegrid.effects import (
-    TABLES,
     Cancel,
     Close,
     Commit,
@@ -29,6 +28,7 @@ from promisegrid.effects import (
     Notify,
     Outcome,
     Prepare,
+    Read,
     Reply,
     Run,
     Save,
@@ -39,6 +39,7 @@ from promisegrid.effects import (
 )
 from promisegrid.kernel import Kernel
 from promisegrid.limits import Limits
+from promisegrid.promisebase.memory import MemoryBase, Rows
 from promisegrid.state import Identity
 from promisegrid.wasm.module import ModuleInfo
 
@@ -56,7 +57,7 @@ class Node:
         self.secret = p256.secret_of(name)
         key = p256.public_key(self.secret)
         self.did = did.encode_p256(key)
-        self.tables: dict[str, dict[bytes, bytes]] = {table: {} for table in TABLES}
+        self.base = MemoryBase()
         self.programs: dict[bytes, tuple[ModuleInfo, Program]] = {}
         self.prepared: dict[Cid, tuple[ModuleInfo, Program]] = {}
         self.replies: dict[int, Reply] = {}
@@ -70,6 +71,15 @@ class Node:
         self.next_ask = self.next_link = 1
         seed = hashlib.sha256(b"entropy of " + name.encode() + bytes(life)).digest()
         self.kernel = Kernel(Identity(self.did, key), seed, limits, engine="python")
+
+    @property
+    def tables(self) -> dict[str, Rows]:
+        """What is stored."""
+        return self.base.tables
+
+    @tables.setter
+    def tables(self, tables: dict[str, Rows]) -> None:
+        self.base.tables = tables
 
     # -- the owner's side ------------------------------------------------------------------------------
 
@@ -138,20 +148,8 @@ class Node:
 
     def _answered(self, ticket: int, effect: Effect) -> None:
         match effect:
-            case Load(table, keys):
-                self.answer(ticket, tuple(self.tables[table].get(key) for key in keys))
-            case Scan(table, prefix, after, limit):
-                rows = sorted(
-                    row for row in self.tables[table].items() if row[0].startswith(prefix) and row[0] > after
-                )
-                self.answer(ticket, tuple(rows[:limit]))
-            case Save(writes) | Commit(writes):
-                for write in writes:
-                    if write.value is None:
-                        self.tables[write.table].pop(write.key, None)
-                    else:
-                        self.tables[write.table][write.key] = write.value
-                self.answer(ticket, None)
+            case Load() | Scan() | Read() | Save() | Commit():
+                self.answer(ticket, self.base.answer(effect))
             case Sign(message):
                 self.answer(ticket, p256.sign(self.secret, message))
             case Verify():

@@ -5,7 +5,7 @@
  * Promises: the same methods and answers as `IdbStore`, within `MEMORY_BYTES`; past that it is `disk_full`.
  * Keeps nothing: `kept` is false, and the page says so. Needs no fence, for no other tab can see it.
  */
-import { StoreError } from "./store.mjs";
+import { StoreError, same } from "./store.mjs";
 
 export const MEMORY_BYTES = 512 * 1024 * 1024;
 
@@ -41,6 +41,26 @@ export class MemoryStore {
     const [begin, past] = [hex(prefix), hex(after)];
     const keys = [...rows.keys()].filter((key) => key > past && key.startsWith(begin));
     return keys.sort().slice(0, limit).map((key) => rows.get(key));
+  }
+
+  /** @param {import("./store.mjs").Read[]} reads @returns {Promise<any[]>} */
+  read(reads) {
+    return Promise.all(
+      reads.map(([kind, table, ...how]) =>
+        kind === "load"
+          ? this.load(table, /** @type {Uint8Array[]} */ (how[0]))
+          : this.scan(table, .../** @type {[Uint8Array, Uint8Array, number]} */ (/** @type {unknown} */ (how))),
+      ),
+    );
+  }
+
+  /** @param {import("./store.mjs").Write[]} writes @param {import("./store.mjs").Seen[]} seen @returns {Promise<number | null>} */
+  async commit(writes, seen) {
+    const now = await this.read(seen.map(([read]) => read));
+    const at = now.findIndex((rows, i) => !same(rows, seen[i][1]));
+    if (at >= 0) return at;
+    await this.write(writes, true);
+    return null;
   }
 
   /** @param {string} table */

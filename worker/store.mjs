@@ -12,10 +12,12 @@
  */
 
 /** @typedef {[table: string, key: Uint8Array, value: Uint8Array | null]} Write */
+/** @typedef {["load", string, Uint8Array[]] | ["scan", string, Uint8Array, Uint8Array, number]} Read */
+/** @typedef {[read: Read, answer: any[]]} Seen */
 
 export const DATABASE = "promisegrid";
-export const TABLES = ["blocks", "memo", "grid", "apps"];
-const VERSION = 1;
+export const TABLES = ["blocks", "memo", "grid", "apps", "kv", "streams", "pins"];
+const VERSION = 2; // 1 had no kv, streams and pins
 const OPEN_MS = 10_000;
 const OWN = "own"; // "epoch" → number, "identity" → CryptoKeyPair
 const MODULES = "modules"; // derived: code CID → guarded module; a cache, never a block
@@ -75,6 +77,23 @@ function closed(error) {
 /** @param {Uint8Array} bytes a value that owns its whole buffer: structured clone copies buffers, not views */
 function whole(bytes) {
   return bytes.byteLength === bytes.buffer.byteLength ? bytes : bytes.slice();
+}
+
+/** @param {IDBTransaction} transaction @param {Write[]} writes */
+function put(transaction, writes) {
+  for (const [table, key, value] of writes) {
+    const into = transaction.objectStore(table);
+    if (value === null) into.delete(key);
+    else into.put(whole(value), key);
+  }
+}
+
+/** Whether two answers of reads are the same bytes. @param {any} a @param {any} b @returns {boolean} */
+export function same(a, b) {
+  if (a === null || b === null) return a === b;
+  if (a.length !== b.length) return false;
+  if (a instanceof Uint8Array) return a.every((byte, i) => byte === b[i]);
+  return a.every((/** @type {any} */ one, /** @type {number} */ i) => same(one, b[i]));
 }
 
 /** The request to open, or null where the browser throws instead of answering. */
@@ -157,19 +176,53 @@ export class IdbStore {
   }
 
   /** The rows at these keys, null where there is none. @param {string} table @param {Uint8Array[]} keys */
-  async load(table, keys) {
-    const from = this.#read().objectStore(table);
-    const rows = await Promise.all(keys.map((key) => result(from.get(key))));
-    return rows.map((row) => row ?? null);
+  load(table, keys) {
+    return this.#one(this.#read(), ["load", table, keys]);
   }
 
   /** Rows in key order. @param {string} table @param {Uint8Array} prefix @param {Uint8Array} after @param {number} limit */
-  async scan(table, prefix, after, limit) {
+  scan(table, prefix, after, limit) {
+    return this.#one(this.#read(), ["scan", table, prefix, after, limit]);
+  }
+
+  /** Several reads of one state of the store. @param {Read[]} reads */
+  read(reads) {
+    return Promise.all(reads.map((one) => this.#one(this.#read(), one)));
+  }
+
+  /** @param {IDBTransaction} transaction @param {Read} read @returns {Promise<any[]>} */
+  async #one(transaction, [kind, table, ...how]) {
+    const from = transaction.objectStore(table);
+    if (kind === "load") {
+      const rows = await Promise.all(/** @type {Uint8Array[]} */ (how[0]).map((key) => result(from.get(key))));
+      return rows.map((row) => row ?? null);
+    }
+    const [prefix, after, limit] = /** @type {[Uint8Array, Uint8Array, number]} */ (/** @type {unknown} */ (how));
     const range = scanRange(prefix, after);
     if (range === undefined) return [];
-    const from = this.#read().objectStore(table);
     const [keys, values] = await Promise.all([result(from.getAllKeys(range, limit)), result(from.getAll(range, limit))]);
     return keys.map((key, i) => [new Uint8Array(/** @type {ArrayBuffer} */ (key)), values[i]]);
+  }
+
+  /**
+   * Write all, durably, if every `seen` still reads as it did; else nothing, and the number of the first that does not.
+   * @param {Write[]} writes @param {Seen[]} seen @returns {Promise<number | null>}
+   */
+  async commit(writes, seen) {
+    if (seen.length === 0) return this.write(writes, true).then(() => null);
+    await null; // what was written before in this task has its transaction before ours
+    let at = -1;
+    const tables = [...new Set([...writes.map(([table]) => table), ...seen.map(([read]) => read[1])])];
+    await this.fenced(tables, true, (transaction) => {
+      Promise.all(seen.map(([read]) => this.#one(transaction, read))).then(
+        (now) => {
+          at = now.findIndex((rows, i) => !same(rows, seen[i][1]));
+          if (at < 0) put(transaction, writes);
+        },
+        () => {}, // the transaction is aborted, and says why
+      );
+    });
+    return at < 0 ? null : at;
   }
 
   /** How many rows a table has. @param {string} table */
@@ -196,13 +249,7 @@ export class IdbStore {
   #apply(writes, durable) {
     const tables = [...new Set(writes.map(([table]) => table))];
     if (tables.length === 0) return Promise.resolve();
-    return this.fenced(tables, durable, (transaction) => {
-      for (const [table, key, value] of writes) {
-        const into = transaction.objectStore(table);
-        if (value === null) into.delete(key);
-        else into.put(whole(value), key);
-      }
-    });
+    return this.fenced(tables, durable, (transaction) => put(transaction, writes));
   }
 
   /**

@@ -17,15 +17,20 @@ from typing import Any, Literal
 
 from promisegrid.cid import Cid
 
-Table = Literal["blocks", "memo", "grid", "apps"]
+Table = Literal["blocks", "memo", "grid", "apps", "kv", "streams", "pins"]
 """The store's tables, each a map from bytes to bytes ordered by key.
 
 - `blocks`: CID bytes → block bytes.
 - `memo`: task CID bytes + receipt CID bytes → executor's did:key (UTF-8).
 - `grid`: names → dag-cbor: genesis, members, invitations, settings.
 - `apps`: app CID bytes → dag-cbor of what was published here.
+- `kv`: the key-value space of transactions (`promisebase.transaction`): any bytes → any bytes.
+- `streams`: stream's name (UTF-8) + 0x00 + a head's CID bytes → b"" (`promisebase.streams`).
+- `pins`: CID bytes → dag-cbor (`promisebase.pins`).
+
+In a base that several nodes share, `grid` and `apps` are each node's own; the others are everybody's.
 """
-TABLES: tuple[Table, ...] = ("blocks", "memo", "grid", "apps")
+TABLES: tuple[Table, ...] = ("blocks", "memo", "grid", "apps", "kv", "streams", "pins")
 
 Plain = str | int | bool | float | None
 Detail = Mapping[str, "Plain | list[Plain] | Mapping[str, Plain]"]
@@ -129,6 +134,28 @@ class Scan(Effect):
 
 
 @dataclass(frozen=True, slots=True)
+class Read(Effect):
+    """Several reads of one state of the store. Answer: a tuple of their answers, in order."""
+
+    reads: tuple[Load | Scan, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a transaction rests on: a read, and the answer it had."""
+
+    read: Load | Scan
+    answer: tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """The answer to a `Commit` that would rest on what is no longer so: `seen[at]` reads otherwise now."""
+
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
 class Save(Effect):
     """Write behind: losing it costs work, never truth. Answer: None, once it may be read back.
 
@@ -142,10 +169,13 @@ class Save(Effect):
 class Commit(Effect):
     """Write all or nothing, durably. Answer: None, once it would survive a power cut.
 
+    Every `seen` is read again in the same transaction; where one differs, nothing is changed and the answer
+    is `Conflict`. Commits take effect as if one came after another, whoever else shares the base.
     A full store answers `Failure("disk_full", …)` and has changed nothing.
     """
 
     writes: tuple[Write, ...]
+    seen: tuple[Seen, ...] = ()
 
 
 # -- keys and hashes (answered) ----------------------------------------------------------------------

@@ -22,17 +22,13 @@ from promisegrid.cid import Cid
 from promisegrid.effects import (
     Cancel,
     Close,
-    Commit,
     Digest,
     Effect,
     Failure,
-    Load,
     Notify,
     Prepare,
     Reply,
     Run,
-    Save,
-    Scan,
     Send,
     Sign,
     Verify,
@@ -40,7 +36,7 @@ from promisegrid.effects import (
 from promisegrid.errors import RemoteError
 from promisegrid.kernel import Kernel
 from promisegrid_node.disk import LATER, Disk
-from promisegrid_node.ports import Keys, Runtime, Store
+from promisegrid_node.ports import Keys, Runtime, Store, StoreEffect
 
 T = TypeVar("T")
 Issued = list[tuple[int, Effect]]
@@ -273,7 +269,7 @@ class Host:
             return self._keys.sign(effect.message)
         if isinstance(effect, Verify):
             return self._keys.verify(effect.alg, effect.key, effect.message, effect.signature)
-        if isinstance(effect, Load | Scan | Save | Commit):
+        if isinstance(effect, StoreEffect):
             return self._disk.at_once(effect)
         if isinstance(effect, Prepare | Run):
             return self._run_at_once(effect)
@@ -291,7 +287,7 @@ class Host:
 
     def _begin(self, ticket: int, effect: Effect) -> None:
         """Effects that take their time."""
-        if isinstance(effect, Load | Scan | Save | Commit):
+        if isinstance(effect, StoreEffect):
             self._disk.take(ticket, effect)
         elif isinstance(effect, Run | Prepare | Digest):
             task = self._loop.create_task(self._perform(ticket, effect))

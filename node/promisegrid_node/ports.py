@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from promisegrid.effects import Commit, Failure, Job, Load, Outcome, Prepare, Run, Save, Scan
+from promisegrid.effects import Commit, Failure, Job, Load, Outcome, Prepare, Read, Run, Save, Scan
 from promisegrid.wasm.module import ModuleInfo
 
-StoreEffect = Load | Scan | Save | Commit
+StoreEffect = Load | Scan | Read | Save | Commit
 
 
 class Store(Protocol):

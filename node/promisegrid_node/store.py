@@ -17,16 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from promisegrid.effects import TABLES, Commit, Failure, Load, Save, Scan, Table, Write
+from promisegrid.effects import TABLES, Commit, Conflict, Failure, Load, Read, Save, Scan, Table, Write
 from promisegrid.errors import LocalError
+from promisegrid_node.ports import StoreEffect
 
 FILE: Final = "promisebase.sqlite"
 PAGE_BYTES: Final = 16 * 1024
 """Of the file. With 4 KiB pages, blocks of 1 MiB are written at half the speed; 1 KiB blocks lose nothing."""
 CHECKPOINT_BYTES: Final = 16 * 1024 * 1024
 """How long the log grows before it is carried over into the file."""
-_NEWEST: Final = 1
-StoreEffect = Load | Scan | Save | Commit
+_NEWEST: Final = 2
+"""Version of the file. 1 had the tables blocks, memo, grid and apps alone."""
 
 
 @dataclass(slots=True)
@@ -111,7 +112,7 @@ class Store:
         durable = any(isinstance(effect, Commit) for effect in effects)
         run = self._connection.execute
         run(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-        run("BEGIN IMMEDIATE")
+        run("BEGIN" if all(isinstance(effect, Read) for effect in effects) else "BEGIN IMMEDIATE")
         self._change = _Kept(0, 0)
         try:
             answers = [self._one(effect) for effect in effects]
@@ -128,6 +129,12 @@ class Store:
     def _one(self, effect: StoreEffect) -> object:
         if isinstance(effect, Load | Scan):
             return self._read(effect)
+        if isinstance(effect, Read):
+            return tuple(self._read(read) for read in effect.reads)
+        if isinstance(effect, Commit):
+            for at, seen in enumerate(effect.seen):
+                if self._read(seen.read) != seen.answer:
+                    return Conflict(at)
         self._write(effect.writes)
         return None
 
@@ -179,11 +186,6 @@ class Store:
         full = _code(error) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
         text = f"The store {self._path} cannot be used: {error}. {_remedy(error)}"
         return Failure("disk_full" if full else "internal", text)
-
-
-_UPSERT_BLOCK: Final = (
-    "INSERT INTO blocks VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2 WHERE value IS NOT ?2"
-)
 
 
 def _set_up(connection: sqlite3.Connection, path: Path, bytes_max: int | None) -> None:

@@ -19,11 +19,9 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from promisegrid import did
 from promisegrid.cid import Cid
 from promisegrid.effects import (
-    TABLES,
     Commit,
     Failure,
     Job,
-    Load,
     Outcome,
     Prepare,
     Run,
@@ -32,6 +30,7 @@ from promisegrid.effects import (
 )
 from promisegrid.kernel import Kernel
 from promisegrid.limits import Limits
+from promisegrid.promisebase.memory import MemoryBase
 from promisegrid.state import Identity
 from promisegrid.wasm.module import FuncType, ModuleInfo
 from promisegrid_node import bundle
@@ -56,11 +55,11 @@ def on_loop(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:
     return run
 
 
-class MemoryStore:
+class MemoryStore(MemoryBase):
     """Tables in memory. `full` makes every write fail as a full disk does."""
 
     def __init__(self) -> None:
-        self.tables: dict[str, dict[bytes, bytes]] = {table: {} for table in TABLES}
+        super().__init__()
         self.batches: list[int] = []
         self.full = self.broken = False
 
@@ -71,28 +70,14 @@ class MemoryStore:
         return [self._one(effect) for effect in effects]
 
     def _one(self, effect: StoreEffect) -> object:
-        match effect:
-            case Load(table, keys):
-                return tuple(self.tables[table].get(key) for key in keys)
-            case Scan(table, prefix, after, limit):
-                rows = sorted(
-                    row for row in self.tables[table].items() if row[0].startswith(prefix) and row[0] > after
-                )
-                return tuple(rows[:limit])
-            case Save(writes) | Commit(writes):
-                if self.full:
-                    return Failure("disk_full", "The disk is full: make room, or use another home.")
-                for write in writes:
-                    if write.value is None:
-                        self.tables[write.table].pop(write.key, None)
-                    else:
-                        self.tables[write.table][write.key] = write.value
-        return None
+        if self.full and isinstance(effect, Save | Commit):
+            return Failure("disk_full", "The disk is full: make room, or use another home.")
+        return self.answer(effect)
 
     def glance(self, effect: Scan) -> tuple[tuple[bytes, bytes], ...] | Failure:
         if self.broken:
             return Failure("internal", "The disk is on fire.")
-        answer = self._one(effect)
+        answer = self.answer(effect)
         assert isinstance(answer, tuple)
         return answer
 

@@ -31,6 +31,7 @@ from promisegrid.effects import (
     Load,
     Notify,
     Prepare,
+    Read,
     Reply,
     Run,
     Save,
@@ -152,6 +153,10 @@ class Host:
             value = store.loaded(value)
         elif kind is Scan:
             value = store.scanned(value)
+        elif kind is Read:
+            value = store.have_read(value)
+        elif kind is Commit:
+            value = store.committed(value)
         self._perform(self.kernel.answer(ticket, value, self._now_ms))
 
     def _failure(self, ticket: int, code: str, text: str) -> None:
@@ -204,6 +209,7 @@ class Host:
         Cancel: lambda _self, _ticket, effect: ["cancel", effect.ticket],
         Load: lambda _self, ticket, effect: store.load(ticket, effect),
         Scan: lambda _self, ticket, effect: store.scan(ticket, effect),
+        Read: lambda _self, ticket, effect: store.read(ticket, effect),
         Save: lambda _self, ticket, effect: store.save(ticket, effect),
         Commit: lambda _self, ticket, effect: store.commit(ticket, effect),
         Sign: lambda _self, ticket, effect: keys.sign(ticket, effect),
