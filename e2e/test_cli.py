@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import os
 import resource
 import signal
 import sqlite3
 import subprocess
+import termios
 from pathlib import Path
 
 import pytest
@@ -320,3 +322,25 @@ def test_bad_apps_are_one_sentence(cli: Cli, tmp_path: Path, about: str | None, 
     if about is not None:
         (folder / "app.json").write_text(about)
     assert word in cli.refused("app", "publish", folder)
+
+
+@pytest.mark.parametrize("words", [("put", "pipe"), ("put", "-"), ("cap", "accept", "-")])
+def test_a_read_that_never_ends_is_stopped_by_ctrl_c(
+    cli: Cli, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    pipe = os.open(tmp_path / "pipe", os.O_RDWR)  # somebody has it open, and says little
+    os.write(pipe, b"x")
+    process = subprocess.Popen(
+        command(*words), env=environment(cli.home), cwd=tmp_path, stdin=pipe,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        wait_for(lambda: not any(fcntl.ioctl(pipe, termios.FIONREAD, b"\0\0\0\0")), 30, "it reading")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+    finally:
+        process.kill()
+        out, err = process.communicate()
+        os.close(pipe)
+    assert (out, err) == ("", "promisegrid: stopped.\n")

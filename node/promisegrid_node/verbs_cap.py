@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, Final
 
 from promisegrid import units
 from promisegrid.errors import LocalError, RemoteError
+from promisegrid_node.aside import aside, standard_input
 from promisegrid_node.output import Output, from_json, to_json
 from promisegrid_node.scatter import whole_file
 from promisegrid_node.session import Node
@@ -49,7 +49,7 @@ async def backup(options: argparse.Namespace, node: Node, out: Output) -> int:
 async def accept(options: argparse.Namespace, node: Node, out: Output) -> int:
     """Take a promise from a file; print its CID."""
     try:
-        token = sys.stdin.buffer.read(TOKEN_MAX) if options.file == "-" else Path(options.file).read_bytes()
+        token = await aside(lambda: _token(options.file))
     except OSError as error:
         raise LocalError(
             f"{options.file} cannot be read: {error.strerror}; give the file `cap grant -o` wrote."
@@ -64,6 +64,14 @@ async def accept(options: argparse.Namespace, node: Node, out: Output) -> int:
         ) from wrong
     out.answer(value, [value["promise"]])
     return 0
+
+
+def _token(name: str) -> bytes:
+    with standard_input() if name == "-" else open(name, "rb", buffering=0) as file:
+        token = b""
+        while len(token) < TOKEN_MAX and (piece := file.read(TOKEN_MAX - len(token))):
+            token += piece
+        return token
 
 
 def narrowing(options: argparse.Namespace) -> dict[str, Any]:

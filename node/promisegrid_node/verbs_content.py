@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
-import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from promisegrid import units
 from promisegrid.errors import LocalError
+from promisegrid_node.aside import aside, standard_input
 from promisegrid_node.gather import Gathered, Gatherer
 from promisegrid_node.output import Output, Watcher, complain
 from promisegrid_node.scatter import FolderWriter, whole_file
@@ -35,13 +34,13 @@ async def store(
 
 async def _off_loop(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
     """Reading and hashing in a thread, a piece at a time."""
-    while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+    while (piece := await aside(lambda: next(pieces, None))) is not None:
         yield piece
 
 
 async def put(options: argparse.Namespace, node: Node, out: Output) -> int:
     """Print the CID of a file, folder or standard input."""
-    source: Path | BinaryIO = sys.stdin.buffer if options.path == "-" else Path(options.path)
+    source: Path | BinaryIO = standard_input() if options.path == "-" else Path(options.path)
     if isinstance(source, Path) and not os.path.lexists(source):
         raise LocalError(f"{options.path} does not exist: give a file, a folder, or - for standard input.")
     with out.watching() as watch:

@@ -15,6 +15,7 @@ from promisegrid import units
 from promisegrid.cid import Cid, CidError
 from promisegrid.errors import LocalError
 from promisegrid_node.api import STDOUT
+from promisegrid_node.aside import standard_input
 from promisegrid_node.output import Output, Watcher, from_json, to_json
 from promisegrid_node.session import Node
 from promisegrid_node.verbs_content import store, to_folder
@@ -146,7 +147,7 @@ async def _named(text: str | None, node: Node, watch: Watcher, what: str) -> str
 async def _stdin(text: str | None, node: Node, watch: Watcher) -> str | None:
     if text is None:
         return None
-    source: Path | BinaryIO = sys.stdin.buffer if text == "-" else Path(text)
+    source: Path | BinaryIO = standard_input() if text == "-" else Path(text)
     if isinstance(source, Path) and not source.is_file():
         return await _named(text, node, watch, "--stdin")
     return str((await store(node, source, watch)).cid)
