@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from promisegrid import Cid
+from promisegrid.chunker import Sized
 from promisegrid.unixfs import FileImporter, TreeNode, import_tree, read_tree
 
 HERE = Path(__file__).parent
@@ -91,7 +92,7 @@ def ours(shape: Shape, chunk: int = MIB, links: int = 1024) -> Cid:
     nodes: list[TreeNode] = [(path, kind, content(size, seed)) for path, kind, size, seed in shape]
     if nodes[0][0]:
         return import_tree(nodes)[0]
-    importer = FileImporter(chunk, links)
+    importer = FileImporter(Sized(chunk), links)
     importer.feed(nodes[0][2])
     return importer.finish()[0]
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from promisegrid import dagpb, protobuf, unixfs
 from promisegrid.block import Block
+from promisegrid.chunker import Sized
 from promisegrid.cid import DAG_PB, Cid
 from promisegrid.dagpb import Link, Node
 from promisegrid.unixfs import FILE, FOLDER, SYMLINK, Entry, FileImporter, TreeLimits, TreeNode, UnixFsError
@@ -59,7 +60,7 @@ def content(store: Store, cid: Cid, start: int = 0, end: int | None = None) -> b
 
 def imported(data: bytes, chunk: int, links: int, step: int) -> tuple[Cid, int, list[Block]]:
     """A file fed in steps."""
-    importer = FileImporter(chunk, links)
+    importer = FileImporter(Sized(chunk), links)
     blocks: list[Block] = []
     for at in range(0, len(data), step):
         blocks.extend(importer.feed(data[at : at + step]))
@@ -120,10 +121,10 @@ def test_a_range_of_a_file(start: int, end: int) -> None:
 
 
 def test_memory_is_bounded_by_the_levels() -> None:
-    importer = FileImporter(1, 4)
+    importer = FileImporter(Sized(1), 4)
     for _ in range(1000):
         assert len(importer.feed(b"x")) <= 6
-    assert sum(map(len, importer._levels)) <= 4 * 6
+    assert sum(map(len, importer._tree._levels)) <= 4 * 6
     assert importer.size == 1000
 
 

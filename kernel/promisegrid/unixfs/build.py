@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from promisegrid.block import Block
+from promisegrid.chunker import Chunker, Sized
 from promisegrid.cid import Cid
 from promisegrid.unixfs import hamt
 from promisegrid.unixfs.node import (
@@ -39,46 +40,29 @@ TreeNode = tuple[str, int, bytes]
 _Part = tuple[Cid, int, int]
 
 
-class FileImporter:
-    """Cuts a file into blocks as its bytes arrive. Feed, feed, …, finish; then it is used up.
+class FileTree:
+    """The nodes above the leaves of one file, made as its leaves become known.
 
-    chunk, links: other than the profile's only in tests, where a tall tree should be small.
+    links: other than the profile's only in tests, where a tall tree should be small.
     """
 
-    def __init__(self, chunk: int = CHUNK, links: int = LINKS) -> None:
-        assert chunk > 0 and links > 1
-        self._chunk = chunk
+    def __init__(self, links: int = LINKS) -> None:
+        assert links > 1
         self._links = links
-        self._tail = bytearray()
         self._levels: list[list[_Part]] = [[]]
-        self.size = 0
-        """Bytes fed so far."""
 
-    def feed(self, data: bytes | bytearray | memoryview) -> list[Block]:
-        """Take the next bytes, any number of them; answers the blocks they completed."""
-        view = memoryview(data).cast("B")
-        self.size += len(view)
+    def add(self, leaf: Cid, size: int) -> list[Block]:
+        """The file's next leaf, a raw block of so many bytes; answers the nodes it completed."""
         blocks: list[Block] = []
-        if self._tail:
-            missing = self._chunk - len(self._tail)
-            self._tail += view[:missing]
-            view = view[missing:]
-            if len(self._tail) == self._chunk:
-                self._leaf(bytes(self._tail), blocks)
-                self._tail.clear()
-        at = 0
-        while len(view) - at >= self._chunk:
-            self._leaf(bytes(view[at : at + self._chunk]), blocks)
-            at += self._chunk
-        self._tail += view[at:]
+        self._add(0, (leaf, size, size), blocks)
         return blocks
 
     def finish(self) -> tuple[Cid, int, list[Block]]:
-        """The file's CID, its tsize (all its blocks together, for `build_directory`), and the last blocks."""
+        """The file's CID, its tsize (all its blocks together, for `build_directory`), and the last nodes.
+
+        There was a leaf: an empty file has one, of no bytes.
+        """
         blocks: list[Block] = []
-        if self._tail or not self.size:
-            self._leaf(bytes(self._tail), blocks)
-            self._tail.clear()
         level = 0
         while level < len(self._levels) - 1 or len(self._levels[level]) > 1:
             if self._levels[level]:
@@ -86,11 +70,6 @@ class FileImporter:
             level += 1
         cid, _, tsize = self._levels[level][0]
         return cid, tsize, blocks
-
-    def _leaf(self, data: bytes, blocks: list[Block]) -> None:
-        block = Block.of(data)
-        blocks.append(block)
-        self._add(0, (block.cid, len(data), len(data)), blocks)
 
     def _add(self, level: int, part: _Part, blocks: list[Block]) -> None:
         if level == len(self._levels):
@@ -108,6 +87,58 @@ class FileImporter:
         tsize = len(block.data) + sum(part[2] for part in parts)
         parts.clear()
         self._add(level + 1, (block.cid, size, tsize), blocks)
+
+
+class FileImporter:
+    """Cuts a file into blocks as its bytes arrive. Feed, feed, …, finish; then it is used up.
+
+    chunker: where to cut, every `CHUNK` bytes by default. links: as in `FileTree`.
+    """
+
+    def __init__(self, chunker: Chunker | None = None, links: int = LINKS) -> None:
+        self._chunker = chunker or Sized(CHUNK)
+        self._tree = FileTree(links)
+        self._tail = bytearray()
+        self.size = 0
+        """Bytes fed so far."""
+
+    def feed(self, data: bytes | bytearray | memoryview) -> list[Block]:
+        """Take the next bytes, any number of them; answers the blocks they completed."""
+        view = memoryview(data).cast("B")
+        self.size += len(view)
+        blocks: list[Block] = []
+        while self._tail and len(view):
+            missing = self._chunker.largest - len(self._tail)
+            self._tail += view[:missing]
+            view = view[missing:]
+            if len(self._tail) < self._chunker.largest:
+                return blocks
+            del self._tail[: self._cut(bytes(self._tail), False, blocks)]
+        self._tail += view[self._cut(view, False, blocks) :]
+        return blocks
+
+    def finish(self) -> tuple[Cid, int, list[Block]]:
+        """The file's CID, its tsize (all its blocks together, for `build_directory`), and the last blocks."""
+        blocks: list[Block] = []
+        self._cut(bytes(self._tail), True, blocks)
+        if not self.size:
+            self._leaf(b"", blocks)
+        self._tail.clear()
+        cid, tsize, nodes = self._tree.finish()
+        return cid, tsize, blocks + nodes
+
+    def _cut(self, data: bytes | memoryview, last: bool, blocks: list[Block]) -> int:
+        """Make blocks of what these bytes begin with; how many bytes of them are in blocks now."""
+        at, view = 0, memoryview(data)
+        for length in self._chunker.cut(view, last):
+            self._leaf(bytes(view[at : at + length]), blocks)
+            at += length
+        return at
+
+    def _leaf(self, data: bytes, blocks: list[Block]) -> None:
+        block = Block.of(data)
+        blocks.append(block)
+        blocks.extend(self._tree.add(block.cid, len(data)))
 
 
 def import_bytes(data: bytes) -> tuple[Cid, list[Block]]:
