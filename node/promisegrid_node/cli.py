@@ -19,11 +19,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from promisegrid.errors import LocalError, RemoteError
-from promisegrid_node import verbs_app, verbs_cap, verbs_content, verbs_grid, verbs_run
+from promisegrid_node import verbs_app, verbs_base, verbs_cap, verbs_car, verbs_content, verbs_grid, verbs_run
 from promisegrid_node.arguments import parse
 from promisegrid_node.assemble import reach
 from promisegrid_node.home import Home
-from promisegrid_node.output import Output, complain
+from promisegrid_node.output import Output, complain, log_to_stderr
 from promisegrid_node.session import Node
 
 Act = Callable[[argparse.Namespace, Node, Output], Awaitable[int]]
@@ -32,6 +32,17 @@ VERBS: dict[str, Act] = {
     "put": verbs_content.put,
     "get": verbs_content.get,
     "ls": verbs_content.ls,
+    "export": verbs_car.export,
+    "import": verbs_car.bring,
+    "gateways": verbs_car.gateways,
+    "pin": verbs_base.pin,
+    "unpin": verbs_base.unpin,
+    "pins": verbs_base.pins,
+    "gc": verbs_base.gc,
+    "log": verbs_base.log,
+    "stat": verbs_base.stat,
+    "verify": verbs_base.verify,
+    "rebuild": verbs_base.rebuild,
     "run": verbs_run.run,
     "call": verbs_run.call,
     "app publish": verbs_app.publish,
@@ -59,8 +70,6 @@ VERBS: dict[str, Act] = {
     "stop": verbs_grid.stop,
     "evidence": verbs_grid.evidence,
     "receipt": verbs_grid.receipt,
-    "stat": verbs_grid.stat,
-    "verify": verbs_grid.verify,
 }
 CANCELLED = 130
 
@@ -81,7 +90,7 @@ async def act(options: argparse.Namespace) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The whole command; never raises for what a user or a peer can do."""
     options = parse(sys.argv[1:] if arguments is None else arguments)
-    logging.basicConfig(level=options.log, format="promisegrid: %(message)s", stream=sys.stderr)
+    log_to_stderr(options.log)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the loop takes it over: end without a traceback
     failed = verbs_run.GRID_FAILED if options.verb == "run" else 1
     try:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import logging
+import re
 import sys
 import time
 import unicodedata
@@ -16,12 +18,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
 from promisegrid.cid import Cid
-from promisegrid.units import size
+from promisegrid.units import number, size
 
 Watcher = Callable[[Mapping[str, Any]], None]
 PATIENCE_S: Final = 0.5
@@ -33,15 +43,43 @@ _WORDS: Final = {
     "verify": "Checking blocks",
     "put": "Storing",
     "get": "Reading",
+    "pin": "Looking through what is to be kept",
+    "gc": "Looking for what nobody keeps",
+    "sweep": "Taking it away",
+    "rebuild": "Making anew",
+    "export": "Writing the CAR file",
+    "import": "Checking and storing",
 }
 _TURNING: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Characters that change the direction of what follows."""
-_BYTES: Final = frozenset({"fetch", "put", "get"})
+_UNSEEN: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
+"""Kinds of characters that act on a terminal, end a line, or cannot be written in UTF-8 at all."""
+_ACTING: Final = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_BYTES: Final = frozenset({"fetch", "put", "get", "export", "import"})
+_BLOCKS: Final = frozenset({"verify", "pin", "gc", "sweep", "rebuild"})
+"""What each phase counts."""
+RATE_S: Final = 1.0
+"""How long a speed is measured before it is told."""
 
 
 def complain(text: str) -> None:
     """One sentence on stderr."""
-    print(f"promisegrid: {text}", file=sys.stderr, flush=True)
+    print(f"promisegrid: {harmless(text)}", file=sys.stderr, flush=True)
+
+
+class Plain(logging.Formatter):
+    """Log lines for a terminal: what strangers had a part in is harmless there."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as its lines."""
+        return "\n".join(map(harmless, super().format(record).split("\n")))
+
+
+def log_to_stderr(level: str) -> None:
+    """Have everything logged from `level` on said on stderr; once a process."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(Plain("promisegrid: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
 
 
 def to_json(value: object) -> Any:
@@ -74,7 +112,14 @@ def from_json(value: Any) -> Any:
 
 def harmless(text: str) -> str:
     """A line for a terminal: what a peer named itself moves no cursor and turns no text around."""
-    return "".join("\ufffd" if unicodedata.category(c) == "Cc" or c in _TURNING else c for c in text)
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join("\ufffd" if unicodedata.category(c) in _UNSEEN or c in _TURNING else c for c in text)
+
+
+def _escaped(line: str) -> str:
+    """JSON with what a terminal would act on as JSON's own escapes: the same value, harmless to see."""
+    return _ACTING.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
 
 
 def ending(name: str) -> str:
@@ -92,7 +137,7 @@ class Output:
     def answer(self, value: Mapping[str, Any], lines: Sequence[str] = ()) -> None:
         """The answer: one JSON object, or these lines."""
         if self.as_json:
-            print(json.dumps(to_json(value), ensure_ascii=False), flush=True)
+            print(_escaped(json.dumps(to_json(value), ensure_ascii=False)), flush=True)
         elif lines:
             print("\n".join(harmless(line) for line in lines), flush=True)
 
@@ -118,12 +163,12 @@ class Output:
     def say(self, text: str) -> None:
         """What belongs to the answer where stdout is a program's; on stderr, and in the JSON instead."""
         if not self.as_json:
-            print(text, file=sys.stderr, flush=True)
+            print(harmless(text), file=sys.stderr, flush=True)
 
     def note(self, text: str) -> None:
         """Something a person at a terminal may like to know."""
         if self.is_watched:
-            print(text, file=sys.stderr, flush=True)
+            print("\n".join(map(harmless, text.split("\n"))), file=sys.stderr, flush=True)
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[Watcher]:
@@ -145,24 +190,49 @@ class _Bar:
         self._since = time.monotonic()
         self._bar: Progress | None = None
         self._task: TaskID | None = None
+        self._rate = _Rate()
 
     def show(self, detail: Mapping[str, Any]) -> None:
+        phase, done, total = str(detail.get("phase")), detail.get("done") or 0, detail.get("total")
+        speed = self._rate.of(phase, done, time.monotonic())
         if self._bar is None:
-            if time.monotonic() - self._since < PATIENCE_S and detail.get("phase") != "compile":
+            if time.monotonic() - self._since < PATIENCE_S and phase != "compile":
                 return
-            columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-            self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+            self._bar = Progress(
+                SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(),
+                TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True), transient=True,
+            )  # fmt: skip
             self._bar.start()
             self._task = self._bar.add_task("")
         assert self._task is not None
-        phase, done, total = str(detail.get("phase")), detail.get("done") or 0, detail.get("total")
-        text = _WORDS.get(phase, phase)
-        if phase in _BYTES and done:
-            text += f" {size(done)}" + (f" of {size(total)}" if total else "")
-        elif phase == "verify":
-            text += f" {done}"
+        text = progress_text(phase, done, total, speed)
         self._bar.update(self._task, description=text, completed=done if total else 0, total=total)
 
     def stop(self) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+
+class _Rate:
+    """How fast a phase goes: what is done in a second, after the first one."""
+
+    def __init__(self) -> None:
+        self._phase, self._at, self._done = "", 0.0, 0
+
+    def of(self, phase: str, done: int, now: float) -> float | None:
+        """Amount a second of this phase so far, once that means something."""
+        if phase != self._phase or done < self._done:
+            self._phase, self._at, self._done = phase, now, done
+        passed = now - self._at
+        return None if passed < RATE_S else (done - self._done) / passed
+
+
+def progress_text(phase: str, done: int, total: int | None, speed: float | None) -> str:
+    """One line about how far it is: what, how much of it, how fast."""
+    text = _WORDS.get(phase, "Working")  # what a peer calls it is not for this terminal
+    if phase in _BYTES and done:
+        text += f" {size(done)}" + (f" of {size(total)}" if total else "")
+        return text if speed is None else f"{text}, {size(round(speed))}/s"
+    if phase in _BLOCKS and done:
+        return f"{text}: {number(done)}" + (f" of {number(total)}" if total else "") + " blocks"
+    return text

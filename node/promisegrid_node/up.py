@@ -27,7 +27,7 @@ from promisegrid_node.assemble import node_limits, open_host
 from promisegrid_node.door import Door
 from promisegrid_node.home import Home
 from promisegrid_node.host import Host
-from promisegrid_node.output import complain
+from promisegrid_node.output import complain, log_to_stderr
 from promisegrid_node.qr import terminal_qr
 from promisegrid_node.web import Site
 
@@ -99,7 +99,7 @@ def _bind(host: str, port: int) -> socket.socket:
 
 async def up(options: argparse.Namespace) -> int:
     """Run until SIGINT or SIGTERM. LocalError for whatever keeps it from starting."""
-    logging.basicConfig(level=options.log, format="promisegrid: %(message)s", stream=sys.stderr)
+    log_to_stderr(options.log)
     logging.getLogger("aiohttp").setLevel(logging.ERROR)
     home = Home(Path(options.home)) if isinstance(options.home, str) else Home(options.home)
     peers = [wire.read_peer(text) for text in options.peer]
