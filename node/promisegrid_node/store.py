@@ -15,19 +15,13 @@ import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from promisegrid.effects import TABLES, Commit, Conflict, Failure, Load, Read, Save, Scan, Table, Write
 from promisegrid.errors import LocalError
-from promisegrid_node.ports import StoreEffect
-
-FILE: Final = "promisebase.sqlite"
-PAGE_BYTES: Final = 16 * 1024
-"""Of the file. With 4 KiB pages, blocks of 1 MiB are written at half the speed; 1 KiB blocks lose nothing."""
-CHECKPOINT_BYTES: Final = 16 * 1024 * 1024
-"""How long the log grows before it is carried over into the file."""
-_NEWEST: Final = 2
-"""Version of the file. 1 had the tables blocks, memo, grid and apps alone."""
+from promisegrid_node import store_file
+from promisegrid_node.ports import Place, StoreEffect
+from promisegrid_node.store_file import FILE, Damaged
 
 
 @dataclass(slots=True)
@@ -46,6 +40,7 @@ class Store:
         self._connection, self._reader, self._path = connection, reader, path
         self._kept: _Kept | None = None
         self._change = _Kept(0, 0)
+        self._in_doubt = False
 
     @classmethod
     def open(cls, home: Path, bytes_max: int | None = None) -> Store:
@@ -55,21 +50,26 @@ class Store:
         """
         path = home / FILE
         try:
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            _touch(path)
             connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
             reader = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
         except (sqlite3.Error, OSError) as error:
-            raise LocalError(f"The store {path} cannot be opened: {error}. {_remedy(error)}") from error
+            raise _cannot_open(path, error) from error
         try:
-            _set_up(connection, path, bytes_max)
+            store_file.set_up(connection, path, bytes_max)
             reader.execute("PRAGMA query_only=1")
         except (sqlite3.Error, LocalError) as error:
             connection.close()
             reader.close()
             if isinstance(error, LocalError):
                 raise
-            raise LocalError(f"The store {path} cannot be opened: {error}. {_remedy(error)}") from error
+            raise _cannot_open(path, error) from error
         return cls(connection, reader, path)
+
+    @property
+    def place(self) -> Place:
+        """Its file."""
+        return Place("SQLite", str(self._path), self._path)
 
     def perform(self, effects: Iterable[StoreEffect]) -> list[object]:
         """The answers of several effects, in order, in one transaction if they all fit the disk."""
@@ -111,20 +111,40 @@ class Store:
     def _transaction(self, effects: list[StoreEffect]) -> list[object]:
         durable = any(isinstance(effect, Commit) for effect in effects)
         run = self._connection.execute
+        if self._in_doubt:
+            self._settle()
         run(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
         run("BEGIN" if all(isinstance(effect, Read) for effect in effects) else "BEGIN IMMEDIATE")
-        self._change = _Kept(0, 0)
+        self._change, before = _Kept(0, 0), self._connection.total_changes
         try:
             answers = [self._one(effect) for effect in effects]
+            if durable and self._connection.total_changes == before:
+                # It was there already, but perhaps by a `Save`: without a change SQLite would sync nothing.
+                run(f"PRAGMA user_version={store_file.NEWEST}")
             run("COMMIT")
-        except BaseException:
+        except BaseException as error:
             if self._connection.in_transaction:
                 run("ROLLBACK")
+            if isinstance(error, sqlite3.Error) and store_file.is_sync_failure(error):
+                self._in_doubt = True
+                with contextlib.suppress(sqlite3.Error):
+                    self._settle()
             raise
         if self._kept is not None:
             self._kept.blocks += self._change.blocks
             self._kept.bytes += self._change.bytes
         return answers
+
+    def _settle(self) -> None:
+        """After a failed sync: write anew, from what can still be read, whatever the log holds, and empty it.
+
+        Syncing the log once more would succeed without having written what the first attempt lost; and a
+        transaction that failed must not come back from the log after a crash.
+        """
+        (busy, _, _) = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise sqlite3.OperationalError("the disk failed, and the log is in use")
+        self._in_doubt = False
 
     def _one(self, effect: StoreEffect) -> object:
         if isinstance(effect, Load | Scan):
@@ -144,17 +164,27 @@ class Store:
         return self._scan(effect, self._connection)
 
     def _scan(self, effect: Scan, connection: sqlite3.Connection) -> tuple[tuple[bytes, bytes], ...]:
-        end = _after_prefix(effect.prefix)
-        query = f"SELECT key, value FROM {_name(effect.table)} WHERE key > ? AND key >= ?"
+        table, end = _name(effect.table), _after_prefix(effect.prefix)
+        columns = "key, x''" if effect.keys_only else _COLUMNS[table]
+        query = f"SELECT {columns} FROM {table} WHERE key > ? AND key >= ?"
         values: list[object] = [effect.after, effect.prefix]
         if end is not None:
             query, values = query + " AND key < ?", [*values, end]
-        rows = connection.execute(query + " ORDER BY key LIMIT ?", [*values, effect.limit])
-        return tuple((bytes(key), bytes(value)) for key, value in rows)
+        rows = connection.execute(query + " ORDER BY key LIMIT ?", [*values, effect.limit]).fetchall()
+        if effect.keys_only or table == "blocks":
+            return tuple(rows)
+        found = tuple((row[0], row[1]) for row in rows if _is_whole(table, row))
+        if len(found) < len(rows) == effect.limit:  # one was left out, and fewer rows would mean the end
+            last: bytes = rows[-1][0]
+            rest = Scan(effect.table, effect.prefix, last, effect.limit - len(found))
+            return (*found, *self._scan(rest, connection))
+        return found
 
-    def _get(self, table: Table, key: bytes) -> bytes | None:
-        row = self._connection.execute(f"SELECT value FROM {_name(table)} WHERE key = ?", (key,)).fetchone()
-        return None if row is None else row[0]
+    def _get(self, name: Table, key: bytes) -> bytes | None:
+        table = _name(name)
+        query = f"SELECT {_COLUMNS[table]} FROM {table} WHERE key = ?"
+        row = self._connection.execute(query, (key,)).fetchone()
+        return row[1] if row is not None and _is_whole(table, row) else None
 
     def _write(self, writes: tuple[Write, ...]) -> None:
         run = self._connection.execute
@@ -164,7 +194,8 @@ class Store:
             elif value is None:
                 run(f"DELETE FROM {table} WHERE key = ?", (key,))
             else:
-                run(f"INSERT OR REPLACE INTO {table} VALUES (?, ?)", (key, value))
+                row = (key, value, store_file.crc(table, key, value))
+                run(f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?)", row)
 
     def _write_block(self, key: bytes, value: bytes | None) -> None:
         """A block never changes, so one that is there costs a look; one that is damaged is mended."""
@@ -183,28 +214,41 @@ class Store:
             self._write_block(key, value)
 
     def _failure(self, error: sqlite3.Error) -> Failure:
-        full = _code(error) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
-        text = f"The store {self._path} cannot be used: {error}. {_remedy(error)}"
-        return Failure("disk_full" if full else "internal", text)
+        text = f"The store {self._path} cannot be used: {error}. {store_file.remedy(error)}"
+        return Failure("disk_full" if store_file.is_full(error) else "internal", text)
 
 
-def _set_up(connection: sqlite3.Connection, path: Path, bytes_max: int | None) -> None:
-    """Settings, and the tables if they are not there. sqlite3.Error; LocalError for a newer file."""
-    run = connection.execute
-    run(f"PRAGMA page_size={PAGE_BYTES}")
-    run("PRAGMA journal_mode=WAL")
-    (page,) = run("PRAGMA page_size").fetchone()
-    run(f"PRAGMA wal_autocheckpoint={CHECKPOINT_BYTES // page}")
-    if bytes_max is not None:
-        run(f"PRAGMA max_page_count={-(-bytes_max // page)}")
-    (version,) = run("PRAGMA user_version").fetchone()
-    if version > _NEWEST:
-        raise LocalError(f"The store {path} was written by a newer version; update promisegrid.")
-    run("BEGIN IMMEDIATE")
-    for table in TABLES:
-        run(f"CREATE TABLE IF NOT EXISTS {table} (key BLOB PRIMARY KEY, value BLOB NOT NULL)")
-    run(f"PRAGMA user_version={_NEWEST}")
-    run("COMMIT")
+def _cannot_open(path: Path, error: Exception) -> LocalError:
+    return LocalError(f"The store {path} cannot be opened: {error}. {store_file.remedy(error)}")
+
+
+_COLUMNS: Final[dict[str, str]] = {
+    table: "key, value" if table == "blocks" else "key, value, crc" for table in TABLES
+}
+
+
+def _is_whole(table: str, row: tuple[Any, ...]) -> bool:
+    """Whether a row is what was written; blocks are checked by whoever asks. Damaged, if it is not.
+
+    A remembered result that is damaged is one that is not remembered.
+    """
+    if table == "blocks" or store_file.crc(table, row[0], row[1]) == row[2]:
+        return True
+    if table == "memo":
+        return False
+    raise Damaged(table, row[0])
+
+
+def _touch(path: Path) -> None:
+    """An empty file where there is none, that a power cut does not take away again."""
+    if path.exists():
+        return
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _name(table: Table) -> str:
@@ -216,19 +260,3 @@ def _after_prefix(prefix: bytes) -> bytes | None:
     """The first key behind every key with that prefix; None when there is none."""
     kept = prefix.rstrip(b"\xff")
     return kept[:-1] + bytes([kept[-1] + 1]) if kept else None
-
-
-def _code(error: Exception) -> int:
-    """SQLite's primary result code; 0 for another exception."""
-    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
-
-
-def _remedy(error: Exception) -> str:
-    match _code(error):
-        case sqlite3.SQLITE_FULL | sqlite3.SQLITE_IOERR:
-            return "Free some space on that disk, or use another --home."
-        case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
-            return "The file is damaged; move it away, and this node fetches what it needs again."
-        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-            return "Another program keeps the file locked; stop it, or use another --home."
-    return "Check the permissions of the file and its folder, or use another --home."
