@@ -6,21 +6,23 @@ through the session, piece by piece. What the command line prints of it is `outp
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from promisegrid import dagcbor, multibase, unixfs
-from promisegrid.block import Block
-from promisegrid.cid import Cid, CidError
+from promisegrid import multibase
+from promisegrid.cid import Cid
 from promisegrid.effects import Budget
-from promisegrid.errors import LocalError, RemoteError
+from promisegrid.errors import RemoteError
 from promisegrid.task import Deferred, RunResult, Task
 from promisegrid.verifying import Said
+from promisegrid_node.api_args import passing, read_cid, whole
+from promisegrid_node.api_base import BaseApi
 from promisegrid_node.api_cap import CapApi
+from promisegrid_node.api_content import ContentApi
 from promisegrid_node.host import Host
 from promisegrid_node.naming import only
-from promisegrid_node.session import Args, Progress, Session, Verb
+from promisegrid_node.session import Args, Session, Verb
 
 STDOUT: Final = b"\x01"
 STDERR: Final = b"\x02"
@@ -35,36 +37,26 @@ class About:
     url: str | None
 
 
-def read_cid(text: object) -> Cid:
-    """A CID given by a person. LocalError names it and says what a CID looks like."""
-    if isinstance(text, Cid):
-        return text
-    if not isinstance(text, str):
-        raise LocalError("A CID is missing.", "bad_cid")
-    try:
-        return Cid.parse(text)
-    except CidError as error:
-        raise LocalError(f"{error}.", "bad_cid") from error
-
-
 class Api:
     """The verbs over one host."""
 
     def __init__(self, host: Host, about: About) -> None:
         self._host, self._about = host, about
         self._kernel, self._owner = host.kernel, host.kernel.owner
+        self._content = ContentApi(host)
+        self._base = BaseApi(host, self._content)
         self._caps = CapApi(host, self._finish)
 
     @property
     def verbs(self) -> Mapping[str, Verb]:
         """Every verb by its name."""
         named = (
-            self.id, self.peers, self.save, self.locate, self.ls, self.read, self.export, self.fetch,
-            self.run, self.publish, self.published, self.invite, self.admit, self.members,
-            self.leave, self.serve, self.trust, self.receipt, self.stat, self.verify, self.history,
+            self.id, self.peers, self.run, self.publish, self.published, self.invite, self.admit,
+            self.members, self.leave, self.serve, self.trust, self.receipt, self.history,
             self.running, self.stop, self.evidence,
         )  # fmt: skip
-        return {**{verb.__name__: verb for verb in named}, **self._caps.verbs}
+        own = {verb.__name__: verb for verb in named}
+        return {**own, **self._content.verbs, **self._base.verbs, **self._caps.verbs}
 
     # -- who and where -------------------------------------------------------------------------------
 
@@ -79,7 +71,7 @@ class Api:
 
     async def history(self, args: Args, session: Session) -> dict[str, Any]:
         """{runs: […]}, newest first."""
-        return {"runs": await self._host.ask(self._owner.history(_whole(args, "limit", 50)))}
+        return {"runs": await self._host.ask(self._owner.history(whole(args, "limit", 50)))}
 
     async def running(self, args: Args, session: Session) -> dict[str, Any]:
         """{running: [{task, code, func, for, since_ms}]}."""
@@ -92,89 +84,6 @@ class Api:
     async def evidence(self, args: Args, session: Session) -> dict[str, Any]:
         """{evidence: [{evidence, task, at, said}]}: tasks on which peers disagreed."""
         return {"evidence": await self._host.ask(self._owner.evidence())}
-
-    # -- content -------------------------------------------------------------------------------------
-
-    async def save(self, args: Args, session: Session) -> dict[str, Any]:
-        """Keep blocks, durably. A piece of input is a dag-cbor list of [cid, bytes]; each is checked."""
-        count = size = 0
-        async for piece in session.pieces():
-            blocks = [_checked(pair) for pair in dagcbor.decode(piece)]
-            await self._host.ask(self._kernel.save(blocks))
-            count, size = count + len(blocks), size + sum(len(block.data) for block in blocks)
-        return {"blocks": count, "bytes": size}
-
-    async def locate(self, args: Args, session: Session) -> dict[str, Any]:
-        """Follow a path: {cid, kind} with kind "file", "folder" or "symlink"."""
-        cid = read_cid(args.get("cid"))
-        path = str(args.get("path") or "").strip("/")
-        if path:
-            cid = await self._host.ask(self._kernel.resolve(cid, path))
-        return {"cid": str(cid), "kind": _kind(await self._item(cid))}
-
-    async def ls(self, args: Args, session: Session) -> dict[str, Any]:
-        """{entries: [{name, cid, size, kind}]} of a folder."""
-        entries = []
-        for entry in await self._host.ask(self._kernel.ls(read_cid(args.get("cid")))):
-            item = await self._item(entry.cid)
-            size = item.size if isinstance(item, unixfs.File) else entry.tsize
-            entries.append({"name": entry.name, "cid": str(entry.cid), "size": size, "kind": _kind(item)})
-        return {"entries": entries}
-
-    async def read(self, args: Args, session: Session) -> dict[str, Any]:
-        """A file's bytes as output."""
-        size = 0
-        async for piece in self.pieces(read_cid(args.get("cid"))):
-            await session.emit(piece)
-            size += len(piece)
-        return {"bytes": size}
-
-    async def export(self, args: Args, session: Session) -> dict[str, Any]:
-        """A folder as output, a parent before its children; every piece is dag-cbor [path, kind, data].
-
-        kind: "folder", "file", "symlink" (data is the target), or "more" of the file before it.
-        """
-        waiting = [("", read_cid(args.get("cid")))]
-        count = 0
-        while waiting:
-            folder, cid = waiting.pop()
-            if folder:
-                await session.emit(dagcbor.encode([folder, "folder", b""]))
-            found = []
-            for entry in await self._host.ask(self._kernel.ls(cid)):
-                path, count = f"{folder}/{entry.name}".lstrip("/"), count + 1
-                item = await self._item(entry.cid)
-                if isinstance(item, unixfs.Directory | unixfs.HamtShard):
-                    found.append((path, entry.cid))
-                else:
-                    await self._export_file(session, path, item, entry.cid)
-            waiting.extend(reversed(found))
-        return {"entries": count}
-
-    async def _export_file(self, session: Session, path: str, item: unixfs.Item, cid: Cid) -> None:
-        if isinstance(item, unixfs.Symlink):
-            await session.emit(dagcbor.encode([path, "symlink", item.target]))
-            return
-        await session.emit(dagcbor.encode([path, "file", b""]))
-        async for piece in self.pieces(cid):
-            await session.emit(dagcbor.encode([path, "more", piece]))
-
-    async def fetch(self, args: Args, session: Session) -> dict[str, Any]:
-        """Bring everything under a CID into this node's store: {blocks, bytes}."""
-        blocks, size = await self._host.ask(self._kernel.fetch(read_cid(args.get("cid"))), _passing(session))
-        return {"blocks": blocks, "bytes": size}
-
-    async def pieces(self, cid: Cid) -> AsyncIterator[bytes]:
-        """A file's bytes, fetched from peers where they are not here, at most a block in memory."""
-        source = self._kernel.read(cid)
-        while (piece := await self._host.ask(self._kernel.piece(source))) is not None:
-            yield piece
-
-    async def _item(self, cid: Cid) -> unixfs.Item:
-        try:
-            return unixfs.parse(cid, await self._host.ask(self._kernel.block(cid)))
-        except unixfs.UnixFsError as error:
-            raise RemoteError("bad_file", f"{cid} is neither file nor folder: {error}.") from error
 
     # -- running -------------------------------------------------------------------------------------
 
@@ -189,15 +98,15 @@ class Api:
         )
         budget = Budget(args.get("fuel"), args.get("memory"), args.get("time_ms"), args.get("output"))
         if args.get("verify"):
-            compared = self._kernel.run_verified(task, budget, _whole(args, "verify", 2))
-            verified = await self._host.ask(compared, _passing(session))
+            compared = self._kernel.run_verified(task, budget, whole(args, "verify", 2))
+            verified = await self._host.ask(compared, passing(session))
             done, said = verified.done, {"verified": [_said(one) for one in verified.said]}
         else:
             on = self.peer(args["on"]) if args.get("on") else None
             proofs = (await self._caps.promise(str(args["promise"])),) if args.get("promise") else None
             asked = self._kernel.run(task, budget, on=on, fresh=bool(args.get("fresh")), proofs=proofs)
             try:
-                answer = await self._host.ask(asked, _passing(session))
+                answer = await self._host.ask(asked, passing(session))
             except RemoteError as wrong:
                 if on is None or wrong.code != "not_serving":
                     raise
@@ -214,7 +123,7 @@ class Api:
         """What a run left: its output through the session, the rest as the verb's value."""
         for mark, cid in ((STDOUT, done.stdout), (STDERR, done.stderr)):
             if cid is not None:
-                async for piece in self.pieces(cid):
+                async for piece in self._content.pieces(cid):
                     await session.emit(mark + piece)
         return _run_value(done)
 
@@ -246,7 +155,7 @@ class Api:
 
     async def invite(self, args: Args, session: Session) -> dict[str, Any]:
         """A fresh invitation: {url, invite, uses, days}; url is None while the node does not listen."""
-        uses, days = _whole(args, "uses", 1), _whole(args, "days", 7)
+        uses, days = whole(args, "uses", 1), whole(args, "days", 7)
         secret = await self._host.ask(self._owner.invite(uses, days))
         text, url = multibase.base32(secret), self._about.url
         joined = None if url is None else f"{url}#/join/{self._kernel.grid}/{text}"
@@ -272,14 +181,14 @@ class Api:
     async def serve(self, args: Args, session: Session) -> dict[str, Any]:
         """Promise to run programs for members ({cpu, memory}), stop (cpu 0), or just tell: {serving}."""
         if "cpu" in args:
-            await self._host.ask(self._owner.set_serving(_whole(args, "cpu", 0), _whole(args, "memory", 0)))
+            await self._host.ask(self._owner.set_serving(whole(args, "cpu", 0), whole(args, "memory", 0)))
         return {"serving": await self._host.ask(self._owner.serving())}
 
     async def trust(self, args: Args, session: Session) -> dict[str, Any]:
         """Set whose receipts count ({mode, dids, agree}), or just tell: the same."""
         if "mode" in args:
             dids = [str(did) for did in args.get("dids") or ()]
-            await self._host.ask(self._owner.set_trust(args["mode"], dids, _whole(args, "agree", 2)))
+            await self._host.ask(self._owner.set_trust(args["mode"], dids, whole(args, "agree", 2)))
         return dict(await self._host.ask(self._owner.trust()))
 
     # -- looking after -------------------------------------------------------------------------------
@@ -287,55 +196,6 @@ class Api:
     async def receipt(self, args: Args, session: Session) -> dict[str, Any]:
         """A receipt read and checked."""
         return dict(await self._host.ask(self._owner.receipt(read_cid(args.get("cid")))))
-
-    async def stat(self, args: Args, session: Session) -> dict[str, Any]:
-        """What this node holds and does."""
-        return {
-            **await self._host.stat(),
-            "peers": len(self._kernel.peers()),
-            "serving": await self._host.ask(self._owner.serving()),
-        }
-
-    async def verify(self, args: Args, session: Session) -> dict[str, Any]:
-        """Re-hash everything stored: {checked, bad: [cid]}."""
-        after, checked, bad = b"", 0, list[str]()
-        while True:
-            after, count, wrong = await self._host.ask(self._owner.verify_store(after))
-            checked, bad = checked + count, bad + [str(cid) for cid in wrong]
-            session.progress({"phase": "verify", "done": checked, "total": None})
-            if not after:
-                return {"checked": checked, "bad": bad}
-
-
-def _kind(item: unixfs.Item) -> str:
-    if isinstance(item, unixfs.File):
-        return "file"
-    return "symlink" if isinstance(item, unixfs.Symlink) else "folder"
-
-
-def _checked(pair: Any) -> Block:
-    """A block of the input whose bytes are what its CID says."""
-    if isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], Cid) and isinstance(pair[1], bytes):
-        if pair[0].holds(pair[1]):
-            return Block(pair[0], pair[1])
-        raise RemoteError("bad_block", f"The bytes given for {pair[0]} do not hash to it.")
-    raise LocalError("A block is given as [cid, bytes].")
-
-
-def _whole(args: Args, name: str, default: int) -> int:
-    value = args.get(name, default)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise LocalError(f"{name} must be a whole number, not {value!r}.", "bad_args")
-    return value
-
-
-def _passing(session: Session) -> Progress:
-    """Progress of an ask, handed on without what only the host needs."""
-
-    def pass_on(detail: Mapping[str, Any]) -> None:
-        session.progress({name: detail.get(name) for name in ("phase", "done", "total")})
-
-    return pass_on
 
 
 def _said(one: Said) -> dict[str, Any]:

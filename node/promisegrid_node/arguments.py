@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final
 
 from promisegrid_node.argtypes import positive, seconds, several, size
+from promisegrid_node.arguments_base import AddVerb, add_base
 from promisegrid_node.arguments_cap import ABOUT, add_cap
 from promisegrid_node.home import default_home
 
 LISTEN: Final = "127.0.0.1:8420"
 MEMORY: Final = 512 * 1024 * 1024
 
-
-class _Verb(Protocol):
-    def __call__(self, name: str, help_text: str, epilog: str = "") -> argparse.ArgumentParser: ...
-
-
 EXAMPLES: Final = """
 examples
   promisegrid up                                     run a node; open the printed URL in a browser
-  promisegrid put photo.svg                          print its CID
+  promisegrid put photo.svg                          keep it, and print its CID
   promisegrid run tool.wasm --stdin in.txt           run a WebAssembly program
   promisegrid run bafy… --files src -o out -- -v .   by CID, on a folder, with arguments
   promisegrid call math.wasm add_one 42              call one function
   promisegrid run --on zDnae… tool.wasm              have a peer run it
   promisegrid cap grant zDnae… --code tool.wasm      promise a peer to run it
   promisegrid get bafy… -o result.png                content out by CID
+  promisegrid export bafy… -o backup.car             a backup; `import` takes it in
+  promisegrid pins                                   what is kept; `gc` takes away the rest
 
 A verb talks to the node that runs on the same home; with none running it opens the store itself.
 """
@@ -92,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _up(verb("up", "Run a node and serve the page."))
     verb("id", "Print this node's did:key, its grid and its URL.")
-    _content(verb)
+    add_base(verb)
     _programs(verb)
     _apps(verb("app", "Publish apps, and list those published here."), common)
     add_cap(verb("cap", "Give, hold, keep and take back promises.", ABOUT), common)
@@ -140,25 +138,6 @@ def _up(up: argparse.ArgumentParser) -> None:
     up.add_argument("--bundle", metavar="DIR", help="the page's files (default: build/web)")
 
 
-def _content(verb: _Verb) -> None:
-    put = verb(
-        "put",
-        "Store a file or folder and print its CID.",
-        "promisegrid put notes/\npromisegrid put - < data.bin",
-    )
-    put.add_argument("path", metavar="PATH|-", help="file, folder, or - for standard input")
-    put.add_argument("--hidden", action="store_true", help="take hidden files of a folder too")
-    get = verb(
-        "get",
-        "Write a file or folder out.",
-        "promisegrid get bafkrei… > photo.png\npromisegrid get bafybei…/docs -o docs",
-    )
-    get.add_argument("cid", metavar="CID[/PATH]")
-    get.add_argument("-o", "--output", metavar="PATH", help="where to (default: stdout)")
-    ls = verb("ls", "List a folder.")
-    ls.add_argument("cid", metavar="CID[/PATH]")
-
-
 def _budget(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--on", metavar="DID", help="have this peer run it; the beginning of a DID will do")
     parser.add_argument(
@@ -178,7 +157,7 @@ def _budget(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fresh", action="store_true", help="run it even if the result is remembered")
 
 
-def _programs(verb: _Verb) -> None:
+def _programs(verb: AddVerb) -> None:
     examples = (
         "promisegrid run resvg.wasm --files . -o out -- in.svg out.png\n"
         "echo hello | promisegrid run cat.wasm --stdin -\n\n"
@@ -222,7 +201,7 @@ def _apps(app: argparse.ArgumentParser, common: argparse.ArgumentParser) -> None
     below.add_parser("ls", help="list the apps published here", parents=[common])
 
 
-def _grid(verb: _Verb) -> None:
+def _grid(verb: AddVerb) -> None:
     verb("peers", "List who is connected.")
     invite = verb("invite", "Make a fresh join URL (on the founder's node).")
     invite.add_argument(
@@ -255,5 +234,3 @@ def _grid(verb: _Verb) -> None:
     receipt = verb("receipt", "Read and check a receipt.")
     receipt.add_argument("cid", metavar="CID")
     verb("evidence", "List the tasks on which peers disagreed, and who said what.")
-    verb("stat", "Say what this node holds.")
-    verb("verify", "Re-hash everything stored; exit 1 if anything is wrong.")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from promisegrid.effects import Commit, Failure, Job, Load, Outcome, Prepare, Read, Run, Save, Scan
@@ -11,8 +13,21 @@ from promisegrid.wasm.module import ModuleInfo
 StoreEffect = Load | Scan | Read | Save | Commit
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a store keeps things, for people: what it is, where (without a password), its file if any."""
+
+    backend: str
+    where: str
+    file: Path | None = None
+
+
 class Store(Protocol):
-    """A disk. Every call but `glance` comes from one thread, never the loop's."""
+    """A disk. Every call but `glance` and `place` comes from one thread, never the loop's."""
+
+    @property
+    def place(self) -> Place:
+        """Where it is."""
 
     def glance(self, effect: Scan) -> tuple[tuple[bytes, bytes], ...] | Failure:
         """The answer to a scan of small rows, from the loop's own thread at any time: it never waits."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import stat
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, Final
 
 from promisegrid import units
 from promisegrid.errors import LocalError
@@ -16,6 +17,9 @@ from promisegrid_node.output import Output, Watcher, complain
 from promisegrid_node.scatter import FolderWriter, whole_file
 from promisegrid_node.session import Emit, Node
 
+MARKS: Final = {"folder": "/", "symlink": "@", "file": "", "unknown": "?"}
+"""What stands behind a name in a listing; "unknown": its block is not here."""
+
 
 async def store(
     node: Node,
@@ -23,9 +27,13 @@ async def store(
     watch: Watcher,
     hidden: bool = False,
     instead: dict[Path, bytes] | None = None,
+    total: int | None = None,
 ) -> Gathered:
-    """Bring a file, folder or stream into the node's store; `instead` gives some files other content."""
-    gatherer = Gatherer(hidden, lambda size: watch({"phase": "put", "done": size}), instead)
+    """Bring a file, folder or stream into the node's store; `instead` gives some files other content.
+
+    total: how many bytes that will be, for `watch`, where it is known.
+    """
+    gatherer = Gatherer(hidden, lambda size: watch({"phase": "put", "done": size, "total": total}), instead)
     await node.call("save", {}, pieces=_off_loop(gatherer.pieces(source)))
     for path in gatherer.found.left_out:
         complain(f"{path} is neither a file, a folder nor a link: left out.")
@@ -39,15 +47,42 @@ async def _off_loop(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
 
 
 async def put(options: argparse.Namespace, node: Node, out: Output) -> int:
-    """Print the CID of a file, folder or standard input."""
+    """Store and pin a file, a folder or standard input; print its CID."""
     source: Path | BinaryIO = standard_input() if options.path == "-" else Path(options.path)
     if isinstance(source, Path) and not os.path.lexists(source):
         raise LocalError(f"{options.path} does not exist: give a file, a folder, or - for standard input.")
+    total = size_of(source) if out.is_watched else None
     with out.watching() as watch:
-        found = await store(node, source, watch, options.hidden)
-    value = {"cid": str(found.cid), "bytes": found.size, "files": found.files}
-    out.answer(value, [str(found.cid)])
+        found = await store(node, source, watch, options.hidden, total=total)
+        pinned: str | None = None
+    out.answer(
+        {"cid": str(found.cid), "bytes": found.size, "files": found.files, "pinned": pinned}, [str(found.cid)]
+    )
+    files = "" if found.files == 1 else f" in {found.files} files"
+    kept = "not pinned: `promisegrid gc` may take it away" if pinned is None else f"pinned{called(pinned)}"
+    out.note(f"{units.size(found.size)}{files}; {kept}.")
     return 0
+
+
+def called(name: str) -> str:
+    """A name in a sentence, where there is one."""
+    return f" as “{name}”" if name else ""
+
+
+def size_of(source: Path | BinaryIO) -> int | None:
+    """Bytes that a file or folder on disk will come to, about; None where nobody can know."""
+    if not isinstance(source, Path):
+        return None
+    try:
+        info = source.stat()
+        if not stat.S_ISDIR(info.st_mode):
+            return info.st_size if stat.S_ISREG(info.st_mode) else None
+        found = 0
+        for folder, _, names in os.walk(source):
+            found += sum(os.lstat(os.path.join(folder, name)).st_size for name in names)
+        return found
+    except OSError:
+        return None
 
 
 def split_path(text: str) -> tuple[str, str]:
@@ -74,7 +109,7 @@ async def get(options: argparse.Namespace, node: Node, out: Output) -> int:
         target = Path(options.output)
         if found["kind"] == "file":
             target = target / name if target.is_dir() else target
-            size = await _to_file(node, found["cid"], target, watch)
+            size = await _to_file(node, found, target, watch)
         else:
             await to_folder(node, found["cid"], target)
             size = None
@@ -89,7 +124,7 @@ def _to_stdout(out: Output) -> Emit:
     return emit
 
 
-async def _to_file(node: Node, cid: str, target: Path, watch: Watcher) -> int:
+async def _to_file(node: Node, found: dict[str, Any], target: Path, watch: Watcher) -> int:
     size = 0
     with whole_file(target) as file:
 
@@ -97,9 +132,9 @@ async def _to_file(node: Node, cid: str, target: Path, watch: Watcher) -> int:
             nonlocal size
             file.write(piece)
             size += len(piece)
-            watch({"phase": "get", "done": size})
+            watch({"phase": "get", "done": size, "total": found["size"]})
 
-        await node.call("read", {"cid": cid}, emit=emit)
+        await node.call("read", {"cid": found["cid"]}, emit=emit)
     return size
 
 
@@ -112,14 +147,21 @@ async def to_folder(node: Node, cid: str, target: Path) -> None:
 async def ls(options: argparse.Namespace, node: Node, out: Output) -> int:
     """What a folder holds."""
     cid, path = split_path(options.cid)
-    found = await node.call("locate", {"cid": cid, "path": path})
-    value = await node.call("ls", {"cid": found["cid"]})
-    marks = {"folder": "/", "symlink": "@", "file": ""}
+    with out.watching() as watch:
+        found = await node.call("locate", {"cid": cid, "path": path}, progress=watch)
+        value = await node.call("ls", {"cid": found["cid"]}, progress=watch)
     entries = value["entries"]
+    names = [entry["name"] + MARKS[entry["kind"]] for entry in entries]
     width = max((len(units.size(entry["size"])) for entry in entries), default=0)
+    sizes = [f"{units.size(entry['size']):>{width}}" for entry in entries]
     lines = [
-        f"{entry['cid']}  {units.size(entry['size']):>{width}}  {entry['name']}{marks[entry['kind']]}"
-        for entry in entries
+        f"{entry['cid']}  {size}  {name}" for entry, size, name in zip(entries, sizes, names, strict=True)
     ]
+    if options.long:
+        leads = [f" → {entry['target']}" if entry["target"] else "" for entry in entries]
+        kinds = [f"{entry['kind']:7}" for entry in entries]
+        lines = ["  ".join((kind, line)) + lead for kind, line, lead in zip(kinds, lines, leads, strict=True)]
+        total = sum(entry["size"] for entry in entries)
+        lines.append(f"{len(entries)} {'entry' if len(entries) == 1 else 'entries'}, {units.size(total)}")
     out.answer(value, lines)
     return 0

@@ -11,6 +11,7 @@ from promisegrid.errors import LocalError
 from promisegrid_node.output import Output
 from promisegrid_node.qr import terminal_qr
 from promisegrid_node.session import Node
+from promisegrid_node.verbs_base import serves
 
 GIB = 1024 * 1024 * 1024
 
@@ -82,11 +83,7 @@ async def serve(options: argparse.Namespace, node: Node, out: Output) -> int:
         asked = {"cpu": 0, "memory": 0}
     value = await node.call("serve", asked)
     kept = value["serving"]
-    told = "runs nothing for others"
-    if kept is not None:
-        memory = units.size(kept["memory"])
-        told = f"runs up to {kept['cpu']} programs at once for members, {memory} of memory each"
-    out.answer(value, [f"This node {told}."])
+    out.answer(value, [f"This node runs {serves(kept)}."])
     return 0
 
 
@@ -170,20 +167,3 @@ def _line(run: dict[str, Any]) -> str:
     when = time.strftime("%H:%M:%S", time.localtime(run["at_ms"] / 1000))
     end = run["refused"] or ("remembered" if run["cached"] else f"ran in {run['ms']} ms")
     return f"{when}  {run['code']}  {run['func']}  {end}  for {run['for']}"
-
-
-async def stat(options: argparse.Namespace, node: Node, out: Output) -> int:
-    """What this node holds."""
-    value = await node.call("stat", {})
-    lines = [f"{value['blocks']} blocks, {units.size(value['bytes'])}", f"{value['peers']} peers connected"]
-    out.answer(value, lines)
-    return 0
-
-
-async def verify(options: argparse.Namespace, node: Node, out: Output) -> int:
-    """Re-hash everything stored; exit code 1 if anything is wrong."""
-    with out.watching() as watch:
-        value = await node.call("verify", {}, progress=watch)
-    wrong = [f"{cid} does not hash to its name; it will be fetched again" for cid in value["bad"]]
-    out.answer(value, [*wrong, f"{value['checked']} blocks checked, {len(value['bad'])} wrong"])
-    return 1 if wrong else 0

@@ -35,7 +35,7 @@ from promisegrid.state import Identity
 from promisegrid.wasm.module import FuncType, ModuleInfo
 from promisegrid_node import bundle
 from promisegrid_node.host import Host
-from promisegrid_node.ports import StoreEffect
+from promisegrid_node.ports import Place, StoreEffect
 
 P = ParamSpec("P")
 Program = Callable[[Job], Outcome | Failure]
@@ -57,6 +57,8 @@ def on_loop(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:
 
 class MemoryStore(MemoryBase):
     """Tables in memory. `full` makes every write fail as a full disk does."""
+
+    place = Place("memory", "in this process")
 
     def __init__(self) -> None:
         super().__init__()

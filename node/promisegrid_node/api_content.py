@@ -1,0 +1,150 @@
+"""The verbs of content: blocks in, files and folders out.
+
+Each is reached through the door or in the command line's own process, see `api.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Final
+
+from promisegrid import dagcbor, unixfs
+from promisegrid.block import Block
+from promisegrid.cid import RAW, Cid
+from promisegrid.errors import LocalError, RemoteError
+from promisegrid_node.api_args import passing, read_cid
+from promisegrid_node.host import Host
+from promisegrid_node.session import Args, Session, Verb
+
+_LOOKED_INTO: Final = 256
+"""Entries of one listing that peers are asked about; of the others, what is here."""
+
+
+class ContentApi:
+    """The verbs over one host's content."""
+
+    def __init__(self, host: Host) -> None:
+        self._host, self._kernel = host, host.kernel
+
+    @property
+    def verbs(self) -> Mapping[str, Verb]:
+        """Every verb by its name."""
+        named = (self.save, self.locate, self.ls, self.read, self.export, self.fetch)
+        return {verb.__name__: verb for verb in named}
+
+    async def save(self, args: Args, session: Session) -> dict[str, Any]:
+        """Keep blocks, durably. A piece of input is a dag-cbor list of [cid, bytes]; each is checked."""
+        count = size = 0
+        async for piece in session.pieces():
+            blocks = [_checked(pair) for pair in dagcbor.decode(piece)]
+            await self._host.ask(self._kernel.save(blocks))
+            count, size = count + len(blocks), size + sum(len(block.data) for block in blocks)
+        return {"blocks": count, "bytes": size}
+
+    async def locate(self, args: Args, session: Session) -> dict[str, Any]:
+        """Follow a path: {cid, kind, size}: kind "file", "folder" or "symlink"; size None but for a file."""
+        cid = read_cid(args.get("cid"))
+        path = str(args.get("path") or "").strip("/")
+        if path:
+            cid = await self._host.ask(self._kernel.resolve(cid, path))
+        item = await self._item(cid)
+        size = item.size if isinstance(item, unixfs.File) else None
+        return {"cid": str(cid), "kind": _kind(item), "size": size}
+
+    async def ls(self, args: Args, session: Session) -> dict[str, Any]:
+        """{entries: [{name, cid, size, kind, target}]} of a folder; target of a symlink, else None.
+
+        An entry whose block is needed to tell what it is, and is nowhere, is "unknown".
+        """
+        entries, lookups = [], _LOOKED_INTO
+        for entry in await self._host.ask(self._kernel.ls(read_cid(args.get("cid")))):
+            item: unixfs.Item | None = None
+            if entry.cid.codec != RAW and (lookups or await self._host.ask(self._kernel.has(entry.cid))):
+                try:
+                    item, lookups = await self._item(entry.cid), max(0, lookups - 1)
+                except RemoteError:
+                    lookups = 0  # nobody has it: the others are looked for here only
+            entries.append(_listed(entry, item))
+        return {"entries": entries}
+
+    async def read(self, args: Args, session: Session) -> dict[str, Any]:
+        """A file's bytes as output."""
+        size = 0
+        async for piece in self.pieces(read_cid(args.get("cid"))):
+            await session.emit(piece)
+            size += len(piece)
+        return {"bytes": size}
+
+    async def export(self, args: Args, session: Session) -> dict[str, Any]:
+        """A folder as output, a parent before its children; every piece is dag-cbor [path, kind, data].
+
+        kind: "folder", "file", "symlink" (data is the target), or "more" of the file before it.
+        """
+        waiting = [("", read_cid(args.get("cid")))]
+        count = 0
+        while waiting:
+            folder, cid = waiting.pop()
+            if folder:
+                await session.emit(dagcbor.encode([folder, "folder", b""]))
+            found = []
+            for entry in await self._host.ask(self._kernel.ls(cid)):
+                path, count = f"{folder}/{entry.name}".lstrip("/"), count + 1
+                item = await self._item(entry.cid)
+                if isinstance(item, unixfs.Directory | unixfs.HamtShard):
+                    found.append((path, entry.cid))
+                else:
+                    await self._export_file(session, path, item, entry.cid)
+            waiting.extend(reversed(found))
+        return {"entries": count}
+
+    async def _export_file(self, session: Session, path: str, item: unixfs.Item, cid: Cid) -> None:
+        if isinstance(item, unixfs.Symlink):
+            await session.emit(dagcbor.encode([path, "symlink", item.target]))
+            return
+        await session.emit(dagcbor.encode([path, "file", b""]))
+        async for piece in self.pieces(cid):
+            await session.emit(dagcbor.encode([path, "more", piece]))
+
+    async def fetch(self, args: Args, session: Session) -> dict[str, Any]:
+        """Bring everything under a CID into this node's store: {blocks, bytes}."""
+        blocks, size = await self._host.ask(self._kernel.fetch(read_cid(args.get("cid"))), passing(session))
+        return {"blocks": blocks, "bytes": size}
+
+    async def pieces(self, cid: Cid) -> AsyncIterator[bytes]:
+        """A file's bytes, fetched from peers where they are not here, at most a block in memory."""
+        source = self._kernel.read(cid)
+        while (piece := await self._host.ask(self._kernel.piece(source))) is not None:
+            yield piece
+
+    async def _item(self, cid: Cid) -> unixfs.Item:
+        try:
+            return unixfs.parse(cid, await self._host.ask(self._kernel.block(cid)))
+        except unixfs.UnixFsError as error:
+            raise RemoteError("bad_file", f"{cid} is neither file nor folder: {error}.") from error
+
+
+def _listed(entry: unixfs.Entry, item: unixfs.Item | None) -> dict[str, Any]:
+    """An entry of a folder as `ls` tells it; `item` is None for raw leaves and for what is not here."""
+    leaf = "file" if entry.cid.codec == RAW else "unknown"
+    return {
+        "name": entry.name,
+        "cid": str(entry.cid),
+        "size": item.size if isinstance(item, unixfs.File) else entry.tsize,
+        "kind": leaf if item is None else _kind(item),
+        "target": item.target.decode(errors="replace") if isinstance(item, unixfs.Symlink) else None,
+    }
+
+
+def _kind(item: unixfs.Item) -> str:
+    if isinstance(item, unixfs.File):
+        return "file"
+    return "symlink" if isinstance(item, unixfs.Symlink) else "folder"
+
+
+def _checked(pair: Any) -> Block:
+    """A block of the input whose bytes are what its CID says."""
+    if isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], Cid) and isinstance(pair[1], bytes):
+        if pair[0].holds(pair[1]):
+            return Block(pair[0], pair[1])
+        raise RemoteError("bad_block", f"The bytes given for {pair[0]} do not hash to it.")
+    raise LocalError("A block is given as [cid, bytes].")

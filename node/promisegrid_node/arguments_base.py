@@ -1,0 +1,144 @@
+"""The grammar of the base: content in and out, what is kept of it, and what the store says of itself."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from typing import Final, Protocol
+
+CID: Final = "CID[/PATH]"
+CHUNKER: Final = "size-1048576"
+
+
+class AddVerb(Protocol):
+    """Adds a verb to the command: its name, one line of help, and examples."""
+
+    def __call__(self, name: str, help_text: str, epilog: str = "") -> argparse.ArgumentParser: ...
+
+
+def chunker(text: str) -> str:
+    """How a file is cut: `buzhash`, or `size-N` with N bytes."""
+    if text == "buzhash" or re.fullmatch(r"size-[1-9]\d{0,8}", text):
+        return text
+    raise argparse.ArgumentTypeError(
+        f"{text[:40]!r} is no way to cut files: {CHUNKER} (as IPFS does) or buzhash (where the content says)"
+    )
+
+
+def add_base(verb: AddVerb) -> None:
+    """put, get, ls, export, import; pin, unpin, pins, gc; log; stat, verify, rebuild; gateways."""
+    _content(verb)
+    _cars(verb)
+    _keeping(verb)
+    _looking_after(verb)
+
+
+def _content(verb: AddVerb) -> None:
+    put = verb(
+        "put",
+        "Store a file or folder, pin it, and print its CID.",
+        "promisegrid put notes/\n"
+        "promisegrid put - --name data < data.bin\n"
+        "promisegrid put disk.img --chunker buzhash     # after an edit, only the chunks around it are new",
+    )
+    put.add_argument("path", metavar="PATH|-", help="file, folder, or - for standard input")
+    put.add_argument("--hidden", action="store_true", help="take hidden files of a folder too")
+    put.add_argument(
+        "--chunker", type=chunker, default=CHUNKER, metavar="HOW",
+        help=f"{CHUNKER} (default: the CIDs IPFS gives) or buzhash (cut where the content says)",
+    )  # fmt: skip
+    put.add_argument("--name", metavar="TEXT", help="what `pins` calls it (default: the file's name)")
+    put.add_argument("--no-pin", action="store_false", dest="pin", help="`gc` may take it away again")
+    get = verb(
+        "get",
+        "Write a file or folder out.",
+        "promisegrid get bafkrei… > photo.png\npromisegrid get bafybei…/docs -o docs",
+    )
+    get.add_argument("cid", metavar=CID)
+    get.add_argument("-o", "--output", metavar="PATH", help="where to (default: stdout)")
+    ls = verb("ls", "List a folder.", "promisegrid ls -l bafybei…/docs")
+    ls.add_argument("cid", metavar=CID)
+    ls.add_argument(
+        "-l", "--long", action="store_true", help="say what each entry is, and where a link leads"
+    )
+
+
+def _cars(verb: AddVerb) -> None:
+    export = verb(
+        "export",
+        "Write content as a CAR file, blocks and all: a backup, or something to hand over.",
+        "promisegrid export bafybei… -o backup.car\n"
+        "promisegrid export bafybei… | ssh pi promisegrid import -",
+    )
+    export.add_argument("cids", metavar="CID", nargs="+", help="roots; everything below them goes along")
+    export.add_argument("-o", "--output", metavar="FILE|-", default="-", help="where to (default: stdout)")
+    bring = verb(
+        "import",
+        "Take in a CAR file, check every block, pin its roots, and print them.",
+        "promisegrid import backup.car",
+    )
+    bring.add_argument("path", metavar="FILE|-", help="a CAR file (version 1), or - for standard input")
+    bring.add_argument("--no-pin", action="store_false", dest="pin", help="`gc` may take it away again")
+    gateways = verb(
+        "gateways",
+        "Say which gateways are asked for what no peer has; every block is checked.",
+        "promisegrid gateways add https://ipfs.example/\npromisegrid gateways rm https://ipfs.example/",
+    )
+    gateways.add_argument("what", nargs="?", choices=["add", "rm", "ls"], default="ls")
+    gateways.add_argument("url", nargs="?", metavar="URL", help="where the gateway is, without /ipfs")
+
+
+def _keeping(verb: AddVerb) -> None:
+    pin = verb(
+        "pin",
+        "Keep content, whatever `gc` is told.",
+        "promisegrid pin bafybei… --name photos",
+    )
+    pin.add_argument("cid", metavar=CID)
+    pin.add_argument("--name", metavar="TEXT", default="", help="what `pins` calls it")
+    pin.add_argument(
+        "--direct", action="store_true", help="only this block, not what it links to (and fetch nothing)"
+    )
+    unpin = verb(
+        "unpin",
+        "Let go of content; the next `gc` takes what nothing else keeps.",
+        "promisegrid unpin bafybei…",
+    )
+    unpin.add_argument("cid", metavar="CID|NAME", help="as `promisegrid pins` lists it")
+    verb("pins", "List what is pinned, the newest first.", "promisegrid pins --json")
+    gc = verb(
+        "gc",
+        "Take away what nobody keeps: neither pins nor streams, apps, promises or remembered results.",
+        "promisegrid gc --dry-run\npromisegrid gc --results      # forget what programs gave, too",
+    )
+    gc.add_argument("--dry-run", action="store_true", help="only say what would go")
+    gc.add_argument(
+        "--results", action="store_true", help="remembered results too: their programs run again when asked"
+    )
+
+
+def _looking_after(verb: AddVerb) -> None:
+    log = verb(
+        "log",
+        "List streams, tell one stream's history, or move it on.",
+        "promisegrid log                       # every stream, and where it is\n"
+        "promisegrid log notes                 # who moved it when, the newest first; forks are drawn\n"
+        "promisegrid log move notes bafybei…   # its next value; joins the forks it has",
+    )
+    log.add_argument("words", metavar="NAME | move NAME CID", nargs="*", help="none: every stream")
+    log.add_argument(
+        "--from", metavar="HEAD", dest="previous", action="append", default=[],
+        help="move from this head only (default: from all there are); repeatable",
+    )  # fmt: skip
+    log.add_argument("--limit", type=int, default=100, metavar="N", help="tell so many heads (default: 100)")
+    verb("stat", "Say what this node holds, where, and how much room is left.", "promisegrid stat --json")
+    verb(
+        "verify",
+        "Hash everything stored once more; exit 1 if anything is not what its name says.",
+        "promisegrid verify",
+    )
+    verb(
+        "rebuild",
+        "Make whatever can be made from blocks and streams anew, indexes above all.",
+        "promisegrid rebuild",
+    )
