@@ -64,7 +64,8 @@ def test_what_keeps_it_from_starting_is_one_sentence(
     assert "is not a peer's address" in cli.refused(
         "up", *listen, "--bundle", web_bundle, "--peer", "nonsense"
     )
-    assert "HOST:PORT" in cli.refused("up", "--listen", "nonsense", "--bundle", web_bundle)
+    misused = cli("up", "--listen", "nonsense", "--bundle", web_bundle)
+    assert misused.code == 2 and "HOST:PORT" in misused.err
     assert "not an address" in cli.refused("up", "--listen", "192.0.2.1:8420", "--bundle", web_bundle)
     assert "--tls-cert" in cli.refused(
         "up", *listen, "--bundle", web_bundle, "--tls-cert", "x", "--tls-key", "y"

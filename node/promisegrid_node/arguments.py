@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Final
 
-from promisegrid_node.argtypes import positive, seconds, several, size
+from promisegrid_node.argtypes import address, positive, seconds, several, size, unsound
 from promisegrid_node.arguments_base import AddVerb, add_base
 from promisegrid_node.arguments_cap import ABOUT, add_cap
 from promisegrid_node.home import default_home
@@ -48,6 +48,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     if getattr(options, "verify", None) and options.on:
         parser.error("--verify N chooses the peers itself: leave --on out.")
     options.args = [*getattr(options, "args", []), *rest, *after]
+    if (wrong := unsound(vars(options))) is not None:
+        parser.error(wrong)
     return options
 
 
@@ -100,7 +102,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _up(up: argparse.ArgumentParser) -> None:
     up.add_argument(
-        "--listen", default=LISTEN, metavar="HOST:PORT", help=f"where to listen (default: {LISTEN})"
+        "--listen",
+        type=address,
+        default=LISTEN,
+        metavar="HOST:PORT",
+        help=f"where to listen (default: {LISTEN})",
     )
     up.add_argument(
         "--peer",

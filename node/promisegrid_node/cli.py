@@ -20,6 +20,7 @@ from pathlib import Path
 
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid_node import verbs_app, verbs_base, verbs_cap, verbs_car, verbs_content, verbs_grid, verbs_run
+from promisegrid_node.argtypes import Misuse
 from promisegrid_node.arguments import parse
 from promisegrid_node.assemble import reach
 from promisegrid_node.home import Home
@@ -72,6 +73,7 @@ VERBS: dict[str, Act] = {
     "receipt": verbs_grid.receipt,
 }
 CANCELLED = 130
+MISUSED = 2
 
 
 async def act(options: argparse.Namespace) -> int:
@@ -95,6 +97,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     failed = verbs_run.GRID_FAILED if options.verb == "run" else 1
     try:
         return asyncio.run(act(options))
+    except Misuse as wrong:
+        complain(wrong.text)
+        return MISUSED
     except (LocalError, RemoteError) as error:
         complain(error.text)
     except (KeyboardInterrupt, asyncio.CancelledError):

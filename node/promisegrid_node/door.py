@@ -68,7 +68,13 @@ class Door:
 
     async def open(self) -> None:
         """Begin to listen; a socket left by a node that died is replaced (the caller holds the home)."""
-        self._path.unlink(missing_ok=True)
+        try:
+            self._path.unlink(missing_ok=True)
+        except OSError as error:
+            raise LocalError(
+                f"{self._path} is where the node's door must be, and something else is there that cannot be"
+                f" replaced ({error.strerror}): remove it, or use --home DIR."
+            ) from error
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         before = os.umask(0o177)
         try:
@@ -273,7 +279,10 @@ class RemoteNode:
 async def _feed(
     writer: asyncio.StreamWriter, verb: str, args: Args, pieces: AsyncIterator[bytes] | None
 ) -> None:
-    writer.write(frame("call", verb, dict(args)))
+    try:
+        writer.write(frame("call", verb, dict(args)))
+    except ValueError as error:
+        raise LocalError(f"What was asked of the node cannot be written for it: {error}.") from error
     if pieces is not None:
         async for piece in pieces:
             writer.write(frame("input", piece))

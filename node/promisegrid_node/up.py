@@ -47,9 +47,11 @@ class Listening:
     certificate: tls.Certificate | None
 
 
-def listen(text: str, home: Home, names: tuple[str, ...], cert: str | None, key: str | None) -> Listening:
-    """Take the port. LocalError when it is not an address, or not free."""
-    host, port = _address(text)
+def listen(
+    at: tuple[str, int], home: Home, names: tuple[str, ...], cert: str | None, key: str | None
+) -> Listening:
+    """Take the port. LocalError when it is not this machine's, or not free."""
+    host, port = at
     taken = _bind(host, port)
     number = taken.getsockname()[1]
     local = headers.is_loopback(host)
@@ -66,14 +68,6 @@ def listen(text: str, home: Home, names: tuple[str, ...], cert: str | None, key:
     scheme = "http" if certificate is None else "https"
     bracketed = f"[{shown}]" if ":" in shown else shown
     return Listening(taken, f"{scheme}://{bracketed}:{number}/", local, certificate)
-
-
-def _address(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    host = host.strip("[]")
-    if not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
-        raise LocalError(f"{text!r} is not HOST:PORT, such as 127.0.0.1:8420 or 0.0.0.0:8420.")
-    return host, int(port)
 
 
 def _bind(host: str, port: int) -> socket.socket:

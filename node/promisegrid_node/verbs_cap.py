@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from promisegrid import units
 from promisegrid.errors import LocalError, RemoteError
+from promisegrid_node import argtypes
 from promisegrid_node.aside import aside, standard_input
-from promisegrid_node.output import Output, from_json, to_json
+from promisegrid_node.output import Output, to_json
 from promisegrid_node.scatter import whole_file
 from promisegrid_node.session import Node
 from promisegrid_node.verbs_run import code_cid, told
@@ -93,14 +94,14 @@ def narrowing(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def rule(text: str) -> list[Any]:
-    """A rule about arguments: [selector, operator, value]. LocalError says how one is written."""
+    """A rule about arguments: [selector, operator, value]. Misuse says how one is written."""
     parts = text.split(None, 2)
     if len(parts) == 3 and parts[1] in OPERATORS:
         try:
-            return [parts[0], parts[1], from_json(json.loads(parts[2]))]
-        except ValueError:
+            return [parts[0], parts[1], argtypes.value(parts[2])]
+        except argtypes.Misuse:
             pass
-    raise LocalError(
+    raise argtypes.Misuse(
         f"--arg {text!r} is not a rule: write the argument's number, one of {' '.join(OPERATORS)}, and a"
         " JSON value, such as '0 <= 100'."
     )

@@ -14,9 +14,10 @@ from typing import Any, BinaryIO
 from promisegrid import units
 from promisegrid.cid import Cid, CidError
 from promisegrid.errors import LocalError
+from promisegrid_node import argtypes
 from promisegrid_node.api import STDOUT
 from promisegrid_node.aside import standard_input
-from promisegrid_node.output import Output, Watcher, from_json, to_json
+from promisegrid_node.output import Output, Watcher, to_json
 from promisegrid_node.session import Node
 from promisegrid_node.verbs_content import store, to_folder
 
@@ -93,11 +94,12 @@ def _deferred(done: Mapping[str, Any], out: Output) -> int:
 
 async def call(options: argparse.Namespace, node: Node, out: Output) -> int:
     """Call an exported function over numbers, or a handler over dag-cbor."""
+    values = [argtypes.value(text) for text in options.args]
     with out.watching() as watch:
         asked = {
             "code": await code_cid(options.code, node, watch),
             "func": options.func,
-            "args": [_json(text) for text in options.args],
+            "args": values,
             **_budget(options),
         }
     return await told("run", asked, node, out)
@@ -151,12 +153,3 @@ async def _stdin(text: str | None, node: Node, watch: Watcher) -> str | None:
     if isinstance(source, Path) and not source.is_file():
         return await _named(text, node, watch, "--stdin")
     return str((await store(node, source, watch)).cid)
-
-
-def _json(text: str) -> Any:
-    try:
-        return from_json(json.loads(text))
-    except ValueError as error:
-        raise LocalError(
-            f"{text!r} is not a JSON value ({error}); text needs its quotes: '\"like this\"'."
-        ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import os
@@ -16,7 +17,7 @@ from promisegrid import dagcbor, unixfs
 from promisegrid.cid import Cid
 from promisegrid.errors import LocalError
 from promisegrid.limits import Limits
-from promisegrid_node import arguments, cli, home, output, up, verbs_content, verbs_grid, verbs_run
+from promisegrid_node import argtypes, arguments, cli, home, output, verbs_content, verbs_grid
 from promisegrid_node.api import About, Api
 from promisegrid_node.gather import BATCH_BYTES, Gatherer
 from promisegrid_node.home import Home
@@ -54,7 +55,10 @@ def test_sizes_are_read(text: str, expected: int) -> None:
     [[], ["dance"], ["run"], ["run", "x", "--timeout", "0"], ["run", "x", "--fuel", "-1"],
      ["put", "x", "--", "y"],
      ["up", "--open", "--invite-only"], ["run", "x", "y"], ["call", "x", "f", "--on", "z", "-x"],
-     ["serve", "maybe"], ["invite", "--uses", "0"]],
+     ["serve", "maybe"], ["invite", "--uses", "0"],
+     ["up", "--listen", "nonsense"], ["up", "--listen", ":99999"], ["put", ""], ["id", "--home", ""],
+     ["get", "x", "-o", ""], ["up", "--peer", ""], ["run", "x", "--", "\udcff"], ["call", "x", "\udcff"],
+     ["cap", "grant", "z", "--ability", "\udcff"]],
 )  # fmt: skip
 def test_wrong_usage_is_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -73,8 +77,14 @@ def test_every_verb_has_help_and_an_action(capsys: pytest.CaptureFixture[str]) -
 
 @pytest.mark.parametrize("text", ["", "8420", ":8420", "a:b", "a:65536", "a:-1"])
 def test_where_to_listen_must_be_an_address(text: str) -> None:
-    with pytest.raises(LocalError, match="HOST:PORT"):
-        up._address(text)
+    with pytest.raises(argparse.ArgumentTypeError, match="HOST:PORT"):
+        argtypes.address(text)
+
+
+def test_some_texts_may_be_empty_and_paths_may_be_any_bytes() -> None:
+    assert arguments.parse(["run", "x", "--", ""]).args == [""]
+    assert arguments.parse(["cap", "revoke", "x", "--reason", ""]).reason == ""
+    assert arguments.parse(["put", "\udcff"]).path == "\udcff"
 
 
 # -- content in ----------------------------------------------------------------------------------------
@@ -197,8 +207,19 @@ def test_values_have_a_json_form_and_come_back() -> None:
 
 @pytest.mark.parametrize("text", ['{"/": "nonsense"}', '{"/": {"bytes": "*"}}', "nonsense", "", "[1"])
 def test_broken_json_arguments_are_one_sentence(text: str) -> None:
-    with pytest.raises(LocalError, match="is not a JSON value"):
-        verbs_run._json(text)
+    with pytest.raises(argtypes.Misuse, match="is not a JSON value"):
+        argtypes.value(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1e999", "NaN", "[-Infinity]", '"\\ud800"', "9" * 22, "[" * 40_000 + "]" * 40_000, "[" * 300 + "]" * 300],
+    ids=["huge", "NaN", "infinite", "surrogate", "long", "deep", "deeper-than-blocks"],
+)  # fmt: skip
+def test_values_nobody_can_be_given_are_wrong_usage(text: str) -> None:
+    with pytest.raises(argtypes.Misuse) as wrong:
+        argtypes.value(text)
+    assert len(wrong.value.text) < 300
 
 
 # -- verbs over a host ---------------------------------------------------------------------------------

@@ -215,3 +215,14 @@ def test_a_home_in_use_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             pass
     with home.share(), other.share():
         pass
+
+
+def test_something_else_at_the_door_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "door.sock").mkdir()
+
+    async def run() -> None:
+        async with opened(tmp_path):
+            pass
+
+    with pytest.raises(LocalError, match=r"door\.sock .* remove it, or use --home"):
+        asyncio.run(run())
