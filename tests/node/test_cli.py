@@ -213,7 +213,8 @@ def test_broken_json_arguments_are_one_sentence(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["1e999", "NaN", "[-Infinity]", '"\\ud800"', "9" * 22, "[" * 40_000 + "]" * 40_000, "[" * 300 + "]" * 300],
+    ["1e999", "NaN", "[-Infinity]", '"\\ud800"', "9" * 22,
+     "[" * 40_000 + "]" * 40_000, "[" * 300 + "]" * 300],
     ids=["huge", "NaN", "infinite", "surrogate", "long", "deep", "deeper-than-blocks"],
 )  # fmt: skip
 def test_values_nobody_can_be_given_are_wrong_usage(text: str) -> None:
