@@ -14,7 +14,7 @@ import random
 import sqlite3
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +23,7 @@ from promisegrid.effects import TABLES, Commit, Save, Table, Write
 from promisegrid.promisebase.memory import MemoryBase
 from promisegrid_node.store import FILE, Store
 
+_MODULUS: Final = 1 << 256
 _MARK: Final = struct.Struct("<cI")
 _SIZES: Final = (0, 1, 30, 1000, 1024, 5000, 20_000, 90_000)
 
@@ -60,37 +61,44 @@ def workload(seed: int, count: int) -> Iterator[Save | Commit]:
             yield Commit((*writes, number_key))
 
 
-def states(effects: Iterator[Save | Commit]) -> list[bytes]:
+def states(effects: Iterable[Save | Commit]) -> list[int]:
     """The digest of everything before the first effect, and after each."""
-    base = MemoryBase()
-    found = [_digest({table: dict(base.tables[table]) for table in TABLES})]
+    base, found = MemoryBase(), [0]
     for effect in effects:
+        keys = {(write.table, write.key) for write in effect.writes}
+        before = _digest(_rows(base, keys))
         assert base.answer(effect) is None
-        found.append(_digest({table: dict(base.tables[table]) for table in TABLES}))
+        found.append((found[-1] - before + _digest(_rows(base, keys))) % _MODULUS)
     return found
 
 
-def _digest(tables: dict[str, dict[bytes, bytes]]) -> bytes:
-    whole = hashlib.sha256()
-    for table in TABLES:
-        for key, value in sorted(tables[table].items()):
-            whole.update(b"%b%d %d " % (table.encode(), len(key), len(value)) + key + value)
-    return whole.digest()
+def _rows(base: MemoryBase, keys: Iterable[tuple[Table, bytes]]) -> Iterator[tuple[str, bytes, bytes]]:
+    for table, key in keys:
+        if key in base.tables[table]:
+            yield table, key, base.tables[table][key]
 
 
-def content(folder: Path) -> bytes:
-    """The digest of all that a store's file holds, read with nothing but SQLite. Raises what SQLite raises."""
+def _digest(rows: Iterable[tuple[str, bytes, bytes]]) -> int:
+    """Of rows in any order: the sum of their hashes."""
+    named = (b"%b %d " % (table.encode(), len(key)) + key + value for table, key, value in rows)
+    return sum(int.from_bytes(hashlib.sha256(one).digest(), "big") for one in named) % _MODULUS
+
+
+def content(folder: Path) -> int:
+    """The digest of all that a store's file holds, read with SQLite alone. Raises what SQLite raises."""
     connection = sqlite3.connect(folder / FILE)
     try:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        there = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        rows = {
-            table: dict(connection.execute(f"SELECT key, value FROM {table}")) if table in there else {}
+        named = "SELECT name FROM sqlite_master WHERE type = 'table'"
+        there = {name for (name,) in connection.execute(named)}
+        return _digest(
+            (table, key, value)
             for table in TABLES
-        }
+            if table in there
+            for key, value in connection.execute(f"SELECT key, value FROM {table}")
+        )
     finally:
         connection.close()
-    return _digest(rows)
 
 
 class Recorder:
@@ -101,7 +109,7 @@ class Recorder:
         self.c.powercut_count.restype = ctypes.c_long
 
     def mark(self, kind: bytes, number: int) -> None:
-        """Write into the record that effect `number` begins ("b") or is acknowledged, durable ("a") or not."""
+        """Write into the record that an effect begins ("b") or is answered, durable ("a") or not ("s")."""
         data = _MARK.pack(kind, number)
         self.c.powercut_mark(data, len(data))
 

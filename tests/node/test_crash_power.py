@@ -2,87 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import random
-import shutil
-import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.node import crashing, powercut
-
-from promisegrid_node.store import FILE, Store
-
-ROOT = Path(__file__).parent.parent.parent
+from tests.node import crashing, cutting, powercut
 
 
 @pytest.fixture(scope="session")
 def library() -> Path:
     if sys.platform != "linux":
         pytest.skip("the recorder is preloaded, as Linux does it")
-    return powercut.library(ROOT / "build")
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """A disk when the power goes: what may be in the store is states[durable:begun + 1]."""
-
-    disk: powercut.Disk
-    durable: int
-    begun: int
-    at: int
-
-
-def moments(log: bytes, every: int) -> Iterator[Moment]:
-    """The disk after every so many things done to it."""
-    disk, durable, begun = powercut.Disk(), 0, 0
-    for at, entry in enumerate(powercut.entries(log)):
-        if entry.kind == "M":
-            kind, number = crashing.read_mark(entry.data)
-            begun = max(begun, number)
-            durable = number if kind == "a" else durable
-        else:
-            disk.follow(entry)
-        if at % every == 0:
-            yield Moment(disk, durable, begun, at)
-
-
-def check(moment: Moment, home: Path, states: list[bytes], how: powercut.How, seed: int) -> None:
-    """One image of a disk, opened with nothing but SQLite, and by the store."""
-    folder = home.parent / "image"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    dice = random.Random(f"{seed} {moment.at} {how}")
-    for path, data in moment.disk.image(how, dice).items():
-        (folder / os.path.relpath(path, home)).write_bytes(data)
-    if dice.random() < 0.5:
-        (folder / f"{FILE}-shm").write_bytes(dice.randbytes(32768))
-    where = f"seed {seed}, operation {moment.at}, writes not synced: {how}, durable {moment.durable}"
-    allowed = states[moment.durable : moment.begun + 1]
-    if not (folder / FILE).exists():
-        assert moment.durable == 0, where
-        return
-    assert crashing.content(folder) in allowed, where
-    Store.open(folder).close()
-    assert crashing.content(folder) in allowed, where
-
-
-def record(library: Path, home: Path, seed: int, count: int) -> bytes:
-    """What a workload does to the disk, in two processes, the first of which is killed."""
-    home.mkdir()
-    log = home.parent / "log"
-    environment = powercut.environment(library, home, log)
-    command = [sys.executable, "-m", "tests.node.crashing", str(home), str(seed), str(count)]
-    subprocess.run(command, env=environment, cwd=ROOT, check=True)
-    return log.read_bytes()
+    return powercut.library(cutting.ROOT / "build")
 
 
 def test_the_power_goes(library: Path, tmp_path: Path) -> None:
     seed, count = 4, 60
-    log = record(library, tmp_path / "home", seed, count)
+    log = cutting.record(library, tmp_path / "home", seed, count)
     states = crashing.states(crashing.workload(seed, count))
-    for number, moment in enumerate(moments(log, 5)):
-        check(moment, tmp_path / "home", states, powercut.HOWS[number % 4], seed)
+    for number, moment in enumerate(cutting.moments(log, 5)):
+        cutting.check(moment, tmp_path / "home", states, powercut.HOWS[number % 4], seed)

@@ -111,7 +111,7 @@ def test_its_files_are_only_for_their_owner(tmp_path: Path, store: Store) -> Non
 
 def test_a_file_that_is_no_store_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(b"a letter to my mother" * 1000)
-    with pytest.raises(LocalError, match="damaged: stop the node.*--mend") as refused:
+    with pytest.raises(LocalError, match=r"damaged: stop the node.*--mend") as refused:
         Store.open(tmp_path)
     assert str(tmp_path) in refused.value.text
     assert (tmp_path / FILE).read_bytes().startswith(b"a letter")
