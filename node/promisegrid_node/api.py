@@ -52,7 +52,7 @@ class Api:
         """Every verb by its name."""
         named = (
             self.id, self.peers, self.run, self.publish, self.published, self.invite, self.admit,
-            self.members, self.leave, self.serve, self.trust, self.receipt, self.history,
+            self.members, self.leave, self.serve, self.carry, self.trust, self.receipt, self.history,
             self.running, self.stop, self.evidence,
         )  # fmt: skip
         own = {verb.__name__: verb for verb in named}
@@ -183,6 +183,13 @@ class Api:
         if "cpu" in args:
             await self._host.ask(self._owner.set_serving(whole(args, "cpu", 0), whole(args, "memory", 0)))
         return {"serving": await self._host.ask(self._owner.serving())}
+
+    async def carry(self, args: Args, session: Session) -> dict[str, Any]:
+        """Promise to carry unknown protocols ({bytes, days}; 0 bytes ends it), or just tell: {carrying}."""
+        carriage = self._kernel.carriage
+        if "bytes" in args:
+            await self._host.ask(carriage.promise(whole(args, "bytes", 0), whole(args, "days", 1)))
+        return {"carrying": await self._host.ask(carriage.carrying())}
 
     async def trust(self, args: Args, session: Session) -> dict[str, Any]:
         """Set whose receipts count ({mode, dids, agree}), or just tell: the same."""

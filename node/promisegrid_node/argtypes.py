@@ -35,6 +35,11 @@ def size(text: str) -> int:
     return int(float(found[1]) * _UNITS[found[2].upper()])
 
 
+def size_or_off(text: str) -> int:
+    """A number of bytes; off is none."""
+    return 0 if text == "off" else size(text)
+
+
 def positive(text: str) -> int:
     """A whole number above 0."""
     if not (text.isascii() and text.isdigit()) or len(text) > 18 or int(text) == 0:

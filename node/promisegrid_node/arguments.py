@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Final
 
-from promisegrid_node.argtypes import address, positive, seconds, several, size, unsound
+from promisegrid_node.argtypes import address, positive, seconds, several, size, size_or_off, unsound
 from promisegrid_node.arguments_base import AddVerb, add_base
 from promisegrid_node.arguments_cap import ABOUT, add_cap
 from promisegrid_node.home import default_home
@@ -225,6 +225,15 @@ def _grid(verb: AddVerb) -> None:
     serve.add_argument("--cpu", type=positive, default=1, metavar="N", help="programs at once (default: 1)")
     serve.add_argument(
         "--memory", type=size, default=MEMORY, metavar="BYTES", help="memory each (default: 512M)"
+    )
+    carry = verb(
+        "carry",
+        "Promise to keep and pass on messages whose protocol this node does not know, stop, or tell.",
+        "promisegrid carry 64M --days 7\npromisegrid carry off",
+    )
+    carry.add_argument("size", type=size_or_off, nargs="?", metavar="SIZE|off", help="bytes in all, or 64M")
+    carry.add_argument(
+        "--days", type=positive, default=30, metavar="N", help="how long each is kept (default: 30)"
     )
     trust = verb(
         "trust",

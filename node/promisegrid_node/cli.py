@@ -65,6 +65,7 @@ VERBS: dict[str, Act] = {
     "members": verbs_grid.members,
     "leave": verbs_grid.leave,
     "serve": verbs_grid.serve,
+    "carry": verbs_grid.carry,
     "trust": verbs_grid.trust,
     "history": verbs_grid.history,
     "running": verbs_grid.running,

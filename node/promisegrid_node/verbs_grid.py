@@ -87,6 +87,21 @@ async def serve(options: argparse.Namespace, node: Node, out: Output) -> int:
     return 0
 
 
+async def carry(options: argparse.Namespace, node: Node, out: Output) -> int:
+    """The owner's promise to carry messages of protocols that are not known here."""
+    asked = {} if options.size is None else {"bytes": options.size, "days": options.days}
+    value = await node.call("carry", asked)
+    kept = value["carrying"]
+    told = "nothing of protocols it does not know"
+    if kept is not None:
+        told = (
+            f"up to {units.size(kept['bytes'])} of messages it does not know, each for {kept['days']} days;"
+            f" {kept['messages']} just now, {units.size(kept['used'])}"
+        )
+    out.answer(value, [f"This node carries {told}."])
+    return 0
+
+
 async def trust(options: argparse.Namespace, node: Node, out: Output) -> int:
     """Whose receipts answer from the cache."""
     value = await node.call("trust", _policy(options.whom))

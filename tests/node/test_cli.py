@@ -55,7 +55,7 @@ def test_sizes_are_read(text: str, expected: int) -> None:
     [[], ["dance"], ["run"], ["run", "x", "--timeout", "0"], ["run", "x", "--fuel", "-1"],
      ["put", "x", "--", "y"],
      ["up", "--open", "--invite-only"], ["run", "x", "y"], ["call", "x", "f", "--on", "z", "-x"],
-     ["serve", "maybe"], ["invite", "--uses", "0"],
+     ["serve", "maybe"], ["carry", "maybe"], ["invite", "--uses", "0"],
      ["up", "--listen", "nonsense"], ["up", "--listen", ":99999"], ["put", ""], ["id", "--home", ""],
      ["get", "x", "-o", ""], ["up", "--peer", ""], ["run", "x", "--", "\udcff"], ["call", "x", "\udcff"],
      ["cap", "grant", "z", "--ability", "\udcff"]],
@@ -273,6 +273,13 @@ def test_the_owners_verbs_answer_as_written(tmp_path: Path, capsys: pytest.Captu
                 "serving": {"cpu": 1, "memory": 64 * 1024**2}
             }
             assert (await say(node, capsys, "serve", "off"))[1] == {"serving": None}
+            assert (await say(node, capsys, "carry"))[1] == {"carrying": None}
+            assert (await say(node, capsys, "carry", "64K", "--days", "7"))[1] == {
+                "carrying": {"bytes": 65536, "days": 7, "used": 0, "messages": 0}
+            }
+            with pytest.raises(LocalError, match="1 to 365 days"):
+                await say(node, capsys, "carry", "64K", "--days", "366")
+            assert (await say(node, capsys, "carry", "off"))[1] == {"carrying": None}
             assert (await say(node, capsys, "trust", made.keys.did))[1]["dids"] == [made.keys.did]
             assert (await say(node, capsys, "trust", "own"))[1]["mode"] == "own"
             assert (await say(node, capsys, "verify"))[1]["bad"] == []
