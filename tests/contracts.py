@@ -119,6 +119,8 @@ async def a_scan_gives_rows_in_byte_order(perform: Perform) -> None:
         assert await scan(prefix, b"", 99) == expected, prefix
         assert await scan(prefix, b"a\x00", 2) == [key for key in expected if key > b"a\x00"][:2], prefix
     assert await scan(b"", b"\xff\xff", 9) == []
+    named = await one(perform, Scan("memo", b"a", b"a", 2, keys_only=True))
+    assert named == ((b"a\x00", b""), (b"a\xff", b""))
 
 
 async def keys_and_values_are_any_bytes(perform: Perform) -> None:

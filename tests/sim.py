@@ -229,6 +229,11 @@ class World:
         """Do something after what is already waiting."""
         self._queue.append(step)
 
+    def step(self) -> None:
+        """Do the next thing that waits, if any does."""
+        if self._queue:
+            self._queue.popleft()()
+
     def run(self, until: Callable[[], bool] | None = None) -> None:
         """Go on until nothing is left to do or `until` holds; time moves only for `until`."""
         while True:

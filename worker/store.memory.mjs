@@ -35,12 +35,13 @@ export class MemoryStore {
     return keys.map((key) => this.#table(table).get(hex(key))?.[1] ?? null);
   }
 
-  /** @param {string} table @param {Uint8Array} prefix @param {Uint8Array} after @param {number} limit */
-  async scan(table, prefix, after, limit) {
+  /** @param {string} table @param {Uint8Array} prefix @param {Uint8Array} after @param {number} limit @param {boolean} [keysOnly] */
+  async scan(table, prefix, after, limit, keysOnly) {
     const rows = this.#table(table);
     const [begin, past] = [hex(prefix), hex(after)];
     const keys = [...rows.keys()].filter((key) => key > past && key.startsWith(begin));
-    return keys.sort().slice(0, limit).map((key) => rows.get(key));
+    const found = keys.sort().slice(0, limit).map((key) => /** @type {[Uint8Array, Uint8Array]} */ (rows.get(key)));
+    return keysOnly ? found.map(([key]) => [key, new Uint8Array()]) : found;
   }
 
   /** @param {import("./store.mjs").Read[]} reads @returns {Promise<any[]>} */
@@ -49,7 +50,7 @@ export class MemoryStore {
       reads.map(([kind, table, ...how]) =>
         kind === "load"
           ? this.load(table, /** @type {Uint8Array[]} */ (how[0]))
-          : this.scan(table, .../** @type {[Uint8Array, Uint8Array, number]} */ (/** @type {unknown} */ (how))),
+          : this.scan(table, .../** @type {[Uint8Array, Uint8Array, number, boolean?]} */ (/** @type {unknown} */ (how))),
       ),
     );
   }

@@ -12,13 +12,14 @@
  */
 
 /** @typedef {[table: string, key: Uint8Array, value: Uint8Array | null]} Write */
-/** @typedef {["load", string, Uint8Array[]] | ["scan", string, Uint8Array, Uint8Array, number]} Read */
+/** @typedef {["load", string, Uint8Array[]] | ["scan", string, Uint8Array, Uint8Array, number, boolean?]} Read */
 /** @typedef {[read: Read, answer: any[]]} Seen */
 
 export const DATABASE = "promisegrid";
 export const TABLES = ["blocks", "memo", "grid", "apps", "kv", "streams", "pins"];
 const VERSION = 2; // 1 had no kv, streams and pins
 const OPEN_MS = 10_000;
+const NOTHING = new Uint8Array();
 const OWN = "own"; // "epoch" → number, "identity" → CryptoKeyPair
 const MODULES = "modules"; // derived: code CID → guarded module; a cache, never a block
 const SHELF = "shelf"; // what MODULES holds: the same keys → {bytes, at, info}
@@ -180,9 +181,12 @@ export class IdbStore {
     return this.#one(this.#read(), ["load", table, keys]);
   }
 
-  /** Rows in key order. @param {string} table @param {Uint8Array} prefix @param {Uint8Array} after @param {number} limit */
-  scan(table, prefix, after, limit) {
-    return this.#one(this.#read(), ["scan", table, prefix, after, limit]);
+  /**
+   * Rows in key order; with `keysOnly` their values are empty.
+   * @param {string} table @param {Uint8Array} prefix @param {Uint8Array} after @param {number} limit @param {boolean} [keysOnly]
+   */
+  scan(table, prefix, after, limit, keysOnly) {
+    return this.#one(this.#read(), ["scan", table, prefix, after, limit, keysOnly]);
   }
 
   /** Several reads of one state of the store. @param {Read[]} reads */
@@ -197,11 +201,12 @@ export class IdbStore {
       const rows = await Promise.all(/** @type {Uint8Array[]} */ (how[0]).map((key) => result(from.get(key))));
       return rows.map((row) => row ?? null);
     }
-    const [prefix, after, limit] = /** @type {[Uint8Array, Uint8Array, number]} */ (/** @type {unknown} */ (how));
+    const [prefix, after, limit, keysOnly] = /** @type {[Uint8Array, Uint8Array, number, boolean?]} */ (/** @type {unknown} */ (how));
     const range = scanRange(prefix, after);
     if (range === undefined) return [];
-    const [keys, values] = await Promise.all([result(from.getAllKeys(range, limit)), result(from.getAll(range, limit))]);
-    return keys.map((key, i) => [new Uint8Array(/** @type {ArrayBuffer} */ (key)), values[i]]);
+    const rows = keysOnly ? [] : result(from.getAll(range, limit));
+    const [keys, values] = await Promise.all([result(from.getAllKeys(range, limit)), rows]);
+    return keys.map((key, i) => [new Uint8Array(/** @type {ArrayBuffer} */ (key)), values[i] ?? NOTHING]);
   }
 
   /**

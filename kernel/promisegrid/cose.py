@@ -23,7 +23,7 @@ from promisegrid.cbor import CborError, Dialect, Tag, byte_string, head
 from promisegrid.effects import Sign, Verify
 from promisegrid.errors import RemoteError
 
-Typ = Literal["grid-message", "grid-hello", "grid-capability", "grid-receipt", "grid-statement"]
+Typ = Literal["grid-message", "grid-hello", "grid-capability", "grid-receipt", "grid-statement", "grid-head"]
 ES256: Final = -7
 EDDSA: Final = -8
 _ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551

@@ -124,13 +124,15 @@ class Load(Effect):
 class Scan(Effect):
     """Read a table in key order, at most `limit` rows with key > `after` that begin with `prefix`.
 
-    Answer: tuple[tuple[bytes, bytes], ...]; fewer than `limit` rows means the end.
+    Answer: tuple[tuple[bytes, bytes], ...]; fewer than `limit` rows means the end. With `keys_only` every
+    value comes as b"", and large ones cost nothing.
     """
 
     table: Table
     prefix: bytes
     after: bytes
     limit: int
+    keys_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,8 @@ class Exchange:
     def __init__(self, state: State) -> None:
         self._state = state
         self._flights: dict[Cid, Signal[bytes]] = {}
+        self.on_stored: Callable[[list[bytes]], None] = lambda _: None
+        """Told the CIDs, as bytes, of blocks that were fetched and stored."""
 
     # -- ours ----------------------------------------------------------------------------------------
 
@@ -115,6 +117,7 @@ class Exchange:
     async def _fly(self, cid: Cid, hint: Link | None, flight: Signal[bytes]) -> None:
         try:
             data = await self.ask_peers(cid, hint, self._state.limits.want_hops)
+            self.on_stored([bytes(cid)])
             await Save((Write("blocks", bytes(cid), data),))
             flight.set(data)
         except RemoteError as wrong:

@@ -19,16 +19,17 @@ from promisegrid.caller import Caller
 from promisegrid.carriage import Carriage
 from promisegrid.cid import Cid
 from promisegrid.dispatch import Dispatcher
-from promisegrid.effects import Budget, Close, Commit, Notify, Reply, Save
+from promisegrid.effects import Budget, Close, Notify, Reply
 from promisegrid.entropy import Entropy
 from promisegrid.errors import LocalError, RemoteError
-from promisegrid.exchange import Exchange, block_writes
+from promisegrid.exchange import Exchange
 from promisegrid.ledger import Ledger
 from promisegrid.limits import Limits
 from promisegrid.link import Link, Role
 from promisegrid.memo import Memo
 from promisegrid.owner import Owner
 from promisegrid.peering import Peering
+from promisegrid.promisebase.base import Base
 from promisegrid.promises import Promises
 from promisegrid.protocols import DAG_EDIT, SCENARIO_TREE
 from promisegrid.protocols.edits import Edits
@@ -59,6 +60,7 @@ class Kernel:
         admissions = Slots(self._scheduler, 1, limits.links)
         self._state = State(identity.did, engine, wasi, limits, self._scheduler, Entropy(entropy), admissions)
         self._exchange = Exchange(self._state)
+        self.base = Base(self._state, self._exchange, self._watch)
         self._memo = Memo(self._state, self._exchange)
         self._runner = Runner(self._state, self._exchange, self._memo)
         self._caller = Caller(self._state, self._exchange, self._memo)
@@ -210,8 +212,7 @@ class Kernel:
 
     async def save(self, blocks: Sequence[Block], durable: bool = True) -> None:
         """Keep blocks the host has chunked; durable before it returns unless said otherwise."""
-        writes = block_writes(list(blocks))
-        await (Commit(writes) if durable else Save(writes))
+        await self.base.save(blocks, durable)
 
     async def block(self, cid: Cid) -> bytes:
         """One verified block, from the store or from peers. RemoteError: not_found, bad_block."""

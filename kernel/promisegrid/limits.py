@@ -92,6 +92,10 @@ class Limits:
     """One reply to such a call: all of them together take 64 MiB of store and memory at most."""
     verdicts: int = 4096
     """Remembered verdicts on exact bytes (membership promises, receipts)."""
+    grants: int = 1024
+    """Chains of promises that held, remembered as read, so that each further call spares reading them."""
+    grant_bytes: int = 4096
+    """The longest of them; read, one takes some ten times its bytes."""
     replies_bytes: int = 4 * 1024 * 1024
     """Replies to remembered tasks, written once and kept, all together."""
     memo_recent: int = 4096
@@ -168,3 +172,19 @@ class Limits:
     """All arguments of one call, encoded."""
     inline_bytes: int = 256 * 1024
     """Result blocks sent along with a reply, to spare the asker a round trip."""
+
+    # -- PromiseBase -----------------------------------------------------------------------------
+    transaction_reads: int = 256
+    """Keys and ranges one transaction reads: each is read again with each further one, and at the end."""
+    transaction_writes: int = 4096
+    """Keys and blocks one transaction writes."""
+    transaction_bytes: int = 64 * 1024 * 1024
+    """What one transaction writes, all together: it waits in memory until the end."""
+    stream_walk: int = 65_536
+    """Heads followed back to find out whether one rests on another."""
+    collect_blocks: int = 4_000_000
+    """Blocks one collection tells apart, at about 80 bytes of memory each."""
+    fresh_blocks: int = 262_144
+    """Blocks stored lately that a collection leaves alone; while more are stored there is no collecting."""
+    fresh_ms: int = 10 * 60 * 1000
+    """How long a stored block waits to be pinned before a collection may take it."""

@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar, cast
 
-from promisegrid.effects import Cancel, Effect, Failure, Prepare, Run
+from promisegrid.effects import Cancel, Commit, Effect, Failure, Prepare, Run, Save
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.limits import Limits
 from promisegrid.turns import Turns
@@ -138,12 +138,17 @@ class Scheduler:
         self._ready: deque[tuple[Strand[Any], object, BaseException | None]] = deque()
         self._running = False
         self.current: Strand[Any] | None = None
+        self._watcher: Callable[[Save | Commit], None] | None = None
 
     # -- for the kernel's parts ----------------------------------------------------------------------
 
     def emit(self, effect: Effect) -> None:
         """Tell the host something that needs no answer."""
         self.effects.append((0, effect))
+
+    def watch_writes(self, watcher: Callable[[Save | Commit], None] | None) -> None:
+        """Have every write told as it is asked for, or no longer."""
+        self._watcher = watcher
 
     def signal(self) -> Signal[Any]:
         """A fresh signal of this scheduler."""
@@ -266,6 +271,8 @@ class Scheduler:
             self._waiting[strand.ticket] = strand
             self.effects.append((strand.ticket, wish))
             self._timer(strand, self._deadline_of(wish))
+            if self._watcher is not None and isinstance(wish, Save | Commit):
+                self._watcher(wish)
             return
         strand.signal = wish.signal
         if wish.signal is not None:

@@ -19,8 +19,8 @@ def load(ticket: int, effect: Load) -> Record:
 
 
 def scan(ticket: int, effect: Scan) -> Record:
-    """`["scan", ticket, table, prefix, after, limit]`, answered by a list of [key, value]."""
-    return ["scan", ticket, effect.table, effect.prefix, effect.after, effect.limit]
+    """`["scan", ticket, table, prefix, after, limit, keys_only]`, answered by a list of [key, value]."""
+    return ["scan", ticket, *_plain(effect)[1:]]
 
 
 def save(ticket: int, effect: Save) -> Record:
@@ -63,7 +63,7 @@ def _plain(read: Load | Scan) -> Record:
     """A read as the shell takes it."""
     if isinstance(read, Load):
         return ["load", read.table, list(read.keys)]
-    return ["scan", read.table, read.prefix, read.after, read.limit]
+    return ["scan", read.table, read.prefix, read.after, read.limit, read.keys_only]
 
 
 def _writes(writes: Sequence[Write]) -> list[list[object]]:

@@ -65,7 +65,8 @@ class MemoryBase:
         rows = self.tables[effect.table]
         at = max(bisect_right(rows.order, effect.after), bisect_left(rows.order, effect.prefix))
         keys = rows.order[at : at + effect.limit]
-        return tuple((key, rows[key]) for key in keys if key.startswith(effect.prefix))
+        keys = [key for key in keys if key.startswith(effect.prefix)]
+        return tuple((key, b"" if effect.keys_only else rows[key]) for key in keys)
 
     def _write(self, writes: tuple[Write, ...]) -> None:
         for write in writes:

@@ -1,0 +1,143 @@
+"""The owner's verbs over PromiseBase: pins, streams, transactions, collecting, rebuilding.
+
+Coroutines for `Kernel.ask`. What belongs to the base belongs to its owner: nothing here is reachable for a
+peer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from typing import TypeVar
+
+from promisegrid.block import Block
+from promisegrid.cid import Cid
+from promisegrid.effects import Commit, Save, Write
+from promisegrid.errors import LocalError
+from promisegrid.exchange import Exchange, block_writes
+from promisegrid.promisebase.collect import Collected, Collector
+from promisegrid.promisebase.pins import Kind, Pin, Pins
+from promisegrid.promisebase.rebuild import Rebuilder, Rebuilt
+from promisegrid.promisebase.streams import Head, Streams
+from promisegrid.promisebase.transaction import Committed, Conflicted, Transaction, transact
+from promisegrid.state import State
+
+T = TypeVar("T")
+Watch = Callable[[str, int, int | None], None]
+"""Progress: (phase, done, total or None)."""
+
+
+class Base:
+    """One node's base. `watch` makes the progress of the verb that is running."""
+
+    def __init__(self, state: State, exchange: Exchange, watch: Callable[[], Watch]) -> None:
+        self._state, self._watch = state, watch
+        self._collector = Collector(state)
+        exchange.on_stored = self._collector.stored
+        self._pins = Pins(state, exchange, self._collector)
+        self._streams = Streams(state, exchange)
+        self._rebuilder = Rebuilder(state)
+
+    # -- blocks ----------------------------------------------------------------------------------------
+
+    async def save(self, blocks: Sequence[Block], durable: bool = True) -> None:
+        """Keep blocks the host has chunked; durable before it returns unless said otherwise."""
+        self._collector.stored(bytes(block.cid) for block in blocks)
+        writes = block_writes(list(blocks))
+        await (Commit(writes) if durable else Save(writes))
+
+    # -- pins ------------------------------------------------------------------------------------------
+
+    async def pin(self, cid: Cid, name: str = "", kind: Kind = "recursive") -> Pin:
+        """Keep a CID and all below it (or it alone: "direct"); what is missing is fetched. See `Pins.pin`."""
+        watch = self._watch()
+        return await self._pins.pin(cid, name, lambda _, size: watch("fetch", size, None), kind)
+
+    async def unpin(self, cid: Cid) -> bool:
+        """Let a CID go; whether it was pinned."""
+        return await self._pins.unpin(cid)
+
+    async def pinned(self, cid: Cid) -> Pin | None:
+        """The pin of a CID, if it has one."""
+        return await self._pins.find(cid)
+
+    async def pins(self, after: bytes = b"", limit: int = 256) -> list[Pin]:
+        """Pins in the order of their CIDs' bytes, from the one behind `after`."""
+        return await self._pins.page(after, limit)
+
+    # -- streams ---------------------------------------------------------------------------------------
+
+    async def move(self, name: str, value: Cid, previous: Iterable[Cid] | None = None) -> Head:
+        """Move a stream to a value, after all its heads or those given. The value and all below is kept.
+
+        RemoteError("not_found") when the value is nowhere to be had.
+        """
+        watch = self._watch()
+        moved: list[Head] = []
+
+        async def writes() -> tuple[Write, ...]:
+            head, rows = await self._streams.move(name, value, previous)
+            moved[:] = [head]
+            return rows
+
+        await self._collector.keep(lambda: self._bring(value, watch), writes)
+        return moved[0]
+
+    async def adopt(self, head: Cid) -> bool:
+        """Take somebody's head of a stream in, with what it names; False when the stream is past it."""
+        watch = self._watch()
+        taken = False
+
+        async def writes() -> tuple[Write, ...]:
+            nonlocal taken
+            rows = await self._streams.adopt(head)
+            taken = bool(rows)
+            return rows
+
+        await self._collector.keep(lambda: self._bring(head, watch), writes)
+        return taken
+
+    async def _bring(self, cid: Cid, watch: Watch) -> None:
+        await self._pins.bring(cid, lambda _, size: watch("fetch", size, None))
+
+    async def heads(self, name: str) -> list[Head]:
+        """A stream's heads, the latest first; several are a fork. LocalError("not_found") for none."""
+        heads = await self._streams.heads(name)
+        if not heads:
+            raise LocalError(f"There is no stream {name!r}: `promisegrid log` lists them.", "not_found")
+        return heads
+
+    async def streams(self, after: str = "", limit: int = 256) -> list[str]:
+        """The names of streams in byte order, from the one behind `after`."""
+        return await self._streams.names(after, limit)
+
+    def history(self, heads: Iterable[Head]) -> AsyncIterator[Head]:
+        """Heads and all they follow, the highest first; pull it with `next_head`."""
+        return self._streams.history(heads)
+
+    async def next_head(self, history: AsyncIterator[Head]) -> Head | None:
+        """The next of a `history`; None at the end."""
+        try:
+            return await history.__anext__()  # not anext(): see Kernel.piece
+        except StopAsyncIteration:
+            return None
+
+    # -- transactions ----------------------------------------------------------------------------------
+
+    async def transact(
+        self, space: str, work: Callable[[Transaction], Awaitable[T]], attempts: int = 16
+    ) -> Committed[T] | Conflicted:
+        """Do `work` in a transaction over the keys of a space. See `transaction.transact`."""
+        if not space:
+            raise LocalError('The space "" is the base\'s own: name another.', "bad_args")
+        return await transact(space, self._state.limits, work, attempts)
+
+    # -- keeping house ---------------------------------------------------------------------------------
+
+    async def collect(self, dry_run: bool = False, results: bool = False) -> Collected:
+        """Remove what nothing keeps, remembered results too if `results`. See `Collector.collect`."""
+        return await self._collector.collect(self._watch(), dry_run, results)
+
+    async def rebuild(self) -> Rebuilt:
+        """Make the indexes anew from blocks."""
+        return await self._rebuilder.rebuild(self._watch())
+

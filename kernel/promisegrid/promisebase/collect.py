@@ -1,0 +1,241 @@
+"""Garbage collection: removes blocks that nothing keeps. Runs beside writes, can be stopped at any time.
+
+Kept is whatever a row of the base names, and all below it: pins, streams with their whole history, published
+apps, the grid's own records (members, promises, statements), keys and values of transactions; and results,
+unless they are to go as well. A name is found in a row by its bytes: what looks like a CID is one. So the
+worst that can happen is that too much is kept.
+
+First everything kept is marked, then what is not marked is removed, some blocks at a time. Blocks stored in
+the last minutes, or while it runs, are left alone: their pin may still be on its way. Nothing that is pinned
+or moved to in between is lost, whichever node of a shared base does it: pinning here marks what is pinned,
+each removal rests on `TURN`, a key of the base that every pin and move changes, and each of those rests on
+`SWEPT`, which every removal changes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from promisegrid.cid import DAG_PB, RAW, Cid
+from promisegrid.effects import Commit, Conflict, Load, Save, Scan, Seen, Table, Write
+from promisegrid.errors import LocalError, RemoteError
+from promisegrid.exchange import links_of
+from promisegrid.state import State
+
+TURN: Final = b"\0collect/turn"
+"""Its value is another after each pin and move."""
+SWEPT: Final = b"\0collect/swept"
+"""Its value is another after each removal; it begins with whose removal it was."""
+_KEPT: Final[tuple[Table, ...]] = ("pins", "streams", "apps", "grid", "kv")
+_NAME: Final = re.compile(rb"\x01[\x55\x70\x71]\x12\x20.{32}", re.DOTALL)
+_SIGNED: Final = b"\xd2\x84"
+_SIGNED_MAX: Final = 64 * 1024
+_PAGE: Final = 256
+_ATTEMPTS: Final = 16
+_LOADED: Final = 16
+_REMOVED: Final = 64
+_MARK_BYTES: Final = 16
+Watch = Callable[[str, int, int | None], None]
+"""Called with ("mark" or "sweep", blocks, None) as it goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What went, or on a dry run would go: blocks and bytes; and how many blocks are kept."""
+
+    blocks: int
+    bytes: int
+    kept: int
+
+
+class Collector:
+    """Collects one base, one collection at a time."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._fresh: OrderedDict[bytes, int] = OrderedDict()
+        self._crowded_until_ms = 0
+        self._marked: set[bytes] | None = None
+        self._waiting: list[bytes] = []
+        self._me = state.entropy.take(8)
+
+    # -- what others tell ----------------------------------------------------------------------------
+
+    def stored(self, cids: Iterable[bytes]) -> None:
+        """These blocks were just stored: leave them for a while, somebody is about to name them."""
+        limits, now_ms = self._state.limits, self._state.now_ms
+        for cid in cids:
+            self._fresh[cid] = now_ms
+            self._fresh.move_to_end(cid)
+        while self._fresh:
+            cid, at_ms = next(iter(self._fresh.items()))
+            old = at_ms + limits.fresh_ms <= now_ms
+            if not old and len(self._fresh) <= limits.fresh_blocks:
+                break
+            if not old:
+                self._crowded_until_ms = now_ms + limits.fresh_ms
+            del self._fresh[cid]
+
+    def wrote(self, effect: Save | Commit) -> None:
+        """Writes that were asked for while a collection runs."""
+        if self._marked is not None:
+            self.stored(write.key for write in effect.writes if write.table == "blocks" and write.value)
+
+    def protect(self, cid: Cid) -> None:
+        """This is about to be kept."""
+        if self._marked is not None:
+            self._waiting.append(bytes(cid))
+        self.stored([bytes(cid)])
+
+    async def keep(
+        self, bring: Callable[[], Awaitable[object]], writes: Callable[[], Awaitable[tuple[Write, ...]]]
+    ) -> None:
+        """Commit `writes` that keep something, which `bring` has brought here: and it is here, all of it.
+
+        RemoteError("busy") when another node of the base removes so fast that this cannot be told.
+        """
+        for _ in range(_ATTEMPTS):
+            swept = await _value(SWEPT)
+            await bring()
+            named = await writes()
+            turn = Write("kv", TURN, self._state.entropy.take(8))
+            while isinstance(await Commit((*named, turn), (swept,)), Conflict):
+                swept = await _value(SWEPT)
+                (by,) = swept.answer
+                if not isinstance(by, bytes) or not by.startswith(self._me):
+                    break  # another's: what was brought may be gone again
+            else:
+                return
+        raise RemoteError("busy", "Another node of this base is collecting garbage; try again in a moment.")
+
+    # -- collecting ----------------------------------------------------------------------------------
+
+    async def collect(self, watch: Watch, dry_run: bool = False, results: bool = False) -> Collected:
+        """Remove what nothing keeps; `results`: remembered results too. RemoteError("busy") while one runs.
+
+        Giving it up leaves a sound base, less garbage, and the rest for the next time.
+        """
+        if self._marked is not None:
+            raise RemoteError("busy", "The base is being collected already; wait, or stop that.")
+        if self._crowded_until_ms > self._state.now_ms:
+            text = "So much was stored lately that what is new cannot be told from garbage; try again later."
+            raise RemoteError("busy", text)
+        self._marked, self._waiting = set(), []
+        self._state.scheduler.watch_writes(self.wrote)
+        try:
+            if results:
+                await self._forget_results(dry_run)
+            turn = await _value(TURN)
+            await self._mark_roots((*_KEPT, *(() if results else ("memo",))), watch)
+            return await self._sweep(turn, watch, dry_run)
+        finally:
+            self._marked, self._waiting = None, []
+            self._state.scheduler.watch_writes(None)
+
+    async def _forget_results(self, dry_run: bool) -> None:
+        after = b""
+        while rows := await Scan("memo", b"", after, _PAGE, keys_only=True):
+            after = rows[-1][0]
+            if not dry_run:
+                await Save(tuple(Write("memo", key, None) for key, _ in rows))
+
+    async def _mark_roots(self, tables: Iterable[Table], watch: Watch) -> None:
+        if self._state.grid is not None:
+            self._waiting.append(bytes(self._state.grid))
+        for table in tables:
+            after = b""
+            while rows := await Scan(table, b"", after, _PAGE):
+                after = rows[-1][0]
+                for key, value in rows:
+                    self._waiting += [*names_in(key), *names_in(value)]
+                await self._mark(watch)
+
+    async def _mark(self, watch: Watch) -> None:
+        """Mark whatever waits, and all below it."""
+        marked = self._marked
+        assert marked is not None
+        while self._waiting:
+            batch: list[bytes] = []
+            while self._waiting and len(batch) < _LOADED:
+                name = self._waiting.pop()
+                if name[-_MARK_BYTES:] not in marked:
+                    marked.add(name[-_MARK_BYTES:])
+                    batch.append(name)
+            if len(marked) > self._state.limits.collect_blocks:
+                text = f"The base keeps more than {len(marked)} blocks: too many to tell apart here."
+                raise LocalError(text, "too_large")
+            watch("mark", len(marked), None)
+            for name, data in zip(batch, await Load("blocks", tuple(batch)), strict=True):
+                if data is not None:
+                    self._waiting += self._below(name, data)
+
+    async def _sweep(self, turn: Seen, watch: Watch, dry_run: bool) -> Collected:
+        blocks = size = kept = 0
+        after = b""
+        while rows := await Scan("blocks", b"", after, _PAGE, keys_only=True):
+            after = rows[-1][0]
+            names = [key for key, _ in rows]
+            for at in range(0, len(names), _REMOVED):
+                batch = names[at : at + _REMOVED]
+                gone, freed, turn = await self._remove(batch, turn, watch, dry_run)
+                blocks, size, kept = blocks + gone, size + freed, kept + len(batch) - gone
+                watch("sweep", blocks + kept, None)
+        return Collected(blocks, size, kept)
+
+    async def _remove(
+        self, names: list[bytes], turn: Seen, watch: Watch, dry_run: bool
+    ) -> tuple[int, int, Seen]:
+        """Remove those of some blocks that nothing keeps: how many, their bytes, the turn now."""
+        while True:
+            await self._mark(watch)
+            gone = tuple(name for name in names if not self._is_kept(name))
+            if not gone:
+                return 0, 0, turn
+            size = sum(len(data or b"") for data in await Load("blocks", gone))
+            if self._waiting or any(self._is_kept(name) for name in gone):
+                continue  # something was stored or pinned while we looked
+            if dry_run:
+                return len(gone), size, turn
+            swept = Write("kv", SWEPT, self._me + self._state.entropy.take(8))
+            answer = await Commit((*(Write("blocks", name, None) for name in gone), swept), (turn,))
+            if not isinstance(answer, Conflict):
+                return len(gone), size, turn
+            turn = await _value(TURN)
+            await self._mark_roots(("pins", "streams"), watch)
+
+    def _below(self, name: bytes, data: bytes) -> list[bytes]:
+        """What a block names: its links; of a small signed one, whatever appears in it. Leaves are marked."""
+        cid = Cid.decode(name)
+        if cid.codec == RAW:
+            return names_in(data) if data.startswith(_SIGNED) and len(data) <= _SIGNED_MAX else []
+        try:
+            links = [bytes(link) for link in links_of(cid, data)]
+        except RemoteError:
+            return names_in(data)
+        if cid.codec != DAG_PB:
+            return links
+        assert self._marked is not None
+        leaves = [link for link in links if link[1] == RAW]
+        self._marked.update(leaf[-_MARK_BYTES:] for leaf in leaves)
+        return [link for link in links if link[1] != RAW]
+
+    def _is_kept(self, name: bytes) -> bool:
+        assert self._marked is not None
+        stored_ms = self._fresh.get(name)
+        is_fresh = stored_ms is not None and stored_ms + self._state.limits.fresh_ms > self._state.now_ms
+        return is_fresh or name[-_MARK_BYTES:] in self._marked
+
+
+async def _value(key: bytes) -> Seen:
+    """A key of the base's own, as it is now."""
+    read = Load("kv", (key,))
+    return Seen(read, await read)
+
+
+def names_in(data: bytes) -> list[bytes]:
+    """Every CID, as bytes, that appears in a row or a signed block, in any of its spellings of length 36."""
+    return _NAME.findall(data)
