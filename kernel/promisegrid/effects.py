@@ -125,7 +125,8 @@ class Scan(Effect):
     """Read a table in key order, at most `limit` rows with key > `after` that begin with `prefix`.
 
     Answer: tuple[tuple[bytes, bytes], ...]; fewer than `limit` rows means the end. With `keys_only` every
-    value comes as b"", and large ones cost nothing.
+    value comes as b"", and large ones cost nothing. With `everyone`, in a base that several nodes share, the
+    rows of all nodes, each key with its node in front.
     """
 
     table: Table
@@ -133,6 +134,7 @@ class Scan(Effect):
     after: bytes
     limit: int
     keys_only: bool = False
+    everyone: bool = False
 
 
 @dataclass(frozen=True, slots=True)

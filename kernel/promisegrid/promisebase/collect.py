@@ -148,7 +148,7 @@ class Collector:
             self._waiting.append(bytes(self._state.grid))
         for table in tables:
             after = b""
-            while rows := await Scan(table, b"", after, _PAGE):
+            while rows := await Scan(table, b"", after, _PAGE, everyone=True):
                 after = rows[-1][0]
                 for key, value in rows:
                     self._waiting += [*names_in(key), *names_in(value)]
