@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
-from promisegrid import dagcbor, unixfs
+from promisegrid import dagcbor, dagpb, unixfs
 from promisegrid.block import Block
-from promisegrid.cid import RAW, Cid
+from promisegrid.cid import DAG_PB, RAW, Cid
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid_node.api_args import passing, read_cid
 from promisegrid_node.host import Host
@@ -115,6 +115,18 @@ class ContentApi:
         source = self._kernel.read(cid)
         while (piece := await self._host.ask(self._kernel.piece(source))) is not None:
             yield piece
+
+    async def size(self, cid: Cid) -> int | None:
+        """Bytes of all blocks below a CID, as its first block says, if that is here; None if not known."""
+        if cid.codec not in (RAW, DAG_PB) or not await self._host.ask(self._kernel.has(cid)):
+            return None
+        data = await self._host.ask(self._kernel.block(cid))
+        if cid.codec == RAW:
+            return len(data)
+        try:
+            return len(data) + sum(link.tsize or 0 for link in dagpb.decode(data).links)
+        except ValueError:
+            return None
 
     async def _item(self, cid: Cid) -> unixfs.Item:
         try:

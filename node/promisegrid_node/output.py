@@ -43,9 +43,8 @@ _WORDS: Final = {
     "verify": "Checking blocks",
     "put": "Storing",
     "get": "Reading",
-    "pin": "Looking through what is to be kept",
-    "gc": "Looking for what nobody keeps",
-    "sweep": "Taking it away",
+    "mark": "Looking for what is kept",
+    "sweep": "Looking for what nobody keeps",
     "rebuild": "Making anew",
     "export": "Writing the CAR file",
     "import": "Checking and storing",
@@ -56,7 +55,7 @@ _UNSEEN: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
 """Kinds of characters that act on a terminal, end a line, or cannot be written in UTF-8 at all."""
 _ACTING: Final = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _BYTES: Final = frozenset({"fetch", "put", "get", "export", "import"})
-_BLOCKS: Final = frozenset({"verify", "pin", "gc", "sweep", "rebuild"})
+_BLOCKS: Final = frozenset({"verify", "mark", "sweep", "rebuild"})
 """What each phase counts."""
 RATE_S: Final = 1.0
 """How long a speed is measured before it is told."""
@@ -146,7 +145,7 @@ class Output:
     ) -> None:
         """The answer as rows: on a terminal a table with its first `names` columns shortened to endings."""
         if self.as_json or not sys.stdout.isatty():
-            self.answer(value, ["  ".join(row) for row in rows])
+            self.answer(value, ["  ".join(row).rstrip() for row in rows])
             return
         shown = Table(*columns, box=None, pad_edge=False, header_style="dim")
         for row in rows:

@@ -73,9 +73,7 @@ async def gc(options: argparse.Namespace, node: Node, out: Output) -> int:
     did = "would go" if options.dry_run else "removed"
     blocks, freed = units.number(value["removed"]), units.size(value["freed"])
     lines = [f"{blocks} {_plural('block', value['removed'])} {did}, {freed}"]
-    if value["results"]:
-        results = value["results"]
-        lines.append(f"{units.number(results)} remembered {_plural('result', results)} {did}")
+    lines.append(f"{units.number(value['kept'])} {_plural('block', value['kept'])} kept")
     out.answer(value, lines)
     if options.dry_run and value["removed"]:
         out.note("Nothing was touched; `promisegrid gc` does it, `promisegrid pin CID` keeps.")
@@ -125,7 +123,9 @@ async def _history(name: str, limit: int, node: Node, out: Output) -> int:
     drawn = list(draw(known))
     width = max((len(left) for left, _ in drawn), default=0)
     lines = [left if cid is None else f"{left:{width}}  {_said(told[cid])}" for left, cid in drawn]
-    if value["more"]:
+    if value["broken"]:
+        lines.append(f"… what came before cannot be told: {value['broken']}")
+    elif value["more"]:
         lines.append(f"… and older ones; --limit {2 * limit} tells more")
     out.answer(value, lines)
     if len(value["heads"]) > 1:
@@ -137,8 +137,7 @@ async def _history(name: str, limit: int, node: Node, out: Output) -> int:
 
 
 def _said(head: Mapping[str, Any]) -> str:
-    signed = "" if head["valid"] else "  SIGNATURE DOES NOT HOLD"
-    return f"{head['value']}  {when(head['at'])}  by {ending(head['by'])}{signed}"
+    return f"{head['value']}  {when(head['at'])}  by {ending(head['by'])}"
 
 
 async def _move(name: str, cid: str, previous: Sequence[str], node: Node, out: Output) -> int:
@@ -160,6 +159,8 @@ async def stat(options: argparse.Namespace, node: Node, out: Output) -> int:
     value = await node.call("stat", {})
     rows = {
         "blocks": f"{units.number(value['blocks'])}, {units.size(value['bytes'])}",
+        "pins": units.number(value["pins"]),
+        "streams": units.number(value["streams"]),
         "store": f"{value['backend']}, {value['store']}",
         "on disk": amount(value["file_bytes"]),
         "free there": amount(value["free"]),
@@ -193,6 +194,7 @@ async def rebuild(options: argparse.Namespace, node: Node, out: Output) -> int:
     """Make anew what can be made from blocks and streams."""
     with out.watching() as watch:
         value = await node.call("rebuild", {}, progress=watch)
-    made = [f"{name.replace('_', ' '):11} {units.number(count)}" for name, count in value.items()]
-    out.answer(value, made or ["nothing to make anew"])
+    count = {name: units.number(number) for name, number in value.items()}
+    text = f"{count['blocks']} blocks read: {count['heads']} heads of streams, {count['receipts']} receipts"
+    out.answer(value, [f"{text}; {count['removed']} unfounded rows removed"])
     return 0

@@ -55,6 +55,9 @@ async def put(options: argparse.Namespace, node: Node, out: Output) -> int:
     with out.watching() as watch:
         found = await store(node, source, watch, options.hidden, total=total)
         pinned: str | None = None
+        if options.pin:
+            name = options.name or ("" if options.path == "-" else Path(options.path).resolve().name)
+            pinned = (await node.call("pin", {"cid": str(found.cid), "name": name}, progress=watch))["name"]
     out.answer(
         {"cid": str(found.cid), "bytes": found.size, "files": found.files, "pinned": pinned}, [str(found.cid)]
     )
