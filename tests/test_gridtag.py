@@ -146,6 +146,34 @@ def test_payloads_that_are_no_call(payload: object) -> None:
     assert refusal(ann, bob, tagged(bob, CAPABILITY_CALL, payload, content(bob, ann))) == "malformed"
 
 
+def reply_read(payload: object) -> Claims:
+    """What a reply with this payload says, as whoever asked reads it."""
+    ann, bob, code = world()
+    raw = tagged(ann, CAPABILITY_CALL, payload, content(ann, bob, reply_to=code))
+    assert bob.kernel.grid is not None
+    return forms.open_known(gridtag.open_tagged(raw, 1 << 20), bob.kernel.grid, Limits())[1]
+
+
+@pytest.mark.parametrize(
+    "payload", [[True, {}], [1.0, {}], [1], [1, {}, 0], [2, "busy"], [2, 1, ""], [3, "x"], [0, {}], {}]
+)
+def test_payloads_that_are_no_reply(payload: object) -> None:
+    with pytest.raises(RemoteError) as wrong:
+        reply_read(payload)
+    assert wrong.value.code == "malformed"
+
+
+@pytest.mark.parametrize(
+    "body", [{"promise": "x"}, {"promise": UNKNOWN}, {"promise": UNKNOWN, "a": 1}, [3, 4]]
+)
+def test_a_body_comes_through_whatever_it_looks_like(body: object) -> None:
+    said = Claims(iss="a", aud="b", exp=1, cti=b"", reply_to=UNKNOWN, body=body)
+    payload, rest = forms.payload_of(said, UNKNOWN)
+    assert rest.body is None
+    assert reply_read(payload).body == body
+    assert (payload == [3, UNKNOWN]) == (body == {"promise": UNKNOWN})
+
+
 @pytest.mark.parametrize(
     ("raw", "code"),
     [

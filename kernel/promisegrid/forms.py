@@ -63,6 +63,9 @@ def payload_of(content: Claims, code: Cid) -> tuple[object, Claims]:
     if content.refusal is not None:
         return [_REFUSAL, *content.refusal], rest
     body = content.body
-    if content.reply_to is not None and isinstance(body, dict) and set(body) == {"promise"}:
-        return [_PROMISE, body["promise"]], rest
-    return ([_BODY, body] if content.reply_to is not None else body), rest
+    if content.reply_to is None:
+        return body, rest
+    match body:
+        case {"promise": Cid() as promise} if len(body) == 1:
+            return [_PROMISE, promise], rest
+    return [_BODY, body], rest
