@@ -278,6 +278,17 @@ def test_what_has_expired_is_shown_for_a_week_and_then_forgotten() -> None:
     assert given(ann, last.promise)["state"] == "offered"
 
 
+def test_only_abilities_that_mean_something_are_promised() -> None:
+    _, (ann, bob), code = scene()
+    for text in ("rum", "", "Run", "run ", "x" * 1000):
+        with pytest.raises(LocalError, match=r"promise run \(any program\), member") as wrong:
+            ann.do(ann.kernel.promises.grant(bob.did, {"ability": text}))
+        assert len(wrong.value.text) < 300
+    made = ann.do(ann.kernel.promises.grant(bob.did, {"ability": str(code)}))
+    assert given(ann, made.promise)["what"] == {"protocol": str(code)}
+    assert run(bob, code, ann).value == 42
+
+
 def test_promises_to_one_holder_are_bounded() -> None:
     world = World()
     ann, bob = world.grid("ann", "bob", limits=Limits(promises_per_holder=3, deferred_per_holder=1))

@@ -13,7 +13,7 @@ from typing import Any, Final
 from promisegrid import capability, did, listing, membership, statement
 from promisegrid.caller import Caller
 from promisegrid.capability import Grant
-from promisegrid.cid import Cid
+from promisegrid.cid import Cid, CidError
 from promisegrid.effects import Budget, Commit, Load, Write
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.handshake import admit
@@ -28,7 +28,7 @@ from promisegrid.shelf import Known
 from promisegrid.state import State
 from promisegrid.statement import Statement
 from promisegrid.task import Deferred, RunResult, Task
-from promisegrid.terms import MEMBER, Terms, What
+from promisegrid.terms import ABILITIES, MEMBER, Terms, What
 
 _DAY_S: Final = 86_400
 _DAYS_MAX: Final = 36_500
@@ -356,12 +356,24 @@ def _what(what: Mapping[str, str | Cid]) -> What:
     if len(what) == 1:
         ((kind, value),) = what.items()
         if kind == "ability" and isinstance(value, str):
-            return "ability", value
+            return _ability(value)
         if kind == "code" and isinstance(value, Cid):
             return "code", value
         if kind == "protocol" and isinstance(value, Cid):
             return "protocol", value
     raise LocalError('A promise names one thing: an "ability", a "code" or a "protocol".', "bad_args")
+
+
+def _ability(text: str) -> What:
+    """An ability that nodes here know; the CID of a protocol in its place means that protocol."""
+    if text in ABILITIES:
+        return "ability", text
+    try:
+        return "protocol", Cid.parse(text)
+    except CidError:
+        known = ", ".join(f"{name} ({means})" for name, means in ABILITIES.items())
+        sorry = f"{text[:64]!r} is no ability known here: promise {known}, or give the CID of a protocol."
+        raise LocalError(sorry, "bad_args") from None
 
 
 def _terms(

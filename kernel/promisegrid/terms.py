@@ -21,6 +21,8 @@ RUN: Final = "run"
 """The ability to have any program run."""
 MEMBER: Final = "member"
 """The ability to belong to the grid; redeemed by each node, see `membership.py`."""
+ABILITIES: Final = {RUN: "any program", MEMBER: "belong to the grid"}
+"""What can be promised by name, and what it means; others' abilities are read, and allow nothing here."""
 
 Kind = Literal["ability", "code", "protocol"]
 What = tuple[Kind, str | Cid]

@@ -51,7 +51,9 @@ def _giving(verb: Add) -> None:
     grant.add_argument("holder", metavar="HOLDER", help=HOLDER)
     what = grant.add_mutually_exclusive_group(required=True)
     what.add_argument("--code", metavar="CID|FILE", help="run this program")
-    what.add_argument("--ability", metavar="NAME", help="an ability: run (any program), member")
+    what.add_argument(
+        "--ability", metavar="NAME", help="an ability: run (any program), member; or a protocol's CID"
+    )
     _narrowing(grant)
     grant.add_argument(
         "--later", action="store_true", help="keep each call by hand, later (`cap pending`, `cap keep`)"
