@@ -5,6 +5,8 @@ Each is reached through the door or in the command line's own process, see `api.
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
@@ -20,6 +22,12 @@ _LOOKED_INTO: Final = 256
 """Entries of one listing that peers are asked about; of the others, what is here."""
 
 
+LACKS: Final = 1024
+"""Blocks that may be asked about together."""
+WRITING: Final = 2
+"""Pieces of one `save` on their way to the disk, while the next is taken in."""
+
+
 class ContentApi:
     """The verbs over one host's content."""
 
@@ -29,16 +37,36 @@ class ContentApi:
     @property
     def verbs(self) -> Mapping[str, Verb]:
         """Every verb by its name."""
-        named = (self.save, self.locate, self.ls, self.read, self.export, self.fetch)
+        named = (self.lacks, self.save, self.locate, self.ls, self.read, self.export, self.fetch)
         return {verb.__name__: verb for verb in named}
 
+    async def lacks(self, args: Args, session: Session) -> dict[str, Any]:
+        """{lacks: [cid]}: which of some blocks ({cids}) this node does not have. At most LACKS at once."""
+        cids = args.get("cids")
+        if not isinstance(cids, list) or len(cids) > LACKS:
+            raise LocalError(f"Name at most {LACKS} blocks in a list.", "bad_args")
+        return {"lacks": await self._host.ask(self._kernel.base.lacking([read_cid(cid) for cid in cids]))}
+
     async def save(self, args: Args, session: Session) -> dict[str, Any]:
-        """Keep blocks, durably. A piece of input is a dag-cbor list of [cid, bytes]; each is checked."""
+        """Keep blocks, durably. A piece of input is a dag-cbor list of [cid, bytes]; each is checked.
+
+        While one piece is written the next is checked.
+        """
         count = size = 0
-        async for piece in session.pieces():
-            blocks = [_checked(pair) for pair in dagcbor.decode(piece)]
-            await self._host.ask(self._kernel.save(blocks))
-            count, size = count + len(blocks), size + sum(len(block.data) for block in blocks)
+        writing: deque[asyncio.Task[None]] = deque()
+        try:
+            async for piece in session.pieces():
+                blocks = await asyncio.to_thread(_blocks, piece)
+                while len(writing) >= WRITING:
+                    await writing.popleft()
+                writing.append(asyncio.create_task(self._host.ask(self._kernel.save(blocks))))
+                count, size = count + len(blocks), size + sum(len(block.data) for block in blocks)
+            while writing:
+                await writing.popleft()
+        finally:
+            for task in writing:
+                task.cancel()
+            await asyncio.gather(*writing, return_exceptions=True)
         return {"blocks": count, "bytes": size}
 
     async def locate(self, args: Args, session: Session) -> dict[str, Any]:
@@ -151,6 +179,11 @@ def _kind(item: unixfs.Item) -> str:
     if isinstance(item, unixfs.File):
         return "file"
     return "symlink" if isinstance(item, unixfs.Symlink) else "folder"
+
+
+def _blocks(piece: bytes) -> list[Block]:
+    """The blocks of a piece of `save`'s input; in a thread."""
+    return [_checked(pair) for pair in dagcbor.decode(piece)]
 
 
 def _checked(pair: Any) -> Block:

@@ -15,7 +15,7 @@ from promisegrid.cid import Cid, CidError
 from promisegrid.errors import LocalError
 from promisegrid_node.output import Output, Watcher
 from promisegrid_node.session import Node
-from promisegrid_node.verbs_content import store
+from promisegrid_node.storing import store
 
 FIELDS: Final = ("name", "description", "entry", "handlers", "asks")
 NAME_MAX: Final = 80

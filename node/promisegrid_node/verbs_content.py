@@ -5,45 +5,20 @@ from __future__ import annotations
 import argparse
 import os
 import stat
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from promisegrid import units
 from promisegrid.errors import LocalError
-from promisegrid_node.aside import aside, standard_input
-from promisegrid_node.gather import Gathered, Gatherer
-from promisegrid_node.output import Output, Watcher, complain
+from promisegrid_node.aside import standard_input
+from promisegrid_node.chunker import chunker
+from promisegrid_node.output import Output, Watcher
 from promisegrid_node.scatter import FolderWriter, whole_file
 from promisegrid_node.session import Emit, Node
+from promisegrid_node.storing import store
 
 MARKS: Final = {"folder": "/", "symlink": "@", "file": "", "unknown": "?"}
 """What stands behind a name in a listing; "unknown": its block is not here."""
-
-
-async def store(
-    node: Node,
-    source: Path | BinaryIO,
-    watch: Watcher,
-    hidden: bool = False,
-    instead: dict[Path, bytes] | None = None,
-    total: int | None = None,
-) -> Gathered:
-    """Bring a file, folder or stream into the node's store; `instead` gives some files other content.
-
-    total: how many bytes that will be, for `watch`, where it is known.
-    """
-    gatherer = Gatherer(hidden, lambda size: watch({"phase": "put", "done": size, "total": total}), instead)
-    await node.call("save", {}, pieces=_off_loop(gatherer.pieces(source)))
-    for path in gatherer.found.left_out:
-        complain(f"{path} is neither a file, a folder nor a link: left out.")
-    return gatherer.found
-
-
-async def _off_loop(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """Reading and hashing in a thread, a piece at a time."""
-    while (piece := await aside(lambda: next(pieces, None))) is not None:
-        yield piece
 
 
 async def put(options: argparse.Namespace, node: Node, out: Output) -> int:
@@ -53,7 +28,8 @@ async def put(options: argparse.Namespace, node: Node, out: Output) -> int:
         raise LocalError(f"{options.path} does not exist: give a file, a folder, or - for standard input.")
     total = size_of(source) if out.is_watched else None
     with out.watching() as watch:
-        found = await store(node, source, watch, options.hidden, total=total)
+        how = chunker(options.chunker)
+        found = await store(node, source, watch, options.hidden, total=total, chunker=how)
         pinned: str | None = None
         if options.pin:
             name = options.name or ("" if options.path == "-" else Path(options.path).resolve().name)

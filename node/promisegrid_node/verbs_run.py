@@ -19,7 +19,8 @@ from promisegrid_node.api import STDOUT
 from promisegrid_node.aside import standard_input
 from promisegrid_node.output import Output, Watcher, to_json
 from promisegrid_node.session import Node
-from promisegrid_node.verbs_content import store, to_folder
+from promisegrid_node.storing import store
+from promisegrid_node.verbs_content import to_folder
 
 GRID_FAILED = 125
 """The exit code of `run` when there is no program's own."""

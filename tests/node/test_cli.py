@@ -103,9 +103,9 @@ def tree(folder: Path) -> Path:
 def gathered(source: Path, **options: Any) -> tuple[Cid, dict[Cid, bytes]]:
     gatherer = Gatherer(**options)
     blocks = {}
-    for piece in gatherer.pieces(source):
-        assert len(piece) < 2 * BATCH_BYTES
-        blocks |= dict(dagcbor.decode(piece))
+    for batch in gatherer.batches(source):
+        assert sum(len(block.data) for block in batch) < 2 * BATCH_BYTES
+        blocks |= {block.cid: block.data for block in batch}
     assert gatherer.found.cid is not None
     return gatherer.found.cid, blocks
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from promisegrid.block import Block
 from promisegrid.cid import Cid
-from promisegrid.effects import Commit, Save, Write
+from promisegrid.effects import Commit, Read, Save, Scan, Write
 from promisegrid.errors import LocalError
 from promisegrid.exchange import Exchange, block_writes
 from promisegrid.promisebase.collect import Collected, Collector
@@ -30,7 +30,7 @@ class Base:
     """One node's base. `watch` makes the progress of the verb that is running."""
 
     def __init__(self, state: State, exchange: Exchange, watch: Callable[[], Watch]) -> None:
-        self._state, self._watch = state, watch
+        self._state, self._exchange, self._watch = state, exchange, watch
         self._collector = Collector(state)
         exchange.on_stored = self._collector.stored
         self._pins = Pins(state, exchange, self._collector)
@@ -44,6 +44,21 @@ class Base:
         self._collector.stored(bytes(block.cid) for block in blocks)
         writes = block_writes(list(blocks))
         await (Commit(writes) if durable else Save(writes))
+
+    async def lacking(self, cids: Sequence[Cid]) -> list[Cid]:
+        """Which of some blocks are not here, whole. Those that are will not be collected for a while.
+
+        What a client asks before it sends blocks: whatever a put that was interrupted has stored, it need
+        not send again. Each block that is here is read and hashed, one at a time.
+        """
+        keys = [bytes(cid) for cid in cids]
+        self._collector.stored(keys)
+        rows = await Read(tuple(Scan("blocks", key, b"", 1, keys_only=True) for key in keys))
+        lacked = []
+        for cid, key, found in zip(cids, keys, rows, strict=True):
+            if not found or found[0][0] != key or await self._exchange.stored(cid) is None:
+                lacked.append(cid)
+        return lacked
 
     # -- pins ------------------------------------------------------------------------------------------
 

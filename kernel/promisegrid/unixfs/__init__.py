@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from promisegrid.unixfs.build import (
+    CHUNK,
     FILE,
     FOLDER,
     SYMLINK,
@@ -39,6 +40,7 @@ from promisegrid.unixfs.walk import (
 )
 
 __all__ = [
+    "CHUNK",
     "FILE",
     "FOLDER",
     "SYMLINK",

@@ -1,0 +1,97 @@
+"""Content from this machine's disk into a node's store: what `put` does with what `gather` makes.
+
+While one batch is on its way to the disk the next is sent, and the one after it read, cut and hashed. A node
+is first asked which blocks of a batch it lacks, and only those are sent: content that was put before, a put
+that was interrupted, or a file that has changed in places costs reading and hashing it.
+
+Promises: memory for a few batches, whatever the size; the names of what was left out are told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+from promisegrid import dagcbor
+from promisegrid.block import Block
+from promisegrid.chunker import Chunker
+from promisegrid_node.aside import aside
+from promisegrid_node.gather import Gathered, Gatherer
+from promisegrid_node.output import Watcher, complain
+from promisegrid_node.session import Node
+
+T = TypeVar("T")
+
+
+async def store(
+    node: Node,
+    source: Path | BinaryIO,
+    watch: Watcher,
+    hidden: bool = False,
+    instead: dict[Path, bytes] | None = None,
+    total: int | None = None,
+    chunker: Chunker | None = None,
+) -> Gathered:
+    """Bring a file, folder or stream into the node's store; `instead` gives some files other content.
+
+    total: how many bytes that will be, for `watch`, where it is known. Raises LocalError, RemoteError.
+    """
+    told = 0
+
+    def count(size: int) -> None:
+        nonlocal told
+        told = size
+
+    gatherer = Gatherer(hidden, count, instead, chunker)
+
+    async def wanted() -> AsyncIterator[bytes]:
+        async for batch in ahead(_off_loop(gatherer.batches(source))):
+            watch({"phase": "put", "done": told, "total": total})
+            if lacked := await _lacked(node, batch):
+                yield await asyncio.to_thread(encode, lacked)
+
+    answer = await node.call("save", {}, pieces=ahead(wanted()))
+    gatherer.found.stored = answer["bytes"]
+    for path in gatherer.found.left_out:
+        complain(f"{path} is neither a file, a folder nor a link: left out.")
+    return gatherer.found
+
+
+def encode(blocks: list[Block]) -> bytes:
+    """A piece of input of the verb `save`."""
+    return dagcbor.encode([[block.cid, block.data] for block in blocks])
+
+
+async def ahead(items: AsyncIterator[T]) -> AsyncIterator[T]:
+    """The same items, each made while the one before it is used."""
+    making = asyncio.ensure_future(_next(items))
+    try:
+        while True:
+            try:
+                item = await making
+            except StopAsyncIteration:
+                return
+            making = asyncio.ensure_future(_next(items))
+            yield item
+    finally:
+        making.cancel()
+        await asyncio.gather(making, return_exceptions=True)
+
+
+async def _next(items: AsyncIterator[T]) -> T:
+    return await anext(items)
+
+
+async def _off_loop(batches: Iterator[list[Block]]) -> AsyncIterator[list[Block]]:
+    """Reading and hashing in a thread, a batch at a time."""
+    while (batch := await aside(lambda: next(batches, None))) is not None:
+        yield batch
+
+
+async def _lacked(node: Node, batch: list[Block]) -> list[Block]:
+    """Those of some blocks that the node does not have, each once."""
+    known = {block.cid: block for block in batch}
+    answer = await node.call("lacks", {"cids": list(known)})
+    return [known[cid] for cid in answer["lacks"]]
