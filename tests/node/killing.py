@@ -28,7 +28,7 @@ from tests.node import crashing
 
 from promisegrid.effects import Commit, Save
 from promisegrid.errors import LocalError
-from promisegrid_node import verbs_content
+from promisegrid_node import storing
 from promisegrid_node.api import About, Api
 from promisegrid_node.assemble import node_limits, open_host
 from promisegrid_node.door import Door, RemoteNode
@@ -163,7 +163,7 @@ async def _put(node: RemoteNode, dice: random.Random, kept: dict[str, bytes]) ->
     with contextlib.suppress(LocalError):
         while True:
             data = dice.randbytes(dice.choice((10, 3000, 300_000, 2_500_000)))
-            found = await verbs_content.store(node, io.BytesIO(data), lambda _: None)
+            found = await storing.store(node, io.BytesIO(data), lambda _: None)
             kept[str(found.cid)] = data
 
 
