@@ -13,11 +13,12 @@ Does not know: who asks (any tab of this browser profile may), or how bytes get 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from promisegrid import unixfs
-from promisegrid.cid import RAW, Cid
+from promisegrid.block import Block
+from promisegrid.cid import Cid
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.kernel import Kernel
 from promisegrid.task import Deferred, RunResult, Task
@@ -33,12 +34,10 @@ from promisegrid_worker.plain import (
     read_kind,
     to_plain,
 )
+from promisegrid_worker.verbs_base import BaseVerbs
 from promisegrid_worker.verbs_cap import CapVerbs
 
 _HANDLES: Final = 128
-_LOOKED_INTO: Final = 256
-"""Entries of a listing whose block is read to tell what they are."""
-
 _LATEST: Final = 16
 """Calls looked through for the one that has just ended."""
 
@@ -52,9 +51,12 @@ class Verbs:
         self._handles: OrderedDict[int, unixfs.FileImporter | AsyncIterator[bytes]] = OrderedDict()
         self._next_handle = 1
         self._caps = CapVerbs(kernel.promises)
+        self._base = BaseVerbs(kernel).verbs
 
     def begin(self, verb: str, args: Any) -> Coroutine[Any, Any, Any]:
         """The coroutine of a verb. LocalError when there is no such verb."""
+        if verb in self._base:
+            return self._watched(verb, self._base[verb](args))
         work = self._TABLE.get(verb)
         if work is None:
             raise LocalError(f"There is no verb {verb!r}; worker/rpc.mjs lists them.", "bad_args")
@@ -93,7 +95,8 @@ class Verbs:
     async def _put_open(self, _: None) -> int:
         return self._keep(unixfs.FileImporter())
 
-    async def _put_chunk(self, args: Args) -> None:
+    async def _put_chunk(self, args: Args) -> object:
+        """The blocks it came to: [[cid, bytes]…]."""
         handle = args["handle"]
         blocks = self._importer(handle).feed(args["data"])
         try:
@@ -101,13 +104,18 @@ class Verbs:
         except (LocalError, RemoteError):
             self._handles.pop(handle, None)  # a file with a hole gets no CID
             raise
+        return _told(blocks)
 
     async def _put_close(self, handle: int) -> str:
+        return str((await self._put_end(handle))["cid"])
+
+    async def _put_end(self, handle: int) -> dict[str, object]:
+        """The file: {cid, tsize, blocks}: the last of its blocks, as `put.chunk` told the others."""
         importer = self._importer(handle)
         del self._handles[handle]
-        cid, _, blocks = importer.finish()
+        cid, tsize, blocks = importer.finish()
         await self._kernel.save(blocks)
-        return str(cid)
+        return {"cid": str(cid), "tsize": tsize, "blocks": _told(blocks)}
 
     async def _put_tree(self, nodes: list[Args]) -> str:
         try:
@@ -137,28 +145,6 @@ class Verbs:
 
     async def _read_close(self, handle: int) -> None:
         self._handles.pop(handle, None)
-
-    async def _ls(self, cid: str) -> object:
-        entries = await self._kernel.ls(read_cid(cid))
-        return [
-            {
-                "name": entry.name,
-                "cid": str(entry.cid),
-                "size": entry.tsize,
-                "kind": await self._kind_of(entry.cid) if number < _LOOKED_INTO else "unknown",
-            }
-            for number, entry in enumerate(entries)
-        ]
-
-    async def _kind_of(self, cid: Cid) -> str:
-        if cid.codec == RAW:
-            return "file"
-        match unixfs.parse(cid, await self._kernel.block(cid)):
-            case unixfs.File():
-                return "file"
-            case unixfs.Symlink():
-                return "symlink"
-        return "folder"
 
     async def _tree(self, cid: str) -> object:
         nodes = await self._kernel.tree(read_cid(cid))
@@ -305,11 +291,11 @@ class Verbs:
         "put.open": _put_open,
         "put.chunk": _put_chunk,
         "put.close": _put_close,
+        "put.end": _put_end,
         "putTree": _put_tree,
         "read.open": _read_open,
         "read.next": _read_next,
         "read.close": _read_close,
-        "ls": _ls,
         "tree": _tree,
         "fetch": _fetch,
         "run": _run,
@@ -336,3 +322,7 @@ class Verbs:
         "published": _published,
         "verify": _verify,
     }
+
+
+def _told(blocks: Sequence[Block]) -> list[list[object]]:
+    return [[str(block.cid), len(block.data)] for block in blocks]
