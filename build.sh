@@ -194,7 +194,7 @@ case ${1:-help} in
     setup_chromium
     check
     [[ $# -gt 0 ]] || set -- tests e2e
-    exec .venv/bin/python -m pytest -q "$@"
+    exec .venv/bin/python -m pytest -q --numprocesses 2 --dist loadfile "$@"
     ;;
   check)
     setup_python requirements-dev.txt

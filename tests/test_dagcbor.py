@@ -152,7 +152,7 @@ def test_other_spellings_are_refused(data: str) -> None:
         1j,
         Cid,
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_what_the_data_model_lacks(value: object) -> None:
     for wrapped in (value, [value], {"a": [value]}):
