@@ -11,10 +11,17 @@
  *
  *     info                         → {did, grid, engine, serving, trust, url, kept, link: {state, text}, links}
  *     peers                        → [{did, via, rtt_ms, serves, engine}]
- *     put bytes                    → cid; or put.open → handle, put.chunk {handle, data}, put.close handle → cid
- *     putTree [{path, kind, data}] → cid
+ *     put bytes                    → cid; or put.open → handle, put.chunk {handle, data} → [[cid, bytes]…] (its blocks),
+ *                                    put.close handle → cid, or put.end handle → {cid, tsize, blocks}
+ *     putTree [{path, kind, data}] → cid; folder [{path, cid, tsize}] (stored files; without cid: an empty folder) → {cid, tsize}
  *     get cid                      → bytes, at most GET_BYTES; or read.open cid → handle, read.next handle → bytes | null, read.close handle
- *     ls cid                       → [{name, cid, size, kind}] (kind "unknown" far down a long listing)
+ *     ls cid                       → [{name, cid, size, kind, target}] (kind "unknown" far down a long listing, and of what is nowhere)
+ *     look {cid, path}             → {cid, kind, size, target}: what a path names; links are not followed
+ *     pin {cid, name, direct}; unpin cid → {cid, name, kind, at}, what is missing is fetched; whether it was pinned
+ *     pins                         → [{cid, name, kind, at, size}], the newest first; at in s
+ *     gc {dry_run, results}        → {dry_run, removed, freed, kept}: blocks that nobody keeps, bytes, blocks
+ *     log; log {stream, limit}     → [{stream, heads: [Head]}]; {stream, heads: [cid], history: [Head]}; Head: {head, value, previous, height, by, at}
+ *     log.move {stream, cid, previous} → Head: moves a stream on, after these heads or all there are
  *     tree cid                     → [{path, kind, data}]
  *     fetch cid                    → {blocks, bytes}: everything under it, into this node's store
  *     run {code, func, args, files, stdin, on, fuel, memory, timeout, output, fresh, verify}

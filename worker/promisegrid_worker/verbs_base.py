@@ -81,7 +81,7 @@ class BaseVerbs:
         return {"name": entry.name, "cid": str(entry.cid), "size": size, "kind": kind, "target": target}
 
     async def folder(self, nodes: Sequence[Args]) -> object:
-        """A folder of files stored before: [{path, cid, tsize}…], without cid an empty folder: {cid, tsize}."""
+        """A folder of stored files: {cid, tsize}. nodes: {path, cid, tsize}, without cid an empty folder."""
         if len(nodes) > FOLDER_FILES:
             raise LocalError(
                 f"A folder of {len(nodes)} files; {FOLDER_FILES} are taken at once.", "too_large"
