@@ -1,7 +1,8 @@
-"""CARv1: blocks one after another in one file, as trustless gateways send them.
+"""CAR: blocks one after another in one file, as trustless gateways send them, and as backups are kept.
 
-Written with `header` and `frame`. Read by pushing bytes into a `CarReader`, which answers whole, verified
-blocks and keeps at most one unfinished. (Source: ipld.io/specs/transport/car/carv1.)
+Version 1 is written, with `header` and `frame`. Versions 1 and 2 are read, by pushing bytes into a
+`CarReader`, which answers whole, verified blocks and keeps at most one unfinished; of version 2 the CARv1
+within is read, never its index. (Source: ipld.io/specs/transport/car: carv1, carv2.)
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ BLOCK_MAX: Final = 2 * 1024 * 1024
 _HEADER_MAX: Final = 64 * 1024
 _CID_MAX: Final = 160
 _LENGTH_MAX: Final = 10
+_V2: Final = b"\x0a\xa1gversion\x02"
+_V2_FIXED: Final = 40
+"""Bytes behind the beginning of a CARv2: 16 of flags, then where the CARv1 begins, its size, its index."""
 
 
 class CarError(ValueError):
@@ -38,11 +42,57 @@ def _frame(data: bytes) -> bytes:
     return varint.encode(len(data)) + data
 
 
-class CarReader:
-    """Reads a CAR as it arrives: feed, feed, …, finish. After a `CarError` it is used up."""
+class _Envelope:
+    """Takes off what CARv2 puts around the CARv1 in it; a CARv1 passes as it is."""
 
-    def __init__(self, block_max: int = BLOCK_MAX) -> None:
-        self._block_max = block_max
+    def __init__(self) -> None:
+        self._start: bytearray | None = bytearray()
+        self._skip = 0
+        self._left: int | None = None
+
+    def open(self, data: bytes) -> bytes:
+        """What of these bytes belongs to the CARv1."""
+        if self._start is not None:
+            self._start += data
+            if self._start[: len(_V2)] != _V2[: len(self._start)]:
+                data, self._start = bytes(self._start), None
+            elif len(self._start) < len(_V2) + _V2_FIXED:
+                return b""
+            else:
+                data, self._start = self._fixed(bytes(self._start)), None
+        skipped = min(self._skip, len(data))
+        self._skip -= skipped
+        data = data[skipped:]
+        if self._left is not None:
+            data = data[: self._left]
+            self._left -= len(data)
+        return data
+
+    def _fixed(self, start: bytes) -> bytes:
+        at = len(_V2) + _V2_FIXED
+        offset, size = (int.from_bytes(start[n : n + 8], "little") for n in (at - 24, at - 16))
+        if offset < at or not 0 < size < 1 << 62 or offset > 1 << 32:
+            raise CarError(f"not a CARv2: its CARv1 is said to be {size} bytes at byte {offset}")
+        self._skip, self._left = offset - at, size
+        return start[at:]
+
+    def finish(self) -> bytes:
+        """What was held back. Raises `CarError` when something is missing."""
+        if self._skip or self._left:
+            missing = self._skip + (self._left or 0)
+            raise CarError(f"the CAR is cut off: {missing} bytes of its CARv1 are missing")
+        return bytes(self._start or b"")
+
+
+class CarReader:
+    """Reads a CAR as it arrives: feed, feed, …, finish. After a `CarError` it is used up.
+
+    With `check` False the blocks come as they were found: who takes them checks them.
+    """
+
+    def __init__(self, block_max: int = BLOCK_MAX, check: bool = True) -> None:
+        self._block_max, self._check = block_max, check
+        self._envelope = _Envelope()
         self._tail = bytearray()
         self._read = 0
         self.roots: tuple[Cid, ...] | None = None
@@ -50,7 +100,7 @@ class CarReader:
 
     def feed(self, data: bytes) -> list[Block]:
         """Take the next bytes; answers the blocks they completed, each checked against its CID."""
-        self._tail += data
+        self._tail += self._envelope.open(data)
         blocks: list[Block] = []
         at = 0
         while (piece := self._piece(at)) is not None:
@@ -66,6 +116,7 @@ class CarReader:
 
     def finish(self) -> None:
         """Say that nothing follows. Raises `CarError` when something should."""
+        self._tail += self._envelope.finish()
         if self._tail or self.roots is None:
             raise CarError(f"the CAR is cut off after {self._read + len(self._tail)} bytes")
 
@@ -103,6 +154,6 @@ class CarReader:
         except CidError as error:
             raise CarError(f"a block of the CAR has no name: {error}") from error
         block = Block(cid, data[at:])
-        if len(block.data) > self._block_max or not cid.holds(block.data):
+        if len(block.data) > self._block_max or (self._check and not cid.holds(block.data)):
             raise CarError(f"a block of the CAR is too large, or its bytes do not hash to {cid}")
         return block

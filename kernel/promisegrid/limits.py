@@ -180,6 +180,10 @@ class Limits:
     """Keys and blocks one transaction writes."""
     transaction_bytes: int = 64 * 1024 * 1024
     """What one transaction writes, all together: it waits in memory until the end."""
+    walk_blocks: int = 1_000_000
+    """Blocks and links of one DAG walked at once, at about 100 bytes of memory each; it holds a terabyte."""
+    backup_bytes: int = 64 * 1024 * 1024
+    """Pins, streams, keys and values of one backup: they are in memory before its first byte is written."""
     stream_walk: int = 65_536
     """Heads followed back to find out whether one rests on another."""
     collect_blocks: int = 4_000_000

@@ -14,6 +14,7 @@ from promisegrid.cid import Cid
 from promisegrid.effects import Commit, Read, Save, Scan, Write
 from promisegrid.errors import LocalError
 from promisegrid.exchange import Exchange, block_writes
+from promisegrid.promisebase.archive import Archive
 from promisegrid.promisebase.collect import Collected, Collector
 from promisegrid.promisebase.pins import Kind, Pin, Pins
 from promisegrid.promisebase.rebuild import Rebuilder, Rebuilt
@@ -35,6 +36,8 @@ class Base:
         exchange.on_stored = self._collector.stored
         self._pins = Pins(state, exchange, self._collector)
         self._streams = Streams(state, exchange)
+        self.archive = Archive(state, exchange, self._collector, self._pins, self.adopt)
+        """CAR files in and out."""
         self._rebuilder = Rebuilder(state)
 
     # -- blocks ----------------------------------------------------------------------------------------

@@ -62,6 +62,8 @@ class Collector:
         self._marked: set[bytes] | None = None
         self._waiting: list[bytes] = []
         self._me = state.entropy.take(8)
+        self.holds = 0
+        """How many are storing what they will name only at the end: there is no collecting meanwhile."""
 
     # -- what others tell ----------------------------------------------------------------------------
 
@@ -121,6 +123,8 @@ class Collector:
         """
         if self._marked is not None:
             raise RemoteError("busy", "The base is being collected already; wait, or stop that.")
+        if self.holds:
+            raise RemoteError("busy", "A CAR file is being imported; collect when that is over.")
         if self._crowded_until_ms > self._state.now_ms:
             text = "So much was stored lately that what is new cannot be told from garbage; try again later."
             raise RemoteError("busy", text)
