@@ -59,7 +59,7 @@ def test_a_put_is_committed_before_it_is_answered(host: Host) -> None:
     boot(host)
     ((_, _, handle),) = turn(host, ["call", 2, "put.open", None])
     assert turn(host, ["call", 3, "put.chunk", {"handle": handle, "data": b"hello"}])[0][0] == "commit"
-    ((commit, ticket, writes),) = turn(host, ["call", 4, "put.close", handle])
+    ((commit, ticket, writes, _),) = turn(host, ["call", 4, "put.close", handle])
     cid = Cid.of(b"hello")
     assert (commit, writes) == ("commit", [["blocks", bytes(cid), b"hello"]])
     assert turn(host, ["answer", ticket, None]) == [["reply", 4, str(cid)]]
@@ -68,7 +68,7 @@ def test_a_put_is_committed_before_it_is_answered(host: Host) -> None:
 def test_what_the_host_could_not_do_is_the_answer(host: Host) -> None:
     boot(host)
     turn(host, ["call", 2, "put.open", None])
-    ((_, ticket, _),) = turn(host, ["call", 4, "put.close", 1])
+    ((_, ticket, *_),) = turn(host, ["call", 4, "put.close", 1])
     assert turn(host, ["failure", ticket, "disk_full", "No room."]) == [
         ["refused", 4, "disk_full", "No room."]
     ]
@@ -77,7 +77,7 @@ def test_what_the_host_could_not_do_is_the_answer(host: Host) -> None:
 def test_a_file_with_a_hole_gets_no_cid(host: Host) -> None:
     boot(host)
     turn(host, ["call", 2, "put.open", None])
-    ((_, ticket, _),) = turn(host, ["call", 3, "put.chunk", {"handle": 1, "data": b"x"}])
+    ((_, ticket, *_),) = turn(host, ["call", 3, "put.chunk", {"handle": 1, "data": b"x"}])
     assert turn(host, ["failure", ticket, "disk_full", "Full."]) == [["refused", 3, "disk_full", "Full."]]
     assert turn(host, ["call", 4, "put.close", 1])[0][:3] == ["refused", 4, "bad_args"]
 
