@@ -21,7 +21,7 @@ from promisegrid.effects import TABLES, Commit, Conflict, Failure, Load, Read, S
 from promisegrid.errors import LocalError
 from promisegrid_node import store_file
 from promisegrid_node.ports import Place, StoreEffect
-from promisegrid_node.store_file import FILE, Damaged
+from promisegrid_node.store_file import CHECKPOINT_BYTES, FILE, Damaged, Log
 
 
 @dataclass(slots=True)
@@ -38,6 +38,9 @@ class Store:
 
     def __init__(self, connection: sqlite3.Connection, reader: sqlite3.Connection, path: Path) -> None:
         self._connection, self._reader, self._path = connection, reader, path
+        self._log = Log(path)
+        (page,) = connection.execute("PRAGMA page_size").fetchone()
+        self.log_pages = CHECKPOINT_BYTES // int(page)
         self._kept: _Kept | None = None
         self._change = _Kept(0, 0)
         self._in_doubt = False
@@ -49,22 +52,21 @@ class Store:
         LocalError when it cannot be used: names the file and says the remedy.
         """
         path = home / FILE
-        try:
-            _touch(path)
-            connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
-            reader = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
-        except (sqlite3.Error, OSError) as error:
-            raise _cannot_open(path, error) from error
-        try:
-            store_file.set_up(connection, path, bytes_max)
-            reader.execute("PRAGMA query_only=1")
-        except (sqlite3.Error, LocalError) as error:
-            connection.close()
-            reader.close()
-            if isinstance(error, LocalError):
-                raise
-            raise _cannot_open(path, error) from error
-        return cls(connection, reader, path)
+        with contextlib.ExitStack() as undo:
+            try:
+                _touch(path)
+                connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
+                undo.callback(connection.close)
+                reader = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
+                undo.callback(reader.close)
+                store_file.set_up(connection, path, bytes_max)
+                reader.execute("PRAGMA query_only=1")
+                store = cls(connection, reader, path)
+            except (sqlite3.Error, OSError) as error:
+                text = f"The store {path} cannot be opened: {error}. {store_file.remedy(error)}"
+                raise LocalError(text) from error
+            undo.pop_all()
+        return store
 
     @property
     def place(self) -> Place:
@@ -97,8 +99,13 @@ class Store:
 
     def close(self) -> None:
         """Write everything down and close."""
+        with contextlib.suppress(sqlite3.Error, OSError):
+            if self._in_doubt:
+                self._settle()
+            self._carry_over()
         self._reader.close()
         self._connection.close()
+        self._log.close()
 
     # -- inside --------------------------------------------------------------------------------------
 
@@ -133,17 +140,31 @@ class Store:
         if self._kept is not None:
             self._kept.blocks += self._change.blocks
             self._kept.bytes += self._change.bytes
+        if self._log.pages() >= self.log_pages:
+            self._carry_over()
         return answers
 
-    def _settle(self) -> None:
-        """After a failed sync: write anew, from what can still be read, whatever the log holds, and empty it.
+    def _carry_over(self) -> None:
+        """What the log holds goes into the file; where it cannot, it stays in the log."""
+        try:
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.Error as error:
+            self._in_doubt = self._in_doubt or store_file.is_sync_failure(error)
 
-        Syncing the log once more would succeed without having written what the first attempt lost; and a
-        transaction that failed must not come back from the log after a crash.
+    def _settle(self) -> None:
+        """After a failed sync: whatever the log holds is written and synced anew, before more builds on it.
+
+        What the disk failed to write can still be read, but syncing once more would not write it. And what
+        was refused for it must not come back from the log after a crash.
         """
-        (busy, _, _) = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        if busy:
-            raise sqlite3.OperationalError("the disk failed, and the log is in use")
+        run = self._connection.execute
+        run("BEGIN IMMEDIATE")
+        try:
+            self._log.write_again()
+        except OSError as error:
+            raise store_file.CannotSync(f"disk I/O error: {error.strerror}") from error
+        finally:
+            run("ROLLBACK")
         self._in_doubt = False
 
     def _one(self, effect: StoreEffect) -> object:
@@ -216,10 +237,6 @@ class Store:
     def _failure(self, error: sqlite3.Error) -> Failure:
         text = f"The store {self._path} cannot be used: {error}. {store_file.remedy(error)}"
         return Failure("disk_full" if store_file.is_full(error) else "internal", text)
-
-
-def _cannot_open(path: Path, error: Exception) -> LocalError:
-    return LocalError(f"The store {path} cannot be opened: {error}. {store_file.remedy(error)}")
 
 
 _COLUMNS: Final[dict[str, str]] = {

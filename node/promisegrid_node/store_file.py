@@ -9,7 +9,9 @@ that is no store, is left exactly as it was.
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import struct
 import zlib
 from pathlib import Path
 from typing import Final
@@ -25,13 +27,18 @@ CHECKPOINT_BYTES: Final = 16 * 1024 * 1024
 NEWEST: Final = 2
 """Version of the file. 1 had the tables blocks, memo, grid and apps alone, and no checksums."""
 
+_LOG_HEADER, _FRAME_HEADER, _PIECE = 32, 24, 1 << 20
 _BLOCKS: Final = "CREATE TABLE IF NOT EXISTS blocks (key BLOB PRIMARY KEY, value BLOB NOT NULL)"
 _ROWS: Final = (
     "CREATE TABLE IF NOT EXISTS {} (key BLOB PRIMARY KEY, value BLOB NOT NULL, crc INTEGER NOT NULL) "
     "WITHOUT ROWID"
 )
 _MEND: Final = "stop the node, and save what can be read with `promisegrid verify --mend`"
-_CANNOT_READ: Final = (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ)
+_CANNOT_READ: Final = (
+    sqlite3.SQLITE_IOERR_READ,
+    sqlite3.SQLITE_IOERR_SHORT_READ,
+    sqlite3.SQLITE_IOERR_CORRUPTFS,
+)
 
 
 class Damaged(sqlite3.DatabaseError):
@@ -43,22 +50,72 @@ class Damaged(sqlite3.DatabaseError):
         super().__init__(f"the row {key.hex()} of the table {table} is not what was written")
 
 
+class CannotSync(sqlite3.OperationalError):
+    """A disk that failed, and fails again."""
+
+    sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+
+
 def crc(table: str, key: bytes, value: bytes) -> int:
     """The checksum of a row."""
     return zlib.crc32(value, zlib.crc32(key, zlib.crc32(table.encode())))
 
 
+class Log:
+    """The write-ahead log of an open store, from outside SQLite (https://www.sqlite.org/walformat.html).
+
+    Make it once SQLite has the log open, and close it after SQLite did: closing a file that SQLite has
+    locked, its index above all, would drop the locks of this whole process.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._log = os.open(f"{path}-wal", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            self._index = os.open(f"{path}-shm", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            os.close(self._log)
+            raise
+
+    def pages(self) -> int:
+        """How many pages it holds."""
+        return self._header()[1]
+
+    def write_again(self) -> None:
+        """Write what it holds once more, and no more than that, and sync it. Nobody else may be writing."""
+        size, pages = self._header()
+        end = _LOG_HEADER + pages * (size + _FRAME_HEADER)
+        for at in range(0, end, _PIECE):
+            os.pwrite(self._log, os.pread(self._log, min(_PIECE, end - at), at), at)
+        os.ftruncate(self._log, end)
+        os.fsync(self._log)
+
+    def close(self) -> None:
+        """See above when."""
+        os.close(self._index)
+        os.close(self._log)
+
+    def _header(self) -> tuple[int, int]:
+        """Bytes of a page, and how many."""
+        size, pages = struct.unpack_from("=HI", os.pread(self._index, 20, 0), 14)
+        return 65536 if size == 1 else size, pages
+
+
 def set_up(connection: sqlite3.Connection, path: Path, bytes_max: int | None) -> None:
-    """Settings, and the tables of the newest version. sqlite3.Error; LocalError for a newer file."""
+    """Settings, and the tables of the newest version. sqlite3.Error; LocalError for a newer file.
+
+    Carrying the log over is left to the caller: SQLite, doing it by itself, says nothing when it fails.
+    """
     run = connection.execute
     run("PRAGMA synchronous=FULL")
     run("PRAGMA fullfsync=1")  # macOS: fsync alone leaves the data in the drive's cache
     version = _version(connection, path)
     if version == 0:
         run(f"PRAGMA page_size={PAGE_BYTES}")
-    run("PRAGMA journal_mode=WAL")
+    (mode,) = run("PRAGMA journal_mode=WAL").fetchone()
+    if mode != "wal":
+        raise LocalError(f"The store {path} lies where processes cannot share memory; use another --home.")
+    run("PRAGMA wal_autocheckpoint=0")
     (page,) = run("PRAGMA page_size").fetchone()
-    run(f"PRAGMA wal_autocheckpoint={CHECKPOINT_BYTES // page}")
     if bytes_max is not None:
         run(f"PRAGMA max_page_count={-(-bytes_max // page)}")
     if version < NEWEST:

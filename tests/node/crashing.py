@@ -16,13 +16,14 @@ import struct
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from promisegrid.cid import RAW, Cid
-from promisegrid.effects import TABLES, Commit, Save, Table, Write
+from promisegrid.effects import TABLES, Commit, Save, Scan, Table, Write
 from promisegrid.promisebase.memory import MemoryBase
 from promisegrid_node.store import FILE, Store
 
+Rows = tuple[tuple[bytes, bytes], ...]
 _MODULUS: Final = 1 << 256
 _MARK: Final = struct.Struct("<cI")
 _SIZES: Final = (0, 1, 30, 1000, 1024, 5000, 20_000, 90_000)
@@ -101,6 +102,13 @@ def content(folder: Path) -> int:
         connection.close()
 
 
+def seen(store: Store) -> int:
+    """The digest of all that a store says it holds."""
+    scans = [Scan(table, b"", b"", 1 << 30) for table in TABLES]
+    rows = zip(TABLES, store.perform(scans), strict=True)
+    return _digest((table, key, value) for table, found in rows for key, value in cast(Rows, found))
+
+
 class Recorder:
     """The recorder of this process, where it was started under one."""
 
@@ -124,12 +132,12 @@ def perform(home: Path, seed: int, count: int) -> None:
     """Perform a workload under the recorder: opened, closed and opened again, at last left without a word."""
     recorder = Recorder()
     store = Store.open(home)
-    store._connection.execute("PRAGMA wal_autocheckpoint=30")
+    store.log_pages = 30
     for number, effect in enumerate(workload(seed, count), 1):
         if number % 40 == 0:
             store.close()
             store = Store.open(home)
-            store._connection.execute("PRAGMA wal_autocheckpoint=30")
+            store.log_pages = 30
         recorder.mark(b"b", number)
         (answer,) = store.perform([effect])
         assert answer is None, answer

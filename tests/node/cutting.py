@@ -45,28 +45,34 @@ def moments(log: bytes, every: int) -> Iterator[Moment]:
 
 def check(moment: Moment, home: Path, states: list[int], how: powercut.How, seed: int) -> None:
     """One image of a disk, opened with nothing but SQLite, and by the store."""
+    where = f"seed {seed}, operation {moment.at}, writes not synced: {how}, durable {moment.durable}"
+    allowed = states[moment.durable : moment.begun + 1]
+    found = image(moment, home, how, f"{seed} {moment.at} {how}")
+    assert moment.durable == 0 if found is None else set(found) <= set(allowed), where
+
+
+def image(moment: Moment, home: Path, how: powercut.How, seed: str) -> tuple[int, int] | None:
+    """What a disk holds, as SQLite alone reads it, and once a store was opened; None: no store."""
     folder = home.parent / "image"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    dice = random.Random(f"{seed} {moment.at} {how}")
+    dice = random.Random(seed)
     for path, data in moment.disk.image(how, dice).items():
         (folder / os.path.relpath(path, home)).write_bytes(data)
+    if not (folder / FILE).exists():
+        return None
     if dice.random() < 0.5:
         (folder / f"{FILE}-shm").write_bytes(dice.randbytes(32768))
-    where = f"seed {seed}, operation {moment.at}, writes not synced: {how}, durable {moment.durable}"
-    allowed = states[moment.durable : moment.begun + 1]
-    if not (folder / FILE).exists():
-        assert moment.durable == 0, where
-        return
-    assert crashing.content(folder) in allowed, where
+    before = crashing.content(folder)
     Store.open(folder).close()
-    assert crashing.content(folder) in allowed, where
+    return before, crashing.content(folder)
 
 
 def record(library: Path, home: Path, seed: int, count: int) -> bytes:
-    """What a workload does to the disk, in two processes, the first of which is killed."""
+    """What a workload does to the disk."""
     home.mkdir()
     log = home.parent / "log"
+    log.unlink(missing_ok=True)
     environment = powercut.environment(library, home, log)
     command = [sys.executable, "-m", "tests.node.crashing", str(home), str(seed), str(count)]
     subprocess.run(command, env=environment, cwd=ROOT, check=True)

@@ -101,7 +101,7 @@ def kill_stores(folder: Path, rounds: int, seed: int) -> int:
 def _write(home: Path, effects: list[Save | Commit], writing: int) -> None:
     """In the child."""
     store = Store.open(home)
-    store._connection.execute("PRAGMA wal_autocheckpoint=20")
+    store.log_pages = 20
     for number, effect in enumerate(effects, 1):
         assert store.perform([effect]) == [None]
         os.write(writing, _COUNT.pack(number))

@@ -3,10 +3,11 @@
  *
  * POWERCUT_ROOT names the folder, POWERCUT_LOG the record: a row of entries, each a kind (one byte), the
  * offset or size (8 bytes), the lengths of path and data (4 and 4, all little-endian), path and data.
- * Kinds: C created, W written, T cut to a size, S synced, U unlinked, R renamed (data: to), K mkdir, M mark.
+ * Kinds: C created, W written, T cut to a size, S synced, F not synced, U unlinked, R renamed (data: to), K mkdir, M mark.
  * A folder is synced under its own path. Shared memory (`-shm`) is no file: it does not outlive a power cut.
  *
- * powercut_fault(ops, at, error): the `at`th operation from now of those kinds fails, and all after it.
+ * powercut_fault(ops, at, times, error): the `at`th operation from now of those kinds fails, and as many
+ * together as `times` says. A failed sync throws away, as Linux does, what it should have written.
  * powercut_lie(at, how): the `at`th read from now gives wrong bytes, once. powercut_count(op): since then.
  */
 #define _GNU_SOURCE
@@ -32,7 +33,7 @@ static char *paths[FILES];
 static const char *root;
 static size_t root_length;
 static int record = -1, fault_ops, fault_error, lie_how;
-static long fault_at, lie_at, counts[64];
+static long fault_at, fault_times, lie_at, counts[64];
 
 #define REAL(name) \
   static __typeof__(name) *real; \
@@ -68,7 +69,7 @@ static void say(char kind, int64_t at, const char *path, const void *data, uint3
 /* Whether this operation is to fail; errno is set then. */
 static int fails(int op) {
   counts[op]++;
-  if (!(fault_ops & op) || --fault_at > 0) return 0;
+  if (!(fault_ops & op) || --fault_at > 0 || fault_times-- <= 0) return 0;
   errno = fault_error;
   return 1;
 }
@@ -79,8 +80,8 @@ void powercut_mark(const void *data, uint32_t size) {
   pthread_mutex_unlock(&lock);
 }
 
-void powercut_fault(int ops, long at, int error) {
-  fault_ops = ops, fault_at = at, fault_error = error;
+void powercut_fault(int ops, long at, long times, int error) {
+  fault_ops = ops, fault_at = at, fault_times = times, fault_error = error;
   memset(counts, 0, sizeof counts);
 }
 
@@ -187,7 +188,8 @@ static int synced(int fd) {
   int done = -1;
   if (!path) return (int)syscall(SYS_fsync, fd);
   pthread_mutex_lock(&lock);
-  if (!fails(SYNC)) done = 0, say('S', 0, path, "", 0); /* the record is the disk: nothing needs to spin */
+  if (fails(SYNC)) say('F', 0, path, "", 0), errno = fault_error;
+  else done = 0, say('S', 0, path, "", 0); /* the record is the disk: nothing needs to spin */
   pthread_mutex_unlock(&lock);
   return done;
 }

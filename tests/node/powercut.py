@@ -2,8 +2,9 @@
 
 Promised by a disk: what was synced is there. Not promised: anything since. Each such write is there, or not,
 or only some of its sectors, in any order; a file made longer and never filled holds whatever lay there
-before; a file made, renamed or removed is so only once its folder was synced. Bytes next to a torn write
-keep their value, as SQLite assumes ("powersafe overwrite").
+before; a file made, renamed or removed is so only once its folder was synced. When a sync fails, what it was
+to write is lost, though the system may still show it, and a later sync that succeeds does not write it.
+Bytes next to a torn write keep their value, as SQLite assumes ("powersafe overwrite").
 """
 
 from __future__ import annotations
@@ -140,6 +141,8 @@ class Disk:
                 self._files[entry.path].sync()
             case "S":
                 self._sync_folder(entry.path)
+            case "F" if entry.path in self._files:
+                self._files[entry.path].since.clear()
 
     def image(self, how: How, dice: random.Random) -> dict[str, bytes]:
         """One state the disk may be in after the power went now: path → bytes."""
