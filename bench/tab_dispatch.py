@@ -74,12 +74,9 @@ def measure(rounds: int, calls: int) -> float:
     spent = []
     with tempfile.TemporaryDirectory() as folder:
         founder, member = messages.pair(Path(folder))
-        code, blocks = messages.import_bytes(b"a module")
-        founder.ask(founder.kernel.save(blocks))
-        for number in range(messages.TASKS):
-            founder.ask(founder.kernel.run(messages.Task(code, "add_one", (number,)), messages.Budget()))
+        code, promise = messages.served(founder, member)
         for turn in range(rounds):
-            batch = messages.messages(founder, member, code, calls, turn * calls)
+            batch = messages.messages(founder, member, code, promise, calls, turn * calls)
             spent.append(messages.timed(founder, batch))
     return 1 / statistics.median(spent)
 

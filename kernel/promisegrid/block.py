@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from promisegrid.cid import Cid
+from promisegrid.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Block:
     """Bytes with their name. Who makes one either computed the CID or checked it; nobody checks again."""
 

@@ -169,6 +169,26 @@ def check(
     if not 0 < len(tokens) <= CHAIN_MAX:
         raise RemoteError("bad_capability", f"A chain has 1 to {CHAIN_MAX} capabilities, not {len(tokens)}.")
     chain = tuple(read(raw, limits) for raw in tokens)
+    _check_presenter(chain, grid, holder, now_ms, limits)
+    if chain[0].parent is not None:
+        raise RemoteError("bad_capability", "The chain does not begin with a promise of its own.")
+    grant = alone(chain[0])
+    for child in chain[1:]:
+        grant = extend(grant, child)
+    _check_root(grant, root)
+    return grant
+
+
+def check_again(
+    grant: Grant, grid: Cid, holder: str, now_ms: int, limits: Limits, root: str | None = None
+) -> Grant:
+    """As `check`, of a chain that held before: what depends on who presents it, and when."""
+    _check_presenter(grant.chain, grid, holder, now_ms, limits)
+    _check_root(grant, root)
+    return grant
+
+
+def _check_presenter(chain: Sequence[Promise], grid: Cid, holder: str, now_ms: int, limits: Limits) -> None:
     for one in chain:
         if one.grid != grid:
             raise RemoteError("wrong_grid", f"The capability {one.name} is for grid {one.grid}.")
@@ -176,14 +196,11 @@ def check(
         raise RemoteError("not_holder", f"The capability {chain[-1].name} was promised to somebody else.")
     for one in chain:
         _check_times(one, now_ms, limits)
-    if chain[0].parent is not None:
-        raise RemoteError("bad_capability", "The chain does not begin with a promise of its own.")
-    grant = alone(chain[0])
-    for child in chain[1:]:
-        grant = extend(grant, child)
+
+
+def _check_root(grant: Grant, root: str | None) -> None:
     if root is not None and grant.root != root:
         raise RemoteError("not_my_promise", f"{grant.root} made this promise; redeem it there.")
-    return grant
 
 
 def _check_times(one: Promise, now_ms: int, limits: Limits) -> None:
@@ -259,11 +276,31 @@ def _exceeds(child: int | None, parent: int | None) -> bool:
 
 
 class Verdicts:
-    """Signatures that held, by the name of the exact bytes they are over; the oldest forgotten first."""
+    """Signatures that held, by the name of the exact bytes they are over; the oldest forgotten first.
+
+    Whole chains that held are kept too, by their exact bytes, while they are short: what a chain says does
+    not change. Who presents it, when, and whether it was taken back is looked at every time.
+    """
 
     def __init__(self, limits: Limits) -> None:
         self._held: OrderedDict[Cid, None] = OrderedDict()
-        self._max = limits.verdicts
+        self._grants: OrderedDict[tuple[bytes, ...], Grant] = OrderedDict()
+        self._limits, self._max = limits, limits.verdicts
+
+    def recall(self, tokens: tuple[bytes, ...]) -> Grant | None:
+        """What a chain of exactly these bytes promises, if it was found good before; see `check_again`."""
+        grant = self._grants.get(tokens)
+        if grant is not None:
+            self._grants.move_to_end(tokens)
+        return grant
+
+    def remember(self, grant: Grant) -> None:
+        """The chain was checked, and every signature in it held."""
+        tokens = tuple([one.raw for one in grant.chain])
+        if sum(map(len, tokens)) <= self._limits.grant_bytes:
+            self._grants[tokens] = grant
+            if len(self._grants) > self._limits.grants:
+                self._grants.popitem(last=False)
 
     async def check(self, chain: Sequence[Promise]) -> None:
         """RemoteError("bad_capability") unless every issuer signed its promise."""

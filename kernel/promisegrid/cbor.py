@@ -23,6 +23,7 @@ from typing import Any, Final
 import cbor2
 
 from promisegrid.cid import Cid
+from promisegrid.frozen import frozen
 
 LINK_TAG: Final = 42
 
@@ -31,7 +32,7 @@ class CborError(ValueError):
     """Bytes that are not the one spelling of a value, or a value that has none. The text says why."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Tag:
     """A tagged value, for the tags a dialect admits (links are `Cid`s instead)."""
 
@@ -39,7 +40,7 @@ class Tag:
     value: object
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Encoded:
     """An item that has been written already, by the same rules: its bytes are put in as they are."""
 

@@ -7,7 +7,7 @@ who wrote them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field, fields
 from typing import Any, Final
 
 from promisegrid.cbor import CborError, Dialect, byte_string, head, number, text
@@ -15,6 +15,7 @@ from promisegrid.cid import Cid
 from promisegrid.did import DID_MAX
 from promisegrid.effects import Budget
 from promisegrid.errors import RemoteError
+from promisegrid.frozen import frozen
 from promisegrid.limits import Limits
 
 # name           key       what it holds
@@ -50,7 +51,7 @@ BUDGET_NAMES: Final = {
 _NO_BUDGET: Final = Budget()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Claims:
     """The claims of one message. Times are whole seconds since 1970; absent claims are None or empty."""
 
@@ -76,15 +77,16 @@ class Claims:
 
     def encode(self) -> bytes:
         """The claims set, absent claims left out."""
-        rows = []
-        for key, name, write in _WRITERS:
+        out: list[bytes] = []
+        for key, name, absent, write in _WRITERS:
             value = getattr(self, name)
-            if value is not None and (data := write(value)):
-                rows.append((len(key), key, data))
+            if value is not absent and (data := write(value)):
+                out += (key, data)
         if self.extra:
+            rows = [(len(key), key, data) for key, data in zip(out[::2], out[1::2], strict=True)]
             rows += [(len(key := number(name)), key, _DIALECT.encode(v)) for name, v in self.extra.items()]
-            rows.sort()
-        return head(5, len(rows)) + b"".join([key + data for _, key, data in rows])
+            out = [part for _, *row in sorted(rows) for part in row]
+        return head(5, len(out) // 2) + b"".join(out)
 
 
 def read(data: bytes, audience: str, now_ms: int, limits: Limits) -> Claims:
@@ -137,7 +139,7 @@ def decode(data: bytes, limits: Limits) -> Claims:
         raise RemoteError("bad_claims", "The claims are not a map with integer keys.")
     if EXP not in table:
         raise RemoteError("no_expiry", "The message carries no expiry (claim 4).")
-    fields: dict[str, Any] = {"iss": "", "aud": "", "cti": b""}
+    given: dict[str, Any] = {"iss": "", "aud": "", "cti": b""}
     extra = {}
     for key, value in table.items():
         if type(key) is not int:
@@ -147,10 +149,10 @@ def decode(data: bytes, limits: Limits) -> Claims:
             extra[key] = value
         else:
             name, read_field = known
-            fields[name] = read_field(value, limits)
-    if not fields["iss"] or not fields["aud"] or not fields["cti"]:
+            given[name] = read_field(value, limits)
+    if not given["iss"] or not given["aud"] or not given["cti"]:
         raise _wrong("iss (1), aud (3) or cti (7)")
-    claims = Claims(**fields, extra=extra)
+    claims = Claims(**given, extra=extra)
     try:
         again = claims.encode()
     except CborError as error:
@@ -270,4 +272,5 @@ _TABLE: Final[tuple[tuple[int, str, Callable[[Any, Limits], object], Callable[[A
     (FUNC, "func", _func, text),
 )
 _READERS: Final = {key: (name, read_field) for key, name, read_field, _ in _TABLE}
-_WRITERS: Final = tuple((number(key), name, write) for key, name, _, write in _TABLE)
+_ABSENT: Final = {at.name: at.default for at in fields(Claims)}
+_WRITERS: Final = tuple((number(key), name, _ABSENT[name], write) for key, name, _, write in _TABLE)

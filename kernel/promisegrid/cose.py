@@ -14,7 +14,6 @@ Signing and verifying are effects; this file only builds and reads the bytes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Literal
 
@@ -22,6 +21,7 @@ from promisegrid import did
 from promisegrid.cbor import CborError, Dialect, Tag, byte_string, head
 from promisegrid.effects import Sign, Verify
 from promisegrid.errors import RemoteError
+from promisegrid.frozen import frozen
 
 Typ = Literal["grid-message", "grid-hello", "grid-capability", "grid-receipt", "grid-statement", "grid-head"]
 ES256: Final = -7
@@ -39,7 +39,7 @@ _OPENING: Final = b"\xd2\x84"
 _CONTEXT: Final = b"\x84\x6aSignature1"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sign1:
     """One COSE_Sign1 as read: `payload` is None when it is detached."""
 
@@ -50,7 +50,7 @@ class Sign1:
     signature: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AnySign1:
     """One COSE_Sign1 as anybody may write it. tags: outermost first; the headers: label → value."""
 

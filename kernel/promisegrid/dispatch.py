@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from promisegrid import claims, cose, envelope, forms, frames, gridtag, nested
 from promisegrid.caller import Caller
@@ -23,6 +23,7 @@ from promisegrid.effects import Commit
 from promisegrid.envelope import Envelope
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.exchange import Exchange
+from promisegrid.frozen import frozen
 from promisegrid.link import Link
 from promisegrid.nested import Tally
 from promisegrid.protocols import TAGGED, Answer
@@ -39,7 +40,7 @@ Seen = Callable[[str, Task, RunResult | None, RemoteError | None, int], None]
 """Called after a call was dealt with: (for whom, task, result, refusal, milliseconds)."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Verified:
     """A message whose signature holds: `claims.iss` wrote it, to this node, now."""
 
@@ -48,7 +49,7 @@ class Verified:
     name: Cid
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Authorised:
     """A call its sender may make, as a settled task; `redeemed`: when a promise is what allows it."""
 
@@ -187,7 +188,7 @@ class Dispatcher:
 
     async def _speak(self, handler: Handler, link: Link, verified: Verified, entry: Entry) -> bytes:
         """A built-in protocol: what it changes is durable, once, before anybody hears of it."""
-        self._replay.check_room(verified.claims.iss)
+        self._replay.check_room(verified.claims)
         exclusive = verified.envelope.protocol in self.exclusive
         if exclusive:
             await self._one_at_a_time.take()
@@ -215,7 +216,7 @@ class Dispatcher:
 
     async def _call(self, link: Link, verified: Verified, entry: Entry) -> bytes:
         """Any other protocol is the CID of code to run."""
-        started_ms = self._state.now_ms
+        started_ms = self._state.steady_ms
         task = _task_of(verified)
         done: RunResult | None = None
         body: object = None
@@ -236,7 +237,7 @@ class Dispatcher:
             refusal = wrong
         except LocalError as wrong:
             refusal = RemoteError("bad_args", wrong.text)
-        self._seen(verified.claims.iss, task, done, refusal, self._state.now_ms - started_ms)
+        self._seen(verified.claims.iss, task, done, refusal, self._state.steady_ms - started_ms)
         reply = await self._seal(verified, body, refusal)
         if redeemed is not None and redeemed.counted:
             await self._remember(verified, entry, reply)
@@ -246,7 +247,7 @@ class Dispatcher:
         """A promise that is kept later: the statement, the call and the reply are written down together."""
         issued = False
         try:
-            self._replay.check_room(verified.claims.iss)
+            self._replay.check_room(verified.claims)
             reply = await self._seal(verified, later.body, None)
             record = self._replay.record(entry, reply)
             issued = True
@@ -261,7 +262,7 @@ class Dispatcher:
     async def _remember(self, verified: Verified, entry: Entry, reply: bytes) -> None:
         """A counted use gets the same reply after a restart too, while there is room to keep replies."""
         try:
-            self._replay.check_room(verified.claims.iss)
+            self._replay.check_room(verified.claims)
             record = self._replay.record(entry, reply)
         except RemoteError:
             return

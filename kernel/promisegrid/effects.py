@@ -12,10 +12,10 @@ verifications), as long as a `Commit` is durable before it is answered.
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from promisegrid.cid import Cid
+from promisegrid.frozen import frozen
 
 Table = Literal["blocks", "memo", "grid", "apps", "kv", "streams", "pins"]
 """The store's tables, each a map from bytes to bytes ordered by key.
@@ -36,7 +36,7 @@ Plain = str | int | bool | float | None
 Detail = Mapping[str, "Plain | list[Plain] | Mapping[str, Plain]"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Effect:
     """The base of all effects. Inside the kernel `await effect` performs it and gives the answer."""
 
@@ -44,7 +44,7 @@ class Effect:
         return (yield self)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Failure:
     """The answer of a host that could not do it: a code of `errors.CODES` and one sentence."""
 
@@ -55,7 +55,7 @@ class Failure:
 # -- told, not answered (ticket 0) -------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Send(Effect):
     """Send one frame on a link, whole and in order. A link that is gone swallows it."""
 
@@ -63,7 +63,7 @@ class Send(Effect):
     frame: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Close(Effect):
     """Close a link after what was sent on it. The host still calls `disconnect` when it is down."""
 
@@ -72,7 +72,7 @@ class Close(Effect):
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Notify(Effect):
     """Something the owner may like to see. `kind`: peer, progress, receipt, message, grid, promise.
 
@@ -84,7 +84,7 @@ class Notify(Effect):
     detail: Detail
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reply(Effect):
     """The end of an ask: its value, or the error that ended it."""
 
@@ -93,7 +93,7 @@ class Reply(Effect):
     error: Exception | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Cancel(Effect):
     """Stop the `Run` or `Prepare` of that ticket. It is still answered: with `Failure("cancelled", …)`."""
 
@@ -103,7 +103,7 @@ class Cancel(Effect):
 # -- store (answered) --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Write:
     """One change of the store; `value` None removes the key."""
 
@@ -112,7 +112,7 @@ class Write:
     value: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Load(Effect):
     """Read keys of one table. Answer: tuple[bytes | None, ...], in the order of `keys`."""
 
@@ -120,7 +120,7 @@ class Load(Effect):
     keys: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Scan(Effect):
     """Read a table in key order, at most `limit` rows with key > `after` that begin with `prefix`.
 
@@ -137,14 +137,14 @@ class Scan(Effect):
     everyone: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Read(Effect):
     """Several reads of one state of the store. Answer: a tuple of their answers, in order."""
 
     reads: tuple[Load | Scan, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Seen:
     """What a transaction rests on: a read, and the answer it had."""
 
@@ -152,14 +152,14 @@ class Seen:
     answer: tuple[object, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Conflict:
     """The answer to a `Commit` that would rest on what is no longer so: `seen[at]` reads otherwise now."""
 
     at: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Save(Effect):
     """Write behind: losing it costs work, never truth. Answer: None, once it may be read back.
 
@@ -169,7 +169,7 @@ class Save(Effect):
     writes: tuple[Write, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Commit(Effect):
     """Write all or nothing, durably. Answer: None, once it would survive a power cut.
 
@@ -185,14 +185,14 @@ class Commit(Effect):
 # -- keys and hashes (answered) ----------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sign(Effect):
     """Sign with this node's key. Answer: 64 bytes, ES256's raw r‖s (either s; the kernel lowers it)."""
 
     message: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Verify(Effect):
     """Check a signature. Answer: bool. It never fails: a key or signature that cannot be read is False.
 
@@ -206,7 +206,7 @@ class Verify(Effect):
     signature: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Digest(Effect):
     """SHA-256 of more bytes than the kernel likes to hash itself. Answer: 32 bytes."""
 
@@ -216,7 +216,7 @@ class Digest(Effect):
 # -- runtime (answered) ------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Budget:
     """What one run may cost. None leaves the choice to the node that runs it.
 
@@ -230,7 +230,7 @@ class Budget:
     output_bytes: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Prepare(Effect):
     """Make a module ready to run. Answer: ModuleInfo, or None for "not in my cache, send the bytes".
 
@@ -244,7 +244,7 @@ class Prepare(Effect):
     budget: Budget
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Job:
     """One call of one exported function of a prepared module, on a fresh instance.
 
@@ -268,7 +268,7 @@ class Job:
     output_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Outcome:
     """How a run ended, when it ended by itself.
 
@@ -282,7 +282,7 @@ class Outcome:
     memory_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Run(Effect):
     """Run a prepared module. Answer: Outcome.
 

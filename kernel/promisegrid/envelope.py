@@ -12,13 +12,13 @@ is believed yet.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from promisegrid import cose
 from promisegrid.cbor import byte_string, head
 from promisegrid.cid import Cid, CidError
 from promisegrid.errors import RemoteError
+from promisegrid.frozen import frozen
 
 _FIVE: Final = 0x85
 _FOUR: Final = b"\x84"
@@ -29,7 +29,7 @@ _USUAL_LINK: Final = b"\xd8\x2a\x58\x25\x00"
 _USUAL: Final = bytes((_FIVE,)) + _GRID + _USUAL_LINK
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Envelope:
     """A message whose structure holds. `signed` is what the signature is over.
 

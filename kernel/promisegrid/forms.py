@@ -66,6 +66,6 @@ def payload_of(content: Claims, code: Cid) -> tuple[object, Claims]:
     if content.reply_to is None:
         return body, rest
     match body:
-        case {"promise": Cid() as promise} if len(body) == 1:
+        case {"promise": Cid() as promise, **more} if not more:
             return [_PROMISE, promise], rest
     return [_BODY, body], rest

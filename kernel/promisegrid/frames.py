@@ -7,16 +7,17 @@ by the frame's. Frames say nothing about who may send them when: that is `link.p
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any, Final
 
 from promisegrid import dagcbor
 from promisegrid.cbor import byte_string, head
 from promisegrid.cid import Cid
 from promisegrid.errors import RemoteError
+from promisegrid.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Hello:
     """First frame of each side: who I say I am, and which connection this is.
 
@@ -32,7 +33,7 @@ class Hello:
     channel: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Proof:
     """Second frame: a COSE_Sign1 over the transcript; this member's admission; the genesis block."""
 
@@ -41,28 +42,28 @@ class Proof:
     genesis: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Join:
     """A newcomer asks to be admitted; the invitation, or None where the door is open."""
 
     invitation: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Admitted:
     """The founder's promise of membership, a signed capability."""
 
     membership: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Message:
     """One signed message, exact bytes."""
 
     raw: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Refusal:
     """Why a frame or message was not accepted, unsigned. about: the message's name, if there is one."""
 
@@ -71,7 +72,7 @@ class Refusal:
     about: Cid | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Want:
     """Please send this block. hops: how often the request may be passed on."""
 
@@ -79,7 +80,7 @@ class Want:
     hops: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BlockFrame:
     """A block that was wanted, or None for "I do not have it"."""
 
@@ -87,14 +88,14 @@ class BlockFrame:
     data: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Credit:
     """The sender of this frame can take so many more messages."""
 
     messages: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Progress:
     """A hint about a call that is running: phase, done, total (None when unknown)."""
 
@@ -104,21 +105,21 @@ class Progress:
     total: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ping:
     """Are you there? The pong carries the same number."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Pong:
     """Yes."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Status:
     """What the sender likes its peers to know: whether it runs programs for others, and its engine."""
 
@@ -126,7 +127,7 @@ class Status:
     engine: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Cancel:
     """The sender of a message wants no answer to it any more; what is in work for it may end."""
 

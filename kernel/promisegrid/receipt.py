@@ -8,7 +8,6 @@ wasi, executor}`; its name is the raw CID of its bytes. A signature proves who c
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final, Literal
 
 from promisegrid import cose, dagcbor
@@ -16,13 +15,14 @@ from promisegrid.block import Block
 from promisegrid.cid import Cid
 from promisegrid.did import DID_MAX
 from promisegrid.errors import RemoteError
+from promisegrid.frozen import frozen
 
 METER: Final = Cid.parse("bafkreigkgem462edatcoxxnhkw47jagmec2l7qdhlvks3fdpuyctdqztaa")
 """docs/meter.md, by which fuel is counted."""
 _FIELDS = {"task", "result", "fuel", "meter", "memory", "engine", "wasi", "executor"}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Receipt:
     """What an executor states.
 
@@ -97,7 +97,7 @@ async def verify(data: bytes) -> Receipt | None:
     return receipt if signed else None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TrustPolicy:
     """Whose receipt answers from the cache: this node's own; also some peers'; or any N that agree.
 

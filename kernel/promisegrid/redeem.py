@@ -9,8 +9,6 @@ whether this node serves members, does not matter here: the promise is the owner
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from promisegrid import capability, statement
 from promisegrid.capability import Grant
 from promisegrid.cid import Cid
@@ -18,6 +16,7 @@ from promisegrid.claims import Claims
 from promisegrid.deferral import Call
 from promisegrid.effects import Budget, Commit, Notify, Write
 from promisegrid.errors import RemoteError
+from promisegrid.frozen import frozen
 from promisegrid.ledger import Ledger
 from promisegrid.protocols import Answer
 from promisegrid.state import State
@@ -25,7 +24,7 @@ from promisegrid.statement import Statement
 from promisegrid.task import Task
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Redeemed:
     """A call that a promise covers: within which budget, and whether its use was counted.
 
@@ -49,17 +48,7 @@ class Redeemer:
 
         now: a promise that is kept later will not do.
         """
-        assert self._state.grid is not None
-        grant = capability.check(
-            content.proofs, self._state.grid, content.iss, self._state.now_ms, self._state.limits,
-            self._state.me,
-        )  # fmt: skip
-        self._still_good(grant, name)
-        lacking = grant.lacks(task.code, task.func, task.args)
-        if lacking is not None:
-            raise RemoteError("not_permitted", lacking)
-        await self._state.verdicts.check(grant.chain)
-        self._still_good(grant, name)
+        grant = await self._held(content, name, task)
         if now and grant.later:
             raise RemoteError("not_permitted", "A promise that is kept later has no value yet.")
         budget = grant.narrowed(content.budget)
@@ -76,6 +65,26 @@ class Redeemer:
                 raise
         self._tell("used", grant, content.iss)
         return Redeemed(grant, budget, bool(grant.uses))
+
+    async def _held(self, content: Claims, name: Cid, task: Task) -> Grant:
+        """The promise that is presented, if it covers the call and holds. RemoteError."""
+        state = self._state
+        assert state.grid is not None
+        about = (state.grid, content.iss, state.now_ms, state.limits, state.me)
+        known = state.verdicts.recall(content.proofs)
+        if known is not None:
+            grant = capability.check_again(known, *about)
+        else:
+            grant = capability.check(content.proofs, *about)
+        self._still_good(grant, name)
+        lacking = grant.lacks(task.code, task.func, task.args)
+        if lacking is not None:
+            raise RemoteError("not_permitted", lacking)
+        if known is None:
+            await state.verdicts.check(grant.chain)
+            state.verdicts.remember(grant)
+            self._still_good(grant, name)
+        return grant
 
     def undo(self, redeemed: Redeemed, name: Cid) -> None:
         """The answer of a deferral could not be written down, or is not wanted. One made before stays."""

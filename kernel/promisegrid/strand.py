@@ -9,7 +9,8 @@ Laws:
 1. Every wait has a deadline. An effect that the host does not answer in time ends as `RemoteError`.
 2. A strand that ends wakes whoever awaits its `done` signal; an exception nobody awaits is our bug
    unless it is a `RemoteError` or `LocalError`.
-3. Time is handed in and never goes backwards.
+3. Time is handed in. Dates follow the host's clock wherever it is set; waits go by `steady_ms`, which stands
+   still for a moment when that clock is set back, and never goes backwards.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
-from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar, cast
 
 from promisegrid.effects import Cancel, Commit, Effect, Failure, Prepare, Run, Save
 from promisegrid.errors import LocalError, RemoteError
+from promisegrid.frozen import frozen
 from promisegrid.limits import Limits
 from promisegrid.turns import Turns
 
@@ -76,7 +77,7 @@ class Signal(Generic[T]):
         return cast(T, self.value)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Pause:
     """What a strand yields to wait: for a signal, for at most `wait_ms`, or both (Late when time is up)."""
 
@@ -127,6 +128,7 @@ class Scheduler:
 
     def __init__(self, limits: Limits) -> None:
         self.now_ms = 0
+        self._back_ms = 0  # how far the clock was set back in all
         self.effects: Issued = []
         self._limits = limits
         self._next_ticket = 1
@@ -178,8 +180,15 @@ class Scheduler:
     # -- for the kernel's entry points ---------------------------------------------------------------
 
     def advance(self, now_ms: int) -> None:
-        """Take the host's clock, never backwards."""
-        self.now_ms = max(self.now_ms, now_ms)
+        """Take the host's clock, also when it was set back: who waits then waits no longer than before."""
+        if now_ms < self.now_ms:
+            self._back_ms += self.now_ms - now_ms
+        self.now_ms = now_ms
+
+    @property
+    def steady_ms(self) -> int:
+        """A clock for how long something takes: it is no date, and never goes backwards."""
+        return self.now_ms + self._back_ms
 
     def answer(self, ticket: int, value: object) -> None:
         """The host finished an effect. An answer nobody waits for any more is dropped."""
@@ -213,8 +222,8 @@ class Scheduler:
         while self._usual and self._usual[0][2].strand is None:
             self._usual.popleft()
         if self._usual and (not self._timers or self._usual[0] < self._timers[0]):
-            return self._usual[0][0]
-        return self._timers[0][0] if self._timers else None
+            return self._usual[0][0] - self._back_ms
+        return self._timers[0][0] - self._back_ms if self._timers else None
 
     def run(self) -> Issued:
         """Run every ready strand until all wait; the effects they asked for, in order."""
@@ -288,7 +297,7 @@ class Scheduler:
     def _timer(self, strand: Strand[Any], wait_ms: int) -> None:
         """Nearly all waits are for an effect and equally long: they fall due in the order they were set."""
         strand.wait = Wait(strand)
-        timer = (self.now_ms + wait_ms, self._next_order, strand.wait)
+        timer = (self.now_ms + self._back_ms + wait_ms, self._next_order, strand.wait)
         self._next_order += 1
         if wait_ms == self._limits.effect_ms:
             self._usual.append(timer)

@@ -7,17 +7,18 @@ traps, limits and refusals are not, and are never kept.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from promisegrid import dagcbor, units
 from promisegrid.block import Block
 from promisegrid.cid import Cid
 from promisegrid.errors import LocalError, RemoteError
+from promisegrid.frozen import frozen
 from promisegrid.limits import Limits
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Task:
     """One call: `code` names a UnixFS file holding a module; args are text for `_start`, else dag-cbor.
 
@@ -50,7 +51,7 @@ class Task:
         return Block(Cid.of(data, "dag-cbor"), data)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Result:
     """What a task gave: a command's exit, output and folder, or a function's value."""
 
@@ -90,7 +91,7 @@ def read_result(data: bytes) -> Result:
     raise RemoteError("malformed", 'A result holds "value", or "exit", "stdout" and "stderr".')
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Deferred:
     """Neither a result nor a failure: `by` keeps `promise` later. `call` names what is awaited."""
 
@@ -99,7 +100,7 @@ class Deferred:
     promise: Cid
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunResult:
     """What whoever asked for a run gets. `by` is the did:key of the executor, `cached` whether nobody ran.
 

@@ -6,11 +6,11 @@ Here are their names, the raw CIDs of documents in docs/protocols, and what a ha
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from promisegrid.cid import Cid
 from promisegrid.effects import Write
+from promisegrid.frozen import frozen
 
 CAPABILITY_CALL: Final = Cid.parse("bafkreichnxt3kpiglni6tolmsaykmfr323pxc2pyw2v7iabi774e2orlsi")
 DAG_EDIT: Final = Cid.parse("bafkreidigh6ouzh3khx3pfdqcsnj46pvuhmqlao5nevfcovepgkgnoprhq")
@@ -19,7 +19,7 @@ TAGGED: Final = frozenset((CAPABILITY_CALL, DAG_EDIT, SCENARIO_TREE))
 """Those that stand under the grid's tag."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Answer:
     """What a built-in protocol answers a message with.
 
