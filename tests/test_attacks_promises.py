@@ -144,6 +144,29 @@ def test_the_same_promise_in_the_right_hands_is_kept(scene: Scene) -> None:
         assert read_reply(reply, scene.bob).refusal is None
 
 
+def test_a_promise_that_was_read_before_is_still_looked_at() -> None:
+    scene = Scene()
+    ann, bob, carol = scene.ann, scene.bob, scene.carol
+    now = ann.world.now_ms // 1000
+    proofs = (promised(ann, bob.did, code_of(scene, func="add_one"), exp=now + 40),)
+    verified = []
+    for number in (1, 2):
+        effects = hand(ann, bob, scene.call(proofs=proofs, call=("add_one", (number,))))
+        assert read_reply(replies(effects)[0], bob).refusal is None
+        verified.append(sum(isinstance(effect, Verify) for effect in effects))
+    assert verified == [2, 1]  # the message's signature and the promise's; then the message's alone
+    other = with_claims(claims_of(carol, ann), proofs=proofs)
+    assert signed_refusal(hand(ann, carol, sealed(carol, scene.code, other)), carol) == "not_holder"
+    wrong = scene.call(proofs=proofs, call=("sub", (1,)))
+    assert signed_refusal(hand(ann, bob, wrong), bob) == "not_permitted"
+    ann.world.now_ms += 101_000
+    assert signed_refusal(hand(ann, bob, scene.call(proofs=proofs)), bob) == "expired"
+    proofs = (promised(ann, bob.did, code_of(scene)),)
+    assert read_reply(replies(hand(ann, bob, scene.call(proofs=proofs)))[0], bob).refusal is None
+    ann.do(ann.kernel.promises.revoke(Cid.of(proofs[0])))
+    assert signed_refusal(hand(ann, bob, scene.call(proofs=proofs)), bob) == "revoked"
+
+
 def test_memberships_that_do_not_hold_close_a_link_like_bad_signatures() -> None:
     scene = Scene()
     for number in range(scene.bob.limits.link_bad_signatures):
