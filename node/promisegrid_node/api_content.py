@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
 from promisegrid import dagcbor, dagpb, unixfs
-from promisegrid.block import Block
 from promisegrid.cid import DAG_PB, RAW, Cid
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid_node.api_args import passing, read_cid
@@ -25,7 +24,7 @@ _LOOKED_INTO: Final = 256
 LACKS: Final = 1024
 """Blocks that may be asked about together."""
 WRITING: Final = 2
-"""Pieces of one `save` on their way to the disk, while the next is taken in."""
+"""Batches of one `save` on their way to the disk, while the next is taken in."""
 
 
 class ContentApi:
@@ -48,15 +47,11 @@ class ContentApi:
         return {"lacks": await self._host.ask(self._kernel.base.lacking([read_cid(cid) for cid in cids]))}
 
     async def save(self, args: Args, session: Session) -> dict[str, Any]:
-        """Keep blocks, durably. A piece of input is a dag-cbor list of [cid, bytes]; each is checked.
-
-        While one piece is written the next is checked.
-        """
+        """Keep blocks, durably: while some are written, the next are taken in. {blocks, bytes}."""
         count = size = 0
         writing: deque[asyncio.Task[None]] = deque()
         try:
-            async for piece in session.pieces():
-                blocks = await asyncio.to_thread(_blocks, piece)
+            async for blocks in session.blocks():
                 while len(writing) >= WRITING:
                     await writing.popleft()
                 writing.append(asyncio.create_task(self._host.ask(self._kernel.save(blocks))))
@@ -179,17 +174,3 @@ def _kind(item: unixfs.Item) -> str:
     if isinstance(item, unixfs.File):
         return "file"
     return "symlink" if isinstance(item, unixfs.Symlink) else "folder"
-
-
-def _blocks(piece: bytes) -> list[Block]:
-    """The blocks of a piece of `save`'s input; in a thread."""
-    return [_checked(pair) for pair in dagcbor.decode(piece)]
-
-
-def _checked(pair: Any) -> Block:
-    """A block of the input whose bytes are what its CID says."""
-    if isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], Cid) and isinstance(pair[1], bytes):
-        if pair[0].holds(pair[1]):
-            return Block(pair[0], pair[1])
-        raise RemoteError("bad_block", f"The bytes given for {pair[0]} do not hash to it.")
-    raise LocalError("A block is given as [cid, bytes].")

@@ -23,9 +23,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from promisegrid import dagcbor
+from promisegrid.block import Block
+from promisegrid.cbor import head
 from promisegrid.errors import CODES, LocalError, RemoteError
+from promisegrid_node import batches
 from promisegrid_node.home import short_path
-from promisegrid_node.session import Args, Emit, Progress, Verb
+from promisegrid_node.session import Args, Emit, Pieces, Progress, Verb
 
 FRAME_MAX: Final = 8 * 1024 * 1024
 CALL_S: Final = 10.0
@@ -42,7 +45,8 @@ async def read_frame(reader: asyncio.StreamReader) -> list[Any] | None:
         size = int.from_bytes(await reader.readexactly(4), "big")
         if not 0 < size <= FRAME_MAX:
             raise LocalError(f"A frame of {size} bytes at the node's door; at most {FRAME_MAX} are taken.")
-        frame = dagcbor.decode(await reader.readexactly(size))
+        data = await reader.readexactly(size)
+        frame = _read_bulk(data) or dagcbor.decode(data)
     except (asyncio.IncompleteReadError, ConnectionError):
         return None
     except ValueError as error:
@@ -56,6 +60,27 @@ def frame(kind: str, *fields: object) -> bytes:
     """The bytes of one frame."""
     data = dagcbor.encode([kind, *fields])
     return len(data).to_bytes(4, "big") + data
+
+
+_BULK: Final = {b"\x82\x65input": "input", b"\x82\x66output": "output"}
+"""How the frames begin that carry much: they are written and read without a copy more than needed."""
+
+
+def bulk(kind: str, size: int) -> bytes:
+    """The beginning of the frame [kind, bytes]; so many bytes are to follow it."""
+    begins = next(start for start, name in _BULK.items() if name == kind) + head(2, size)
+    return (len(begins) + size).to_bytes(4, "big") + begins
+
+
+def _read_bulk(data: bytes) -> list[Any] | None:
+    """A frame of `bulk`; None for any other."""
+    for start, kind in _BULK.items():
+        if data.startswith(start):
+            for width in (1, 2, 3, 5):
+                size = len(data) - len(start) - width
+                if size >= 0 and data[len(start) : len(data) - size] == head(2, size):
+                    return [kind, data[len(data) - size :]]
+    return None
 
 
 class Door:
@@ -187,8 +212,13 @@ class _Caller:
         while (piece := await self._input.get()) is not None:
             yield piece
 
+    async def blocks(self) -> AsyncIterator[list[Block]]:
+        async for piece in self.pieces():
+            yield await asyncio.to_thread(batches.read, piece)
+
     async def emit(self, piece: bytes) -> None:
-        self._writer.write(frame("output", piece))
+        self._writer.write(bulk("output", len(piece)))
+        self._writer.write(piece)
         await self._writer.drain()
 
     def progress(self, detail: Mapping[str, Any]) -> None:
@@ -216,7 +246,7 @@ class RemoteNode:
         self,
         verb: str,
         args: Args,
-        pieces: AsyncIterator[bytes] | None = None,
+        pieces: Pieces | None = None,
         emit: Emit | None = None,
         progress: Progress | None = None,
     ) -> dict[str, Any]:
@@ -276,16 +306,17 @@ class RemoteNode:
             reading.cancel()
 
 
-async def _feed(
-    writer: asyncio.StreamWriter, verb: str, args: Args, pieces: AsyncIterator[bytes] | None
-) -> None:
+async def _feed(writer: asyncio.StreamWriter, verb: str, args: Args, pieces: Pieces | None) -> None:
     try:
         writer.write(frame("call", verb, dict(args)))
     except ValueError as error:
         raise LocalError(f"What was asked of the node cannot be written for it: {error}.") from error
     if pieces is not None:
         async for piece in pieces:
-            writer.write(frame("input", piece))
-            await writer.drain()
+            parts = [piece] if isinstance(piece, bytes) else batches.write(piece)
+            writer.write(bulk("input", sum(map(len, parts))))
+            for part in parts:
+                writer.write(part)
+                await writer.drain()
     writer.write(frame("end"))
     await writer.drain()

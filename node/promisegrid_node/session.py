@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
+from promisegrid.block import Block
+
 Args = Mapping[str, Any]
 Emit = Callable[[bytes], Awaitable[None]]
 Progress = Callable[[Mapping[str, Any]], None]
@@ -21,6 +23,9 @@ class Session(Protocol):
     def pieces(self) -> AsyncIterator[bytes]:
         """The input, piece by piece, to its end."""
 
+    def blocks(self) -> AsyncIterator[list[Block]]:
+        """The input of a verb that takes blocks: several at a time, each what its CID says."""
+
     async def emit(self, piece: bytes) -> None:
         """A piece of output; waits while the reader is slow."""
 
@@ -28,6 +33,8 @@ class Session(Protocol):
         """How far it is; may be lost."""
 
 
+Pieces = AsyncIterator[bytes] | AsyncIterator[list[Block]]
+"""The input of a verb: bytes, or blocks whose CIDs were computed here."""
 Verb = Callable[[Args, Session], Awaitable[dict[str, Any]]]
 
 
@@ -38,7 +45,7 @@ class Node(Protocol):
         self,
         verb: str,
         args: Args,
-        pieces: AsyncIterator[bytes] | None = None,
+        pieces: Pieces | None = None,
         emit: Emit | None = None,
         progress: Progress | None = None,
     ) -> dict[str, Any]:
@@ -55,7 +62,7 @@ class InProcess:
         self,
         verb: str,
         args: Args,
-        pieces: AsyncIterator[bytes] | None = None,
+        pieces: Pieces | None = None,
         emit: Emit | None = None,
         progress: Progress | None = None,
     ) -> dict[str, Any]:
@@ -64,14 +71,19 @@ class InProcess:
 
 
 class _Direct:
-    def __init__(
-        self, pieces: AsyncIterator[bytes] | None, emit: Emit | None, progress: Progress | None
-    ) -> None:
+    def __init__(self, pieces: Pieces | None, emit: Emit | None, progress: Progress | None) -> None:
         self._pieces, self._emit, self._progress = pieces, emit, progress
 
     async def pieces(self) -> AsyncIterator[bytes]:
         if self._pieces is not None:
             async for piece in self._pieces:
+                assert isinstance(piece, bytes), "this verb takes bytes"
+                yield piece
+
+    async def blocks(self) -> AsyncIterator[list[Block]]:
+        if self._pieces is not None:
+            async for piece in self._pieces:
+                assert isinstance(piece, list), "this verb takes blocks"
                 yield piece
 
     async def emit(self, piece: bytes) -> None:

@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from promisegrid import dagcbor
 from promisegrid.block import Block
 from promisegrid.chunker import Chunker
 from promisegrid_node.aside import aside
@@ -46,22 +45,17 @@ async def store(
 
     gatherer = Gatherer(hidden, count, instead, chunker)
 
-    async def wanted() -> AsyncIterator[bytes]:
+    async def wanted() -> AsyncIterator[list[Block]]:
         async for batch in ahead(_off_loop(gatherer.batches(source))):
             watch({"phase": "put", "done": told, "total": total})
             if lacked := await _lacked(node, batch):
-                yield await asyncio.to_thread(encode, lacked)
+                yield lacked
 
     answer = await node.call("save", {}, pieces=ahead(wanted()))
     gatherer.found.stored = answer["bytes"]
     for path in gatherer.found.left_out:
         complain(f"{path} is neither a file, a folder nor a link: left out.")
     return gatherer.found
-
-
-def encode(blocks: list[Block]) -> bytes:
-    """A piece of input of the verb `save`."""
-    return dagcbor.encode([[block.cid, block.data] for block in blocks])
 
 
 async def ahead(items: AsyncIterator[T]) -> AsyncIterator[T]:

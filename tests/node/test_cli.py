@@ -310,20 +310,6 @@ def test_a_call_is_remembered_and_its_receipt_holds(
     run()
 
 
-def test_blocks_that_do_not_hash_to_their_cids_are_not_saved(tmp_path: Path) -> None:
-    @on_loop
-    async def run() -> None:
-        async def lie() -> AsyncIterator[bytes]:
-            yield dagcbor.encode([[Cid.of(b"truth"), b"lie"]])
-
-        async with hosted() as made:
-            node = OneNode(Api(made.host, About(None)))
-            with pytest.raises(Exception, match="do not hash"):
-                await node.call("save", {}, lie())
-
-    run()
-
-
 def test_the_default_home_is_the_environments(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PROMISEGRID_HOME", str(tmp_path / "h"))
     assert arguments.parse(["id"]).home == str(tmp_path / "h")

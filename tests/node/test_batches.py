@@ -1,0 +1,43 @@
+"""Blocks on their way into a node arrive as they were sent, or are refused."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from promisegrid import varint
+from promisegrid.block import Block
+from promisegrid.cid import Cid
+from promisegrid.errors import LocalError, RemoteError
+from promisegrid_node import batches
+
+
+@given(st.lists(st.binary(max_size=300), max_size=8), st.sampled_from(["raw", "dag-pb", "dag-cbor"]))
+def test_blocks_arrive(contents: list[bytes], codec: str) -> None:
+    blocks = [Block.of(data, codec) for data in contents]
+    assert batches.read(b"".join(batches.write(blocks))) == blocks
+
+
+@given(st.lists(st.binary(max_size=40), min_size=1, max_size=3), st.data())
+def test_damage_is_refused(contents: list[bytes], data: st.DataObject) -> None:
+    piece = b"".join(batches.write(Block.of(content) for content in contents))
+    at = data.draw(st.integers(0, len(piece) - 1))
+    bad = piece[:at] + bytes([piece[at] ^ data.draw(st.integers(1, 255))]) + piece[at + 1 :]
+    for wrong in (bad, piece[:at] if at else b"\x01"):
+        try:
+            found = batches.read(wrong)
+        except (LocalError, RemoteError):
+            continue
+        assert all(block.cid.holds(block.data) for block in found)
+
+
+def test_a_lie_is_named() -> None:
+    cid = Cid.of(b"truth")
+    lie = varint.encode(len(bytes(cid)) + 3) + bytes(cid) + b"lie"
+    with pytest.raises(RemoteError, match=f"{cid} do not hash"):
+        batches.read(lie)
+    with pytest.raises(LocalError, match="cut off"):
+        batches.read(lie[:-1])
+    with pytest.raises(LocalError, match="cannot be read"):
+        batches.read(b"\x05hello")
