@@ -162,6 +162,15 @@ def test_a_peer_that_is_there_keeps_its_link_and_a_silent_one_loses_it() -> None
     assert not ann.peers() and not bob.peers()
 
 
+def test_a_silent_peer_is_noticed_though_the_clock_was_set_back() -> None:
+    ann, bob, _ = pair()
+    bob.peer_drops = True
+    ann.world.now_ms -= 3_600_000
+    ann.world.tick()
+    ann.world.pass_time(ann.limits.silent_ms + 2 * ann.limits.ping_ms)
+    assert not ann.peers()
+
+
 def test_peers_know_who_serves() -> None:
     ann, bob, _ = pair(serving=False)
     assert bob.kernel.peers()[0]["serves"] is False

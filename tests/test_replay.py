@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.scenes import (
     add_one,
     claims_of,
@@ -19,8 +20,13 @@ from tests.scenes import (
 )
 from tests.sim import Node, World
 
+from promisegrid.cid import Cid
+from promisegrid.claims import Claims
 from promisegrid.effects import Cancel, Effect
+from promisegrid.errors import RemoteError
 from promisegrid.limits import Limits
+from promisegrid.replay import Replay
+from promisegrid.strand import Scheduler
 
 
 def signed_refusals(effects: list[Effect], to: Node) -> list[str]:
@@ -140,3 +146,22 @@ def test_room_is_made_when_messages_expire_and_an_expired_one_does_not_run_again
     world.now_ms += 1_001
     assert refusals(hand(ann, bob, old)) == ["expired"]
     assert replies(hand(ann, bob, sealed(bob, code, claims_of(bob, ann))))
+
+
+def test_a_change_is_not_made_again_after_the_clock_was_ahead_for_a_while() -> None:
+    scheduler, limits = Scheduler(Limits()), Limits()
+    replay, begin_ms = Replay(scheduler, limits), 1_000_000_000
+    scheduler.advance(begin_ms)
+    made, later = (Claims(iss="bob", aud="ann", exp=begin_ms // 1000 + s, cti=bytes([s])) for s in (60, 61))
+    replay.check_room(made)
+    entry, _ = replay.admit(made, Cid.of(b"made"), "bob")
+    replay.record(entry, b"reply")
+    replay.keep(entry)
+    scheduler.advance(begin_ms + 86_400_000)
+    replay.check_room(Claims(iss="eve", aud="ann", exp=begin_ms // 1000 + 86_460, cti=b"x"))
+    assert not replay.knows(made), "it has expired"
+    scheduler.advance(begin_ms + 1_000)
+    with pytest.raises(RemoteError) as wrong:
+        replay.check_room(made)
+    assert wrong.value.code == "busy"
+    replay.check_room(later)

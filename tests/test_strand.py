@@ -185,11 +185,48 @@ def test_a_signal_is_set_once() -> None:
     assert told.said == [1, "trap"]
 
 
-def test_time_never_goes_back() -> None:
-    scheduler = Scheduler(LIMITS)
-    for now_ms in (5, 3, 9, 0):
+def test_dates_follow_the_clock_and_waits_do_not_stand_still_when_it_is_set_back() -> None:
+    told = Told()
+    scheduler, day_ms = told.scheduler, 86_400_000
+    told.go(day_ms)
+    scheduler.spawn(told.say(pause(None, 1_000)))
+    told.go()
+    told.go(day_ms + 400)
+    told.go(7)  # somebody sets the clock right
+    assert scheduler.now_ms == 7 and scheduler.next_timer() == 607
+    told.go(606)
+    assert told.said == []
+    told.go(607)
+    assert told.said == [None] and scheduler.next_timer() is None
+
+
+@given(st.lists(st.integers(0, 10_000), max_size=20))
+def test_how_long_something_takes_never_goes_backwards(clocks: list[int]) -> None:
+    scheduler, before = Scheduler(LIMITS), 0
+    for now_ms in clocks:
         scheduler.advance(now_ms)
-    assert scheduler.now_ms == 9
+        assert scheduler.now_ms == now_ms and scheduler.steady_ms >= before
+        before = scheduler.steady_ms
+
+
+@given(st.lists(st.tuples(st.integers(1, 50), st.integers(-100, 100)), min_size=1, max_size=20))
+def test_waits_end_in_the_order_they_fall_due_however_the_clock_is_set(steps: list[tuple[int, int]]) -> None:
+    """Each step begins a wait and then moves the clock; waits of one length end in the order they began."""
+    told, now_ms = Told(), 1_000_000
+    told.go(now_ms)
+
+    async def wait(number: int, wait_ms: int) -> int:
+        await Pause(None, wait_ms)
+        return number
+
+    for number, (wait_ms, by_ms) in enumerate(steps):
+        told.scheduler.spawn(told.say(wait(number, wait_ms)))
+        told.go()
+        now_ms += by_ms
+        told.go(now_ms)
+    told.go(now_ms + 50)
+    assert sorted(told.said, key=str) == sorted(range(len(steps)), key=str)
+    assert told.scheduler.next_timer() is None
 
 
 def test_who_waits_for_a_strand_gets_its_value_or_its_error() -> None:

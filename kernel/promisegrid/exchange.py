@@ -5,13 +5,17 @@ one as soon as one says no or lets `hedge_ms` pass, and never beyond `fetch_ms` 
 hash to their CID are not a block: they count against the link that sent them. A block in our own store
 whose bytes have rotted is a missing block, and is fetched again.
 
+Gateways that the owner named are asked as well when no peer has it, or none has sent it soon; for this node
+only, never on a peer's behalf.
+
 Who may ask: peers whose link is open, so members only. A request we cannot fill is passed on once.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from promisegrid import dagcbor, dagpb
 from promisegrid.block import Block
@@ -19,6 +23,7 @@ from promisegrid.cid import DAG_CBOR, DAG_PB, IDENTITY, Cid
 from promisegrid.effects import Digest, Load, Save, Write
 from promisegrid.errors import RemoteError
 from promisegrid.frames import BlockFrame, Want
+from promisegrid.gateways import Gateways
 from promisegrid.link import Link
 from promisegrid.state import State
 from promisegrid.strand import Late, Pause, Signal, Strand
@@ -38,6 +43,8 @@ class Exchange:
         self._flights: dict[Cid, Signal[bytes]] = {}
         self.on_stored: Callable[[list[bytes]], None] = lambda _: None
         """Told the CIDs, as bytes, of blocks that were fetched and stored."""
+        self.gateways: Gateways | None = None
+        """Asked for what peers have not."""
 
     # -- ours ----------------------------------------------------------------------------------------
 
@@ -116,7 +123,7 @@ class Exchange:
 
     async def _fly(self, cid: Cid, hint: Link | None, flight: Signal[bytes]) -> None:
         try:
-            data = await self.ask_peers(cid, hint, self._state.limits.want_hops)
+            data = await self._from_anywhere(cid, hint)
             self.on_stored([bytes(cid)])
             await Save((Write("blocks", bytes(cid), data),))
             flight.set(data)
@@ -124,6 +131,34 @@ class Exchange:
             flight.fail(wrong)
         finally:
             self._flights.pop(cid, None)
+
+    async def _from_anywhere(self, cid: Cid, hint: Link | None) -> bytes:
+        """A verified block from peers; from gateways too, once peers have none or let `hedge_ms` pass."""
+        limits, scheduler = self._state.limits, self._state.scheduler
+        if self.gateways is None or not self.gateways.any or not cid.verifiable:
+            return await self.ask_peers(cid, hint, limits.want_hops)
+        first: Signal[bytes] = scheduler.signal()
+        wrong: list[RemoteError] = []
+        ways = [scheduler.spawn(self._way(self.ask_peers(cid, hint, limits.want_hops), first, wrong))]
+        try:
+            if not await self._settled(first, ways[0], limits.hedge_ms):
+                ways.append(scheduler.spawn(self._way(self.gateways.ask(cid), first, wrong)))
+            return await first
+        finally:
+            for way in ways:
+                scheduler.cancel(way)
+
+    async def _way(
+        self, asked: Coroutine[Any, Any, bytes], first: Signal[bytes], wrong: list[RemoteError]
+    ) -> bool:
+        """One of two ways to a block; the second that fails ends the wait."""
+        try:
+            first.set(await asked)
+        except RemoteError as refused:
+            wrong.append(refused)
+            if len(wrong) == 2:
+                first.fail(next((one for one in wrong if one.code == "bad_block"), wrong[-1]))
+        return True
 
     async def ask_peers(self, cid: Cid, hint: Link | None, hops: int, but: Link | None = None) -> bytes:
         """A verified block from peers other than `but`, not saved. Errors as `block`."""
@@ -139,9 +174,9 @@ class Exchange:
                 tries.append(self._state.scheduler.spawn(self._try(link, cid, hops, first, wrong)))
                 if await self._settled(first, tries[-1], self._state.limits.hedge_ms):
                     return first.get()
-            deadline = self._state.now_ms + self._state.limits.fetch_ms
+            deadline = self._state.steady_ms + self._state.limits.fetch_ms
             for strand in tries:
-                left = max(1, deadline - self._state.now_ms)
+                left = max(1, deadline - self._state.steady_ms)
                 if await self._settled(first, strand, left):
                     return first.get()
         finally:

@@ -182,9 +182,9 @@ class Keeper:
         if wait is None:
             text = f"This node does not wait for {name}; `run` printed the CID to wait for."
             raise LocalError(text, "not_found")
-        end_ms = self._state.now_ms + time_ms
-        while self._state.now_ms < end_ms:
-            left_ms = min(end_ms - self._state.now_ms, self._state.limits.await_ms)
+        end_ms = self._state.steady_ms + time_ms
+        while self._state.steady_ms < end_ms:
+            left_ms = min(end_ms - self._state.steady_ms, self._state.limits.await_ms)
             body = await self._ask(wait.by, name, left_ms)
             if body is None:
                 await Pause(None, _RETRY_MS)

@@ -39,7 +39,7 @@ class Link:
         self.rtt_ms: int | None = None
         self.ping_number = 0
         self.renewing = False
-        self.ping_sent_ms = self.heard_ms = scheduler.now_ms
+        self.ping_sent_ms = self.heard_ms = scheduler.steady_ms
         self.wants: dict[Cid, list[Signal[bytes | None]]] = {}
         self.want_slots = Slots(scheduler, limits.wants_per_link, limits.links * limits.wants_per_link)
         self.verifying = Slots(scheduler, limits.link_verifies, limits.link_credit)
@@ -64,7 +64,7 @@ class Link:
         """A frame came in during the greeting. A peer that sends faster than we read is cut off."""
         if self.is_closed:
             return
-        self.heard_ms = self._scheduler.now_ms
+        self.heard_ms = self._scheduler.steady_ms
         self._greeting_bytes += len(data)
         crowded = len(self._inbox) >= self._limits.link_inbox
         if crowded or self._greeting_bytes > self._limits.greeting_bytes:

@@ -58,7 +58,7 @@ class Peering:
 
     def arrived(self, link: Link, data: bytes) -> None:
         """A frame of an open link is dealt with as it comes."""
-        link.heard_ms = self._state.now_ms
+        link.heard_ms = self._state.steady_ms
         try:
             self._take(link, frames.decode(data, self._state.limits.frame_bytes))
         except RemoteError as wrong:
@@ -78,11 +78,11 @@ class Peering:
     async def _keep_alive(self, link: Link) -> None:
         pings = 0
         while link.is_open:
-            if self._state.now_ms - link.heard_ms > self._state.limits.silent_ms:
+            if self._state.steady_ms - link.heard_ms > self._state.limits.silent_ms:
                 link.close("closed", "The peer has been silent for too long.")
                 return
             pings += 1
-            link.ping_number, link.ping_sent_ms = pings, self._state.now_ms
+            link.ping_number, link.ping_sent_ms = pings, self._state.steady_ms
             link.send(frames.Ping(pings))
             await Pause(None, self._state.limits.ping_ms)
 
@@ -130,7 +130,7 @@ class Peering:
                 link.send(frames.Pong(number))
             case frames.Pong(number):
                 if number == link.ping_number:  # once for each ping: whoever talks much is not news
-                    link.ping_number, link.rtt_ms = 0, self._state.now_ms - link.ping_sent_ms
+                    link.ping_number, link.rtt_ms = 0, self._state.steady_ms - link.ping_sent_ms
                     self._tell_peer(link, "up")
             case frames.Status(serves, engine):
                 if (serves, engine[:80]) != (link.serves, link.engine):

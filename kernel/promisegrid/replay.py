@@ -61,6 +61,7 @@ class Replay:
         self._replies: OrderedDict[Key, Entry] = OrderedDict()
         self._bytes = 0
         self._stale: list[Write] = []
+        self._forgotten_ms = 0  # the latest expiry among the changes that were forgotten
 
     def again(self, name: Cid, by: str) -> bytes | None:
         """The reply to bytes that this peer brought before and that still count; None for all others."""
@@ -91,8 +92,7 @@ class Replay:
         mine = self._by_sender.get(claims.iss, 0)
         if len(self._entries) >= self._limits.replay_entries or mine >= self._limits.replay_per_sender:
             raise RemoteError("busy", "Too many recent messages to remember; try again later.")
-        until_ms = claims.exp * 1000 + self._limits.clock_skew_ms
-        entry = Entry(key, name, by, until_ms, self._scheduler.signal())
+        entry = Entry(key, name, by, self._until_ms(claims), self._scheduler.signal())
         self._add(entry)
         return entry, True
 
@@ -109,9 +109,15 @@ class Replay:
 
     # -- calls that change something -----------------------------------------------------------------
 
-    def check_room(self, sender: str) -> None:
-        """Before dealing with a call that may change something. RemoteError("busy") when none can be kept."""
+    def check_room(self, claims: Claims) -> None:
+        """Before dealing with a call that may change something. RemoteError("busy") when none can be kept.
+
+        So is one that could have been kept and forgotten before the clock was set back.
+        """
         self._forget()
+        sender = claims.iss
+        if self._until_ms(claims) <= self._forgotten_ms:
+            raise RemoteError("busy", "This node's clock was set back; try again in a while.")
         mine = self._kept_by_sender.get(sender, 0)
         if self._kept >= self._limits.replay_kept or mine >= self._limits.replay_kept // 4:
             raise RemoteError("busy", "Too many recent changes to remember; try again later.")
@@ -144,6 +150,7 @@ class Replay:
                 entry, reply = self._read(value)
                 if entry.until_ms < self._scheduler.now_ms:
                     self._stale.append(Write("grid", row, None))
+                    self._forgotten_ms = max(self._forgotten_ms, entry.until_ms)
                 elif entry.key not in self._entries:
                     entry.reply.set(reply)
                     self._add(entry)
@@ -155,6 +162,10 @@ class Replay:
         return Entry((iss, cti), name, by, until_ms, self._scheduler.signal()), reply
 
     # -- coming and going ----------------------------------------------------------------------------
+
+    def _until_ms(self, claims: Claims) -> int:
+        """Until when a message counts."""
+        return claims.exp * 1000 + self._limits.clock_skew_ms
 
     def _add(self, entry: Entry) -> None:
         sender = entry.key[0]
@@ -180,6 +191,7 @@ class Replay:
                 self._bytes -= entry.reply_bytes
             if entry.kept:
                 self._kept -= 1
+                self._forgotten_ms = max(self._forgotten_ms, entry.until_ms)
                 _count_down(self._kept_by_sender, iss)
                 self._stale.append(Write("grid", _row(entry), None))
 

@@ -66,6 +66,11 @@ class State:
         return self.scheduler.now_ms
 
     @property
+    def steady_ms(self) -> int:
+        """The clock for how long something takes; see `Scheduler`."""
+        return self.scheduler.steady_ms
+
+    @property
     def may_admit(self) -> bool:
         """Whether this node may admit members: the founder's, or one whose membership may be passed on."""
         own = self.membership
