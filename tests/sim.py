@@ -23,6 +23,7 @@ from promisegrid.effects import (
     Digest,
     Effect,
     Failure,
+    Gateway,
     Job,
     Load,
     Notify,
@@ -156,6 +157,10 @@ class Node:
                 self.answer(ticket, edges.pure(effect))
             case Digest(data):
                 self.answer(ticket, hashlib.sha256(data).digest())
+            case Gateway(url, cid):
+                answer = self.world.gateways[url](cid)
+                if answer is not ...:
+                    self.answer(ticket, answer)
             case Prepare(code, data, _):
                 self._prepare(ticket, code, data)
             case Run(job):
@@ -182,6 +187,8 @@ class World:
         self.now_ms = START_MS
         self.nodes: list[Node] = []
         self.programs: dict[bytes, tuple[ModuleInfo, Program]] = {}
+        self.gateways: dict[str, Callable[[Cid], object]] = {}
+        """By address: what a gateway answers about a CID; ... leaves it silent."""
         self._queue: deque[Callable[[], None]] = deque()
 
     def node(self, name: str, limits: Limits | None = None) -> Node:

@@ -182,6 +182,22 @@ class Commit(Effect):
     seen: tuple[Seen, ...] = ()
 
 
+# -- gateways (answered) -------------------------------------------------------------------------------
+
+
+@frozen
+class Gateway(Effect):
+    """Ask a trustless gateway for one raw block: GET `url`/ipfs/`cid`?format=raw, no redirect followed.
+
+    Answer: bytes, unverified, at most `Limits.block_bytes`; None when it says that it has none (404, 410,
+    451). Or a Failure: busy (it asks for patience), out_of_time (`Limits.gateway_ms`), too_large, closed
+    (not reached, broken off, or any other status).
+    """
+
+    url: str
+    cid: Cid
+
+
 # -- keys and hashes (answered) ----------------------------------------------------------------------
 
 

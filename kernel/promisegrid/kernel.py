@@ -23,6 +23,7 @@ from promisegrid.effects import Budget, Close, Notify, Reply
 from promisegrid.entropy import Entropy
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.exchange import Exchange
+from promisegrid.gateways import Gateways
 from promisegrid.ledger import Ledger
 from promisegrid.limits import Limits
 from promisegrid.link import Link, Role
@@ -60,6 +61,8 @@ class Kernel:
         admissions = Slots(self._scheduler, 1, limits.links)
         self._state = State(identity.did, engine, wasi, limits, self._scheduler, Entropy(entropy), admissions)
         self._exchange = Exchange(self._state)
+        self.gateways = Gateways(self._state, self._exchange.holds)
+        self._exchange.gateways = self.gateways
         self.base = Base(self._state, self._exchange, self._watch)
         self._memo = Memo(self._state, self._exchange)
         self._runner = Runner(self._state, self._exchange, self._memo)
@@ -93,7 +96,7 @@ class Kernel:
             }
         )
         self._dispatcher.exclusive.add(DAG_EDIT)
-        self.owner.at_boot += [self.carriage.load, self.scenarios.load, self._edits.load]
+        self.owner.at_boot += [self.gateways.load, self.carriage.load, self.scenarios.load, self._edits.load]
         self._peering = Peering(
             self._state, self._exchange, self._caller, self.owner, self._dispatcher, self.promises
         )

@@ -53,6 +53,13 @@ class Limits:
     prepare_ms: int = 180_000
     """Compiling one module, everything included."""
 
+    gateway_ms: int = 15_000
+    """How long gateways may stay silent about a block: theirs may have to be found first."""
+    gateway_aside_ms: int = 60_000
+    """How long a gateway is left alone that failed too often, at first; twice as long each time."""
+    gateway_aside_max_ms: int = 3600 * 1000
+    """The longest time, and that of one that sent wrong bytes."""
+
     # -- links -----------------------------------------------------------------------------------
     links: int = 512
     """Open links: each costs a queue and a socket."""
@@ -76,6 +83,12 @@ class Limits:
     """Blocks asked of one peer and not yet here: with 1 MiB leaves, 16 MiB in flight."""
     wants_served_per_link: int = 64
     """Blocks one peer may ask of us at once."""
+    gateways: int = 16
+    """Gateways an owner may name: all may be asked for one block."""
+    gateway_at_once: int = 8
+    """Blocks asked of one gateway at once."""
+    gateway_failures: int = 3
+    """Failures in a row after which a gateway is left alone for a while."""
     want_hops: int = 1
     """A node asked for a block it lacks asks its own peers, once."""
 
