@@ -16,6 +16,7 @@ from promisegrid.effects import Budget
 from promisegrid.errors import RemoteError
 from promisegrid.task import Deferred, RunResult, Task
 from promisegrid.verifying import Said
+from promisegrid_node.api_archive import ArchiveApi
 from promisegrid_node.api_args import passing, read_cid, whole
 from promisegrid_node.api_base import BaseApi
 from promisegrid_node.api_cap import CapApi
@@ -45,6 +46,7 @@ class Api:
         self._kernel, self._owner = host.kernel, host.kernel.owner
         self._content = ContentApi(host)
         self._base = BaseApi(host, self._content)
+        self._archive = ArchiveApi(host)
         self._caps = CapApi(host, self._finish)
 
     @property
@@ -56,7 +58,7 @@ class Api:
             self.running, self.stop, self.evidence,
         )  # fmt: skip
         own = {verb.__name__: verb for verb in named}
-        return {**own, **self._content.verbs, **self._base.verbs, **self._caps.verbs}
+        return {**own, **self._content.verbs, **self._base.verbs, **self._archive.verbs, **self._caps.verbs}
 
     # -- who and where -------------------------------------------------------------------------------
 

@@ -17,6 +17,10 @@ _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9.-]{0,252}[a-z0-9])?\.?")
 _DEFAULT_PORT: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
+RAW_TYPE: Final = "application/vnd.ipld.raw"
+CAR_TYPE: Final = "application/vnd.ipld.car"
+RECORD_TYPE: Final = "application/vnd.ipfs.ipns-record"
+
 IMMUTABLE: Final = "public, max-age=31536000, immutable"
 REVALIDATE: Final = "no-cache"
 NO_POWERS: Final = (

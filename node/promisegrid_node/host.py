@@ -25,6 +25,7 @@ from promisegrid.effects import (
     Digest,
     Effect,
     Failure,
+    Gateway,
     Notify,
     Prepare,
     Reply,
@@ -35,8 +36,10 @@ from promisegrid.effects import (
 )
 from promisegrid.errors import RemoteError
 from promisegrid.kernel import Kernel
+from promisegrid.limits import Limits
 from promisegrid_node.disk import LATER, Disk
-from promisegrid_node.ports import Keys, Runtime, Store, StoreEffect
+from promisegrid_node.fetching import GatewayClient
+from promisegrid_node.ports import Fetcher, Keys, Runtime, Store, StoreEffect
 
 T = TypeVar("T")
 Issued = list[tuple[int, Effect]]
@@ -80,11 +83,18 @@ class Host:
     """
 
     def __init__(
-        self, kernel: Kernel, store: Store, keys: Keys, runtime: Runtime, clock: Callable[[], int] = clock_ms
+        self,
+        kernel: Kernel,
+        store: Store,
+        keys: Keys,
+        runtime: Runtime,
+        clock: Callable[[], int] = clock_ms,
+        fetcher: Fetcher | None = None,
     ) -> None:
         self.kernel = kernel
         self.store = store
         self._keys, self._runtime, self._clock = keys, runtime, clock
+        self._fetcher = fetcher or GatewayClient(Limits())
         self._loop = asyncio.get_running_loop()
         self._links: dict[int, Transport] = {}
         self._frames: list[tuple[int, bytes]] = []
@@ -159,6 +169,7 @@ class Host:
             work.cancel()
         await asyncio.gather(*self._work.values(), return_exceptions=True)
         await self._runtime.close()
+        await self._fetcher.close()
         await self._disk.close()
 
     # -- for the wire --------------------------------------------------------------------------------
@@ -289,7 +300,7 @@ class Host:
         """Effects that take their time."""
         if isinstance(effect, StoreEffect):
             self._disk.take(ticket, effect)
-        elif isinstance(effect, Run | Prepare | Digest):
+        elif isinstance(effect, Run | Prepare | Digest | Gateway):
             task = self._loop.create_task(self._perform(ticket, effect))
             self._work[ticket] = task
             task.add_done_callback(lambda _: self._work.pop(ticket, None))
@@ -337,11 +348,13 @@ class Host:
 
     # -- work off the loop ---------------------------------------------------------------------------
 
-    async def _perform(self, ticket: int, effect: Run | Prepare | Digest) -> None:
+    async def _perform(self, ticket: int, effect: Run | Prepare | Digest | Gateway) -> None:
         value: object
         try:
             if isinstance(effect, Digest):
                 value = await asyncio.to_thread(_sha256, effect.data)
+            elif isinstance(effect, Gateway):
+                value = await self._fetcher.block(effect.url, effect.cid)
             elif isinstance(effect, Prepare):
                 value = await self._runtime.prepare(effect)
             else:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from promisegrid.cid import Cid
 from promisegrid.effects import Commit, Failure, Job, Load, Outcome, Prepare, Read, Run, Save, Scan
 from promisegrid.wasm.module import ModuleInfo
 
@@ -66,3 +67,13 @@ class Runtime(Protocol):
 
     async def close(self) -> None:
         """Stop whatever still runs."""
+
+
+class Fetcher(Protocol):
+    """Asks gateways. Cancelling the awaiting task ends it."""
+
+    async def block(self, url: str, cid: Cid) -> bytes | Failure | None:
+        """See `effects.Gateway`."""
+
+    async def close(self) -> None:
+        """Hang up."""

@@ -1,0 +1,77 @@
+"""The verbs of what leaves and enters a base whole: CAR files, and gateways to fetch from.
+
+Each is reached through the door or in the command line's own process, see `api.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from promisegrid.errors import LocalError
+from promisegrid_node.api_args import read_cid
+from promisegrid_node.host import Host
+from promisegrid_node.session import Args, Session, Verb
+
+
+class ArchiveApi:
+    """The verbs over one host's archive and gateways."""
+
+    def __init__(self, host: Host) -> None:
+        self._host, self._archive, self._gateways = host, host.kernel.base.archive, host.kernel.gateways
+
+    @property
+    def verbs(self) -> Mapping[str, Verb]:
+        """Every verb by its name."""
+        return {"car.export": self.export, "car.import": self.bring, "gateways": self.gateways}
+
+    async def export(self, args: Args, session: Session) -> dict[str, Any]:
+        """A CAR file as output, of `cids` and all below them, or of everything (`all`): {blocks, bytes, bad}.
+
+        bad: blocks of a backup that had rotted, and were left out.
+        """
+        if args.get("all"):
+            export = await self._host.ask(self._archive.backup())
+        else:
+            export = self._archive.export([read_cid(cid) for cid in args.get("cids") or ()])
+        while (piece := await self._host.ask(export.next())) is not None:
+            await session.emit(piece)
+        return {"blocks": export.blocks, "bytes": export.bytes, "bad": export.bad}
+
+    async def bring(self, args: Args, session: Session) -> dict[str, Any]:
+        """A CAR file as input; its roots are pinned unless `pin` is False, under `name`.
+
+        {roots, blocks, bytes, pinned, backup, streams, values, lost}; the last three of a backup.
+        """
+        bring = self._archive.bring(args.get("pin") is not False, str(args.get("name") or ""))
+        try:
+            async for piece in session.pieces():
+                await self._host.ask(bring.take(piece))
+            done = await self._host.ask(bring.finish())
+        finally:
+            bring.close()
+        return {
+            "roots": [str(root) for root in done.roots],
+            "blocks": done.blocks,
+            "bytes": done.bytes,
+            "pinned": done.pinned,
+            "backup": done.is_backup,
+            "streams": done.streams,
+            "values": done.values,
+            "lost": [str(cid) for cid in done.lost],
+        }
+
+    async def gateways(self, args: Args, session: Session) -> dict[str, Any]:
+        """Name a gateway (`add`), ask it no more (`rm`), or just tell: {gateways: [url], told: […]}."""
+        if args.get("add"):
+            await self._host.ask(self._gateways.add(_text(args["add"])))
+        if args.get("rm"):
+            await self._host.ask(self._gateways.remove(_text(args["rm"])))
+        told = self._gateways.ls()
+        return {"gateways": [one["url"] for one in told], "told": told}
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise LocalError("Give the address of a gateway as text.", "bad_args")
+    return value
