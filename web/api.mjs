@@ -126,18 +126,56 @@ export class PromiseGrid extends EventTarget {
     this.#peers = await this.#client.call("peers").catch(() => []);
   }
 
-  /** Store bytes, a Blob or a ReadableStream; its CID. @param {Content | ReadableStream<Uint8Array>} content @param {(detail: any) => void} [onprogress] @returns {Promise<string>} */
+  /** Store bytes, a Blob or a ReadableStream; its CID. `pin` keeps it past a `gc`. @param {Content | ReadableStream<Uint8Array>} content @param {(detail: any) => void} [onprogress] @returns {Promise<string>} */
   async put(content, onprogress) {
+    return (await this.putFile(content, onprogress)).cid;
+  }
+
+  /**
+   * The same, and what a folder needs to know of it. Progress tells the blocks as well: {phase, done, total, blocks: [[cid, bytes]…]}.
+   * @param {Content | ReadableStream<Uint8Array>} content @param {(detail: any) => void} [onprogress] @param {AbortSignal} [signal]
+   * @returns {Promise<{cid: string, tsize: number, size: number}>}
+   */
+  async putFile(content, onprogress, signal) {
     const stream = content instanceof ReadableStream ? content : blobOf(content).stream();
     const total = content instanceof ReadableStream ? null : blobOf(content).size;
     const handle = await this.#client.call("put.open");
-    let done = 0;
+    let size = 0;
+    let before = Promise.resolve(); // one piece is cut and hashed while the one before it is written
     for await (const data of pieces(stream)) {
-      await this.#client.call("put.chunk", { handle, data });
-      done += data.length;
-      this.#progress({ phase: "store", done, total }, onprogress);
+      const bytes = data.length;
+      const piece = this.#client.call("put.chunk", { handle, data });
+      piece.catch(() => {}); // awaited one round later
+      await before;
+      signal?.throwIfAborted();
+      before = piece.then((blocks) => {
+        size += bytes;
+        this.#progress({ phase: "store", done: size, total, blocks }, onprogress);
+      });
+      before.catch(() => {});
     }
-    return this.#client.call("put.close", handle);
+    await before;
+    const { cid, tsize, blocks } = await this.#client.call("put.end", handle);
+    this.#progress({ phase: "store", done: size, total: size, blocks }, onprogress);
+    return { cid, tsize, size };
+  }
+
+  /**
+   * Store a folder of any size, file by file; its CID. Progress is that of all its bytes.
+   * @param {{path: string, file: Content}[]} files @param {string[]} [empty] empty folders in it
+   * @param {(detail: any) => void} [onprogress] @param {AbortSignal} [signal] @returns {Promise<string>}
+   */
+  async putFolder(files, empty = [], onprogress, signal) {
+    const total = files.reduce((sum, { file }) => sum + blobOf(file).size, 0);
+    const nodes = /** @type {any[]} */ (empty.map((path) => ({ path })));
+    let before = 0;
+    for (const { path, file } of files) {
+      const passed = (/** @type {any} */ detail) => onprogress?.({ ...detail, done: before + detail.done, total, path });
+      const { cid, tsize, size } = await this.putFile(file, passed, signal);
+      nodes.push({ path, cid, tsize });
+      before += size;
+    }
+    return (await this.#client.call("folder", nodes)).cid;
   }
 
   /** Store a folder of files; its CID. @param {FileList | File[] | Record<string, Content>} files @returns {Promise<string>} */
@@ -176,9 +214,41 @@ export class PromiseGrid extends EventTarget {
     });
   }
 
-  /** The entries of a folder: [{name, cid, size, kind}]. @param {string} cid */
+  /** The entries of a folder: [{name, cid, size, kind, target}]. @param {string} cid */
   async ls(cid) {
     return this.#client.call("ls", cid);
+  }
+
+  /** What a path names: {cid, kind, size, target}; links are told, not followed. @param {string} cid @param {string} [path] */
+  async look(cid, path = "") {
+    return this.#client.call("look", { cid, path });
+  }
+
+  /** Keep content and all below it; what is missing is fetched: {cid, name, kind, at}. @param {string} cid @param {string} [name] */
+  async pin(cid, name = "") {
+    return this.#client.call("pin", { cid, name });
+  }
+
+  /** Let content go, for the next `gc` to take; whether it was pinned. @param {string} cid @returns {Promise<boolean>} */
+  async unpin(cid) {
+    return this.#client.call("unpin", cid);
+  }
+
+  /** What is pinned, the newest first: [{cid, name, kind, at, size}]. */
+  async pins() {
+    return this.#client.call("pins");
+  }
+
+  /** Take away what nobody keeps: {dry_run, removed, freed, kept}. @param {{dry_run?: boolean, results?: boolean}} [how] */
+  async gc(how = {}) {
+    return this.#client.call("gc", how);
+  }
+
+  /** Room in this browser, in bytes, and whether it promised to keep what is here. @returns {Promise<{used: number | null, quota: number | null, persisted: boolean}>} */
+  async storage() {
+    const told = await this.#client.call("storage").catch(() => navigator.storage?.estimate?.().then(({ usage, quota }) => ({ used: usage, quota })));
+    const persisted = await navigator.storage?.persisted?.().catch(() => false);
+    return { used: null, quota: null, ...told, persisted: Boolean(told?.persisted || persisted) };
   }
 
   /** A small folder whole: [{path, kind, data}]. @param {string} cid */

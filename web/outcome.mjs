@@ -1,14 +1,9 @@
 // @ts-check
 /** What came of a run: its files and output as a person can look at them, and the receipt as a slip. */
+import { asText, imageType } from "./peek.mjs";
 import { copyable, el, glyph, number, size, took } from "./ui.mjs";
 
-const SHOWN_TEXT = 64 * 1024;
 const SHOWN_FILES = 24;
-const IMAGES = [
-  { type: "image/png", magic: [0x89, 0x50, 0x4e, 0x47] },
-  { type: "image/jpeg", magic: [0xff, 0xd8, 0xff] },
-  { type: "image/gif", magic: [0x47, 0x49, 0x46, 0x38] },
-];
 
 /** @typedef {{done: any, name: string, given: File[], me: string}} Ran done: as of run */
 
@@ -70,8 +65,8 @@ export class Outcome {
 
   /** Bytes to look at, and a way to keep them. @param {string} name @param {Uint8Array} bytes @param {string} [file] */
   #piece(name, bytes, file = name.split("/").at(-1)) {
-    const image = IMAGES.find(({ magic }) => magic.every((byte, at) => bytes[at] === byte));
-    const url = URL.createObjectURL(new Blob([/** @type {BlobPart} */ (bytes)], { type: image?.type ?? "application/octet-stream" }));
+    const image = imageType(bytes);
+    const url = URL.createObjectURL(new Blob([/** @type {BlobPart} */ (bytes)], { type: image ?? "application/octet-stream" }));
     this.#urls.push(url);
     const head = el("h3", {}, el("b", {}, name), el("span", { class: "hint" }, size(bytes.length)), el("a", { href: url, download: file }, "Save"));
     const text = image ? null : asText(bytes);
@@ -100,15 +95,4 @@ function slip({ done, name, me }, receipt) {
 /** A value for reading: JSON, with whole numbers of any size. @param {any} value */
 function written(value) {
   return JSON.stringify(value, (_, item) => (typeof item === "bigint" ? `${item}` : item instanceof Uint8Array ? `${item.length} bytes` : item), 1)?.replace(/^"(-?\d+)"$/, "$1") ?? "nothing";
-}
-
-/** @param {Uint8Array} bytes */
-function asText(bytes) {
-  try {
-    const cut = bytes.length > SHOWN_TEXT;
-    const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes.subarray(0, SHOWN_TEXT), { stream: cut });
-    return text.includes("\0") ? null : text + (cut ? `\n… ${size(bytes.length - SHOWN_TEXT)} more; save it to see all` : "");
-  } catch {
-    return null;
-  }
 }

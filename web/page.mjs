@@ -4,6 +4,7 @@ import { PromiseGrid } from "./api.mjs";
 import { Apps, showRecent } from "./apps.mjs";
 import { Client } from "./client.mjs";
 import { looksLikeCid } from "./api.mjs";
+import { Files } from "./files.mjs";
 import { link, notice, panels } from "./panels.mjs";
 import { promisesPanel } from "./promises.mjs";
 import { runPanel } from "./run-panel.mjs";
@@ -24,6 +25,7 @@ const client = new Client({
 });
 const grid = new PromiseGrid(client, open);
 const apps = new Apps(client, grid);
+const files = new Files(grid, client);
 Object.defineProperty(globalThis, "promisegrid", { value: grid, enumerable: true });
 
 theme();
@@ -35,6 +37,10 @@ client.addEventListener("ready", (event) => ready(/** @type {CustomEvent} */ (ev
 client.addEventListener("failed", (event) => failed(/** @type {CustomEvent} */ (event).detail));
 client.addEventListener("event", (event) => heard(/** @type {CustomEvent} */ (event).detail));
 addEventListener("hashchange", route);
+document.querySelector(".skip")?.addEventListener("click", (event) => {
+  event.preventDefault();
+  byId(files.shown ? "files-title" : "run-title").focus();
+});
 byId("app-form").addEventListener("submit", (/** @type {SubmitEvent} */ event) => {
   event.preventDefault();
   const cid = byId("app-cid").value.trim().replace(/^.*#\/app\//, "");
@@ -53,9 +59,24 @@ async function open(cid) {
 
 function route() {
   if (location.hash.startsWith("#/join/") && client.node) return location.reload();
+  if (location.hash && !location.hash.startsWith("#/")) return; // a place in the page
+  view();
   const app = /^#\/app\/([^/]+)\/?$/.exec(location.hash);
   if (!app) return apps.hide();
   apps.show(decodeURIComponent(app[1])).catch((error) => error.code === "not_granted" && notice(error.message));
+}
+
+/** Programs or Files, once there is a node to look at. */
+function view() {
+  const up = client.node !== null;
+  const shown = up && files.route(location.hash);
+  byId("main").hidden = !up || shown;
+  byId("files-view").hidden = !shown;
+  for (const at of byId("views").children) {
+    const here = (at.getAttribute("href") === "#/files") === shown;
+    if (here) at.setAttribute("aria-current", "page");
+    else at.removeAttribute("aria-current");
+  }
 }
 
 /** The way to being a node, step by step; steps overlap, so each has its own line. */
@@ -87,12 +108,13 @@ function phases() {
 /** @param {import("./rpc.mjs").Ready} node */
 function ready(node) {
   byId("boot").hidden = true;
-  byId("main").hidden = false;
+  byId("views").hidden = false;
   byId("readings").hidden = false;
   if (byId("link").dataset.state === "starting") link({ state: "online", text: "" });
   if (!node.kept) notice("This browser keeps nothing here (a private window?). The node works, and is gone with this tab.");
   if (wanted && node.grid && node.grid !== wanted) otherGrid(node.grid, wanted);
   if (join) history.replaceState(null, "", "#/");
+  view();
   keepCopy();
 }
 
@@ -108,7 +130,7 @@ async function keepCopy() {
 function failed(error) {
   byId("link").dataset.state = "failed";
   byId("link").textContent = "stopped";
-  if (byId("main").hidden) {
+  if (!byId("boot").hidden) {
     byId("phases").lastElementChild?.classList.add("bad");
     byId("boot-progress").hidden = true;
     byId("boot-title").textContent = "This tab could not become a node";

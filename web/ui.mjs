@@ -28,6 +28,9 @@ export function short(name) {
   return bare.length > 20 ? `${bare.slice(0, 8)}…${bare.slice(-6)}` : bare;
 }
 
+/** Where the Files view shows content. @param {string} cid @param {string} [path] */
+export const filesUrl = (cid, path = "") => `#/files/${[cid, ...path.split("/")].filter(Boolean).map(encodeURIComponent).join("/")}`;
+
 /** A name that is copied by a click. @param {string | null} name @param {string} what */
 export function copyable(name, what) {
   if (!name) return el("span", {}, "—");
