@@ -1,4 +1,7 @@
-"""The tab's store, keys and handler pool in a real Chromium, each by itself, without Python."""
+"""The tab's store, keys and handler pool in a real Chromium, each by itself, without Python.
+
+What any store does is tried in test_store_laws.py, what only IndexedDB does in test_tab_store.py.
+"""
 
 from __future__ import annotations
 
@@ -71,84 +74,6 @@ def ask(page: Page) -> Ask:
     worker = begin(page)
     worker("open")
     return worker
-
-
-# -- store -----------------------------------------------------------------------------------------------
-
-ROWS = [
-    ["grid", [1], [10]],
-    ["grid", [1, 0], [11]],
-    ["grid", [1, 255], [12]],
-    ["grid", [2], [13]],
-    ["grid", [255, 255], [14]],
-]
-
-
-@pytest.mark.parametrize("kind", ["idb", "memory"])
-@pytest.mark.parametrize(
-    ("prefix", "after", "limit", "found"),
-    [
-        ([], [], 9, [10, 11, 12, 13, 14]),
-        ([1], [], 9, [10, 11, 12]),
-        ([1], [1], 9, [11, 12]),
-        ([1], [1], 1, [11]),
-        ([1], [1, 255], 9, []),
-        ([1], [2], 9, []),
-        ([], [1, 255], 9, [13, 14]),
-        ([255], [], 9, [14]),
-        ([255, 255], [255, 255], 9, []),
-    ],
-)
-def test_scan_is_in_byte_order(
-    page: Page, kind: str, prefix: list[int], after: list[int], limit: int, found: list[int]
-) -> None:
-    worker = begin(page)
-    worker("open", kind)
-    worker("write", ROWS, False)
-    assert [value for _, (value,) in worker("scan", "grid", prefix, after, limit)] == found
-
-
-@pytest.mark.parametrize("kind", ["idb", "memory"])
-def test_writes_are_read_back_and_removed(page: Page, kind: str) -> None:
-    worker = begin(page)
-    worker("open", kind)
-    worker("write", [["memo", [7], [1, 2]], ["apps", [7], []]], True)
-    assert worker("load", "memo", [7], [8]) == [[1, 2], None]
-    assert worker("load", "apps", [7]) == [[]]
-    worker("write", [["memo", [7], None]], True)
-    assert worker("load", "memo", [7]) == [None]
-
-
-def test_an_old_leader_cannot_write(page: Page) -> None:
-    old, new = begin(page, "old"), begin(page, "new")
-    first = old("open")
-    old("write", [["grid", [1], [1]]], True)
-    assert new("open") == first + 1
-    for durable in (True, False):
-        with pytest.raises(Error, match="superseded: Another tab has taken this node over"):
-            old("write", [["grid", [1], [2]], ["blocks", [9], [9]]], durable)
-    assert new("load", "grid", [1]) == [[1]]
-    assert new("load", "blocks", [9]) == [None]
-    new("write", [["grid", [1], [3]]], True)
-    assert old("load", "grid", [1]) == [[3]]
-
-
-def test_a_full_disk_is_said_and_changes_nothing(browser: BrowserContext) -> None:
-    mounts = {"/worker/": ROOT / "worker", "/pages/": ROOT / "e2e" / "pages"}
-    with serve(mounts) as origin:  # one of its own: a browser remembers for a while how much room there was
-        page = browser.new_page()
-        page.goto(f"{origin}/pages/blank.html")
-        page.wait_for_function("document.title === 'begun'")
-        quota = {"origin": origin, "quotaSize": 2_000_000}
-        browser.new_cdp_session(page).send("Storage.overrideQuotaForOrigin", quota)
-        ask = begin(page)
-        ask("open")
-        with pytest.raises(Error, match="disk_full: This browser's storage"):
-            ask("fill", "blocks", 40, 1_000_000, True)
-        assert ask("scan", "blocks", [], [], 9) == []
-        ask("write", [["grid", [1], [1]]], True)
-        assert ask("load", "grid", [1]) == [[1]]
-        page.close()
 
 
 # -- keys ------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@
  *
  * Algorithms are COSE's: -7 ES256, -8 EdDSA over Ed25519, -37 PS256 (RFC 9053, RFC 8230).
  */
-import { StoreError } from "./store.mjs";
+import { StoreError } from "./store.common.mjs";
 
 const REMEMBERED = 256;
 const P256 = { name: "ECDSA", namedCurve: "P-256" };

@@ -5,7 +5,10 @@
  * Promises: the same methods and answers as `IdbStore`, within `MEMORY_BYTES`; past that it is `disk_full`.
  * Keeps nothing: `kept` is false, and the page says so. Needs no fence, for no other tab can see it.
  */
-import { StoreError, same } from "./store.mjs";
+import { NOTHING, StoreError, same } from "./store.common.mjs";
+
+/** @typedef {import("./store.common.mjs").Read} Read */
+/** @typedef {import("./store.common.mjs").Write} Write */
 
 export const MEMORY_BYTES = 512 * 1024 * 1024;
 
@@ -32,36 +35,35 @@ export class MemoryStore {
 
   /** @param {string} table @param {Uint8Array[]} keys */
   async load(table, keys) {
-    return keys.map((key) => this.#table(table).get(hex(key))?.[1] ?? null);
+    return this.#answer(["load", table, keys]);
   }
 
   /** @param {string} table @param {Uint8Array} prefix @param {Uint8Array} after @param {number} limit @param {boolean} [keysOnly] */
   async scan(table, prefix, after, limit, keysOnly) {
+    return this.#answer(["scan", table, prefix, after, limit, keysOnly]);
+  }
+
+  /** @param {Read[]} reads */
+  async read(reads) {
+    return reads.map((read) => this.#answer(read));
+  }
+
+  /** @param {Read} read @returns {any[]} */
+  #answer([kind, table, ...how]) {
     const rows = this.#table(table);
+    if (kind === "load") return /** @type {Uint8Array[]} */ (how[0]).map((key) => rows.get(hex(key))?.[1] ?? null);
+    const [prefix, after, limit, keysOnly] = /** @type {[Uint8Array, Uint8Array, number, boolean?]} */ (/** @type {unknown} */ (how));
     const [begin, past] = [hex(prefix), hex(after)];
     const keys = [...rows.keys()].filter((key) => key > past && key.startsWith(begin));
     const found = keys.sort().slice(0, limit).map((key) => /** @type {[Uint8Array, Uint8Array]} */ (rows.get(key)));
-    return keysOnly ? found.map(([key]) => [key, new Uint8Array()]) : found;
+    return keysOnly ? found.map(([key]) => [key, NOTHING]) : found;
   }
 
-  /** @param {import("./store.mjs").Read[]} reads @returns {Promise<any[]>} */
-  read(reads) {
-    return Promise.all(
-      reads.map(([kind, table, ...how]) =>
-        kind === "load"
-          ? this.load(table, /** @type {Uint8Array[]} */ (how[0]))
-          : this.scan(table, .../** @type {[Uint8Array, Uint8Array, number, boolean?]} */ (/** @type {unknown} */ (how))),
-      ),
-    );
-  }
-
-  /** @param {import("./store.mjs").Write[]} writes @param {import("./store.mjs").Seen[]} seen @returns {Promise<number | null>} */
+  /** @param {Write[]} writes @param {import("./store.common.mjs").Seen[]} seen @returns {Promise<number | null>} */
   async commit(writes, seen) {
-    const now = await this.read(seen.map(([read]) => read));
-    const at = now.findIndex((rows, i) => !same(rows, seen[i][1]));
-    if (at >= 0) return at;
-    await this.write(writes, true);
-    return null;
+    const at = seen.findIndex(([read, rows]) => !same(this.#answer(read), rows));
+    if (at < 0) this.#put(writes);
+    return at < 0 ? null : at;
   }
 
   /** @param {string} table */
@@ -69,18 +71,29 @@ export class MemoryStore {
     return this.#table(table).size;
   }
 
-  /** @param {import("./store.mjs").Write[]} writes @param {boolean} _durable */
+  /** @param {Write[]} writes @param {boolean} _durable */
   async write(writes, _durable) {
-    const growth = writes.reduce((sum, [table, key, value]) => {
-      const old = this.#table(table).get(hex(key));
-      return sum + (value ? key.length + value.length : 0) - (old ? old[0].length + old[1].length : 0);
-    }, 0);
+    this.#put(writes);
+    return null;
+  }
+
+  /** @param {Write[]} writes */
+  #put(writes) {
+    /** @type {Map<string, number>} */
+    const sizes = new Map(); // of what these writes leave: one key may be written twice
+    for (const [table, key, value] of writes) sizes.set(`${table} ${hex(key)}`, value ? key.length + value.length : 0);
+    let growth = 0;
+    for (const [name, size] of sizes) {
+      const [table, key] = name.split(" ");
+      const old = this.#table(table).get(key);
+      growth += size - (old ? old[0].length + old[1].length : 0);
+    }
     if (growth > 0 && this.#bytes + growth > MEMORY_BYTES) {
       throw new StoreError("disk_full", "This private session holds as much as it may in memory; open the node in a normal window.");
     }
     this.#bytes += growth;
     for (const [table, key, value] of writes) {
-      if (value) this.#table(table).set(hex(key), [key, value]);
+      if (value) this.#table(table).set(hex(key), [key.slice(), value.slice()]); // not views: they would keep the whole turn
       else this.#table(table).delete(hex(key));
     }
   }

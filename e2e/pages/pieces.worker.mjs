@@ -6,30 +6,52 @@ import { IdbStore } from "/worker/store.mjs";
 import { MemoryStore } from "/worker/store.memory.mjs";
 import { MODULES, compile } from "/worker/wasi.mjs";
 
+/** Every transaction of this worker, as it was asked for. */
+const transactions = [];
+const begin = IDBDatabase.prototype.transaction;
+IDBDatabase.prototype.transaction = function (tables, mode, options) {
+  const made = begin.call(this, tables, mode, options);
+  transactions.push({ mode: made.mode, durability: made.durability, tables: [...made.objectStoreNames] });
+  return made;
+};
+
+const waited = [];
+const lost = [];
 let store;
 let keys;
 let runtime;
 let ticket = 0;
 const bytes = (text) => new TextEncoder().encode(text);
 const u8 = (array) => (array === null ? null : new Uint8Array(array));
+/** Bytes no browser makes smaller. */
+const noise = (size) => {
+  const data = new Uint8Array(size);
+  for (let at = 0; at < size; at += 65536) crypto.getRandomValues(data.subarray(at, at + 65536));
+  return data;
+};
 const plain = (value) => JSON.parse(JSON.stringify(value, (_, v) => (v instanceof Uint8Array ? [...v] : typeof v === "bigint" ? Number(v) : v)));
 
 const COMMANDS = {
   async open(kind = "idb") {
-    store = kind === "idb" ? await IdbStore.open({ onwait() {}, onlost() {} }) : new MemoryStore();
+    store = kind === "idb" ? await IdbStore.open({ onwait: (text) => waited.push(text), onlost: (text) => lost.push(text) }) : new MemoryStore();
     return store.epoch;
   },
   write: (writes, durable) => store.write(writes.map(([table, key, value]) => [table, u8(key), u8(value)]), durable),
   load: (table, ...all) => store.load(table, all.map(u8)),
   scan: (table, prefix, after, limit) => store.scan(table, u8(prefix), u8(after), limit),
+  /** Several asked in one task: [method, …arguments] with sizes for values; each one's answer, or its refusal's code. */
+  together: (asked) =>
+    Promise.all(asked.map(([method, ...how]) => {
+      const writes = how[0].map(([table, key, size]) => [table, u8(key), noise(size)]);
+      return store[method](writes, ...how.slice(1)).catch((error) => error.code);
+    })),
+  /** The transactions since it was asked last. */
+  transactions: () => transactions.splice(0),
+  waited: async () => waited,
+  lost: async () => lost,
   /** `count` values of `size` bytes in one transaction; the milliseconds it took. */
   async fill(table, count, size, durable) {
-    const value = crypto.getRandomValues(new Uint8Array(Math.min(size, 65536)));
-    const writes = Array.from({ length: count }, (_, i) => {
-      const whole = new Uint8Array(size);
-      whole.set(value);
-      return [table, bytes(`fill ${String(i).padStart(8, "0")}`), whole];
-    });
+    const writes = Array.from({ length: count }, (_, i) => [table, bytes(`fill ${String(i).padStart(8, "0")}`), noise(size)]);
     const started = performance.now();
     await store.write(writes, durable);
     return performance.now() - started;
