@@ -47,17 +47,17 @@ def check(moment: Moment, home: Path, states: list[int], how: powercut.How, seed
     """One image of a disk, opened with nothing but SQLite, and by the store."""
     where = f"seed {seed}, operation {moment.at}, writes not synced: {how}, durable {moment.durable}"
     allowed = states[moment.durable : moment.begun + 1]
-    found = image(moment, home, how, f"{seed} {moment.at} {how}")
+    found = image(moment.disk, home, how, f"{seed} {moment.at} {how}")
     assert moment.durable == 0 if found is None else set(found) <= set(allowed), where
 
 
-def image(moment: Moment, home: Path, how: powercut.How, seed: str) -> tuple[int, int] | None:
+def image(disk: powercut.Disk, home: Path, how: powercut.How, seed: str) -> tuple[int, int] | None:
     """What a disk holds, as SQLite alone reads it, and once a store was opened; None: no store."""
     folder = home.parent / "image"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     dice = random.Random(seed)
-    for path, data in moment.disk.image(how, dice).items():
+    for path, data in disk.image(how, dice).items():
         (folder / os.path.relpath(path, home)).write_bytes(data)
     if not (folder / FILE).exists():
         return None

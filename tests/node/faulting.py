@@ -1,7 +1,8 @@
-"""A store on a disk that fails: `python -m tests.node.faulting ROOT KINDS EVERY`, under the recorder.
+"""A store on a disk that fails: `python -m tests.node.faulting ROOT KINDS COUNT SEEDS`.
 
-Each home below ROOT sees one fault, at one operation; then its disk is well again. Whatever was acknowledged
-must be there then, whatever was refused must not, in the store, and in what a kill would leave of it.
+Run under the recorder (`powercut.c`). Each home below ROOT sees one fault, at one operation; then its disk is
+well again. Whatever was acknowledged must be there then, whatever was refused must not, in the store, and in
+what a kill would leave of it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import errno
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -26,12 +28,12 @@ KINDS: Final = (
     ("full", WRITE | CUT, errno.ENOSPC, 40, "disk_full"),
     ("full", WRITE | CUT, errno.ENOSPC, EVER, "disk_full"),
     ("sync", SYNC, errno.EIO, 1, "disk_full"),
-    ("sync", SYNC, errno.EIO, 3, "disk_full"),
+    ("sync", SYNC, errno.EIO, 2, "disk_full"),
     ("read", READ, errno.EIO, 1, "internal"),
 )
 
 
-def fail(recorder: crashing.Recorder, home: Path, kind: int, at: int) -> int:
+def fail(recorder: crashing.Recorder, home: Path, kind: int, at: int, seed: int) -> int:
     """One home, one fault; how many effects were refused."""
     _, ops, why, times, code = KINDS[kind]
     home.mkdir()
@@ -39,7 +41,7 @@ def fail(recorder: crashing.Recorder, home: Path, kind: int, at: int) -> int:
     store.log_pages = 12
     kept: list[Save | Commit] = []
     refused = 0
-    for number, effect in enumerate(crashing.workload(at, EFFECTS)):
+    for number, effect in enumerate(crashing.workload(seed, EFFECTS)):
         if number == FAULT_FROM:
             store._connection.execute("PRAGMA cache_size=4")
             recorder.c.powercut_fault(ops, at, times, why)
@@ -50,28 +52,39 @@ def fail(recorder: crashing.Recorder, home: Path, kind: int, at: int) -> int:
         recorder.mark(b"n" if answer else b"a" if isinstance(effect, Commit) else b"s", number + 1)
         if answer is None:
             kept.append(effect)
-        else:
-            refused += 1
-            assert isinstance(answer, Failure) and answer.code == code, answer
-            assert number < EFFECTS - 6, f"{home}: still refused on a disk that is well: {answer}"
+            continue
+        refused += 1
+        assert isinstance(answer, Failure) and answer.code == code, answer
+        assert number < EFFECTS - 6, f"{home}: still refused on a disk that is well: {answer}"
+        if times == 1:
+            assert killed(home) == crashing.states(kept)[-1], f"{home}: after a kill, {number} was refused"
     expected = crashing.states(kept)[-1]
     assert crashing.seen(store) == expected, home
-    killed = home / "killed"
-    killed.mkdir()
-    for suffix in ("", "-wal"):
-        shutil.copyfile(home / f"{FILE}{suffix}", killed / f"{FILE}{suffix}")
-    assert crashing.content(killed) == expected, f"{home}: after a kill"
+    assert killed(home) == expected, f"{home}: after a kill"
     store.close()
     assert crashing.content(home) == expected, f"{home}: after it was closed"
     shutil.rmtree(home)
     return refused
 
 
+def killed(home: Path) -> int:
+    """What a kill at this moment would leave; made where the recorder does not look."""
+    with tempfile.TemporaryDirectory() as made:
+        for suffix in ("", "-wal"):
+            shutil.copyfile(home / f"{FILE}{suffix}", Path(made) / f"{FILE}{suffix}")
+        return crashing.content(Path(made))
+
+
 def main() -> None:
-    """Some kinds of fault, each at every so manieth operation."""
-    recorder, root, every = crashing.Recorder(), Path(sys.argv[1]), int(sys.argv[3])
+    """Some kinds of fault, at so many operations, with so many workloads each."""
+    recorder, root, count, seeds = crashing.Recorder(), Path(sys.argv[1]), int(sys.argv[3]), int(sys.argv[4])
     for kind in map(int, sys.argv[2].split(",")):
-        refused = sum(fail(recorder, root / f"{kind}-{at}", kind, at) for at in range(1, 40, every))
+        step = 1 if KINDS[kind][0] == "sync" else 3
+        refused = sum(
+            fail(recorder, root / f"{kind}-{at}-{seed}", kind, at, seed)
+            for at in range(1, 1 + count * step, step)
+            for seed in range(seeds)
+        )
         assert refused, KINDS[kind]
 
 
