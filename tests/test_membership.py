@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.sim import Node, World
 from tests.test_handshake import why
@@ -10,6 +12,7 @@ from tests.test_promises import again
 from promisegrid import membership, statement
 from promisegrid.cid import Cid
 from promisegrid.errors import LocalError
+from promisegrid.limits import Limits
 
 DAY_MS = 24 * 3600 * 1000
 
@@ -156,6 +159,38 @@ def test_a_dismissed_member_may_be_admitted_again_in_person() -> None:
     ann.do(ann.kernel.owner.admit(bob.did))
     world.link(bob, ann)
     assert ann.peers() == ["bob"]
+
+
+def back(node: Node, proof: bytes | None) -> Node:
+    """The same key with another store: nothing but its grid and this membership."""
+    world = node.world
+    gone(world, node)
+    twin = Node(world, node.name, node.limits, node.life + 1)
+    world.nodes.append(twin)
+    if proof is not None:
+        twin.tables["grid"].update({b"genesis": node.tables["grid"][b"genesis"], b"membership": proof})
+    twin.do(twin.kernel.owner.boot())
+    return twin
+
+
+@pytest.mark.parametrize("renewed", [False, True], ids=["joining", "renewing"])
+def test_a_dismissal_takes_back_whatever_a_member_collected(renewed: bool) -> None:
+    """Eve says that she lost hers, or shows one that is to be renewed, more often than she may hold any."""
+    world = World()
+    ann, eve = world.grid("ann", "eve", limits=replace(Limits(), promises_per_holder=3))
+    first, collected = own(eve).proof, {own(eve).proof}
+    if renewed:
+        world.now_ms += (membership.LIFE_S // 2 + 1) * 1000
+    for _ in range(6):
+        eve = back(eve, first if renewed else None)
+        world.link(eve, ann, bytes(16))
+        world.run()
+        collected.add(own(eve).proof)
+    assert ann.do(ann.kernel.promises.dismiss(eve.did))
+    for proof in collected:
+        eve = back(eve, proof)
+        world.link(eve, ann)
+        assert not ann.peers()
 
 
 def test_word_of_a_revocation_by_somebody_else_is_not_heard() -> None:

@@ -127,11 +127,38 @@ async def _settle_membership(
 async def _renew(state: State, link: Link, theirs: Membership) -> None:
     """A member in the second half of its time is promised anew, if we can promise it as much, for longer."""
     delegate = min(theirs.delegate, _further(state))
+    if delegate != theirs.delegate or _until(state) <= theirs.until:
+        return
+    given = await _given(state, link.did, delegate)
+    if given is None or given.until <= theirs.until:
+        given = await admit(state, link.did, delegate=delegate)
+    link.send(Admitted(given.proof))
+
+
+def _until(state: State) -> int:
+    """How long a membership of our making would last, in seconds since 1970."""
     until = state.now_ms // 1000 + membership.LIFE_S
-    if state.membership is not None:
-        until = min(until, state.membership.until)
-    if delegate == theirs.delegate and until > theirs.until:
-        link.send(Admitted((await admit(state, link.did, delegate=delegate)).proof))
+    return until if state.membership is None else min(until, state.membership.until)
+
+
+async def _given(state: State, did: str, delegate: int = 0) -> Membership | None:
+    """The membership a key was given here before, while a new one would not last much longer.
+
+    Whoever asks again and again gets the same: nobody collects more than can be taken back.
+    """
+    assert state.grid is not None and state.genesis is not None
+    (proof,) = await Load("grid", (b"member/" + did.encode(),))
+    if proof is None:
+        return None
+    try:
+        given = await membership.verify(
+            proof, state.grid, state.genesis.founder, did, state.now_ms, state.limits, state.verdicts,
+            state.revoked,
+        )  # fmt: skip
+    except RemoteError:
+        return None
+    lasts = given.until + membership.LIFE_S // 4 >= _until(state)
+    return given if lasts and given.delegate >= delegate else None
 
 
 def _further(state: State) -> int:
@@ -172,7 +199,7 @@ async def _let_join(state: State, link: Link, grid: Cid) -> None:
             await _use_invitation(state, request.invitation)
         finally:
             state.admissions.give()
-    link.membership = await admit(state, link.did)
+    link.membership = await _given(state, link.did) or await admit(state, link.did)
     link.send(Admitted(link.membership.proof))
 
 
