@@ -115,6 +115,10 @@ def _up(up: argparse.ArgumentParser) -> None:
         metavar="URL",
         help="join URL or ws://HOST:PORT/grid; repeatable",
     )
+    up.add_argument(
+        "--gateway", action="append", default=[], metavar="URL",
+        help="ask this gateway too, until the node stops, for what no peer has; repeatable",
+    )  # fmt: skip
     who = up.add_mutually_exclusive_group()
     who.add_argument(
         "--invite-only", action="store_true", help="only the invited may join (default beyond loopback)"

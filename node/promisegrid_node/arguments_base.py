@@ -67,17 +67,21 @@ def _cars(verb: AddVerb) -> None:
     export = verb(
         "export",
         "Write content as a CAR file, blocks and all: a backup, or something to hand over.",
-        "promisegrid export bafybei… -o backup.car\n"
+        "promisegrid export --all -o backup.car\n"
         "promisegrid export bafybei… | ssh pi promisegrid import -",
     )
-    export.add_argument("cids", metavar="CID", nargs="+", help="roots; everything below them goes along")
+    export.add_argument("cids", metavar="CID", nargs="*", help="roots; everything below them goes along")
+    export.add_argument(
+        "--all", action="store_true",
+        help="a backup: all blocks, pins, streams, keys and values; `import` brings them back",
+    )  # fmt: skip
     export.add_argument("-o", "--output", metavar="FILE|-", default="-", help="where to (default: stdout)")
     bring = verb(
         "import",
         "Take in a CAR file, check every block, pin its roots, and print them.",
         "promisegrid import backup.car",
     )
-    bring.add_argument("path", metavar="FILE|-", help="a CAR file (version 1), or - for standard input")
+    bring.add_argument("path", metavar="FILE|-", help="a CAR file, or - for standard input")
     bring.add_argument("--no-pin", action="store_false", dest="pin", help="`gc` may take it away again")
     gateways = verb(
         "gateways",

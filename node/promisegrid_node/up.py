@@ -122,6 +122,8 @@ async def _settle(
     kernel = host.kernel
     if kernel.grid is None and not peers:
         await host.ask(kernel.owner.found(options.name or GRID_NAME))
+    for url in options.gateway:
+        kernel.gateways.use(url)
     kernel.open_mode = options.open or (place.is_loopback and not options.invite_only)
     if options.serve:
         cpu = options.cpu or max(1, min((os.cpu_count() or 2) - 1, 4))

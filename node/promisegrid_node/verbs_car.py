@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Final
 from promisegrid import units
 from promisegrid.errors import LocalError
 from promisegrid_node.aside import aside, standard_input
-from promisegrid_node.output import Output, Watcher
+from promisegrid_node.output import Output, Watcher, complain
 from promisegrid_node.scatter import whole_file
 from promisegrid_node.session import Emit, Node
 from promisegrid_node.verbs_content import split_path
@@ -22,7 +22,10 @@ PIECE: Final = 1024 * 1024
 
 async def export(options: argparse.Namespace, node: Node, out: Output) -> int:
     """Write content as a CAR file."""
+    if options.all == bool(options.cids):
+        raise LocalError("Say what to export: CIDs, or --all for a backup of everything.")
     roots = [split_path(text)[0] for text in options.cids]
+    asked = {"cids": roots, "all": options.all}
     if options.output == "-":
         if options.json:
             raise LocalError("--json and the CAR file cannot both go to stdout: give -o FILE.")
@@ -30,14 +33,21 @@ async def export(options: argparse.Namespace, node: Node, out: Output) -> int:
             raise LocalError("A CAR file is no text for a terminal: give -o FILE, or pipe it on.")
     with out.watching() as watch:
         if options.output == "-":
-            await node.call("car.export", {"cids": roots}, emit=_counted(out.raw, watch))
+            _warn(await node.call("car.export", asked, emit=_counted(out.raw, watch)))
             return 0
         target = Path(options.output)
         with whole_file(target) as file:
-            value = await node.call("car.export", {"cids": roots}, emit=_counted(file.write, watch))
+            value = await node.call("car.export", asked, emit=_counted(file.write, watch))
     value = {**value, "path": str(target), "roots": roots}
     out.answer(value, [f"{units.number(value['blocks'])} blocks, {units.size(value['bytes'])}, in {target}"])
+    _warn(value)
     return 0
+
+
+def _warn(value: Mapping[str, Any]) -> None:
+    """Say what a backup had to leave out."""
+    if value["bad"]:
+        complain(f"{value['bad']} blocks had rotted and were left out: `promisegrid verify` names them.")
 
 
 def _counted(write: Callable[[bytes], object], watch: Watcher) -> Emit:
@@ -65,6 +75,12 @@ async def bring(options: argparse.Namespace, node: Node, out: Output) -> int:
                 f"{options.path} cannot be read: {error.strerror}; give a CAR file, or - for standard input."
             ) from error
     out.answer(value, value["roots"])
+    if value["backup"]:
+        brought = f"{value['pinned']} pins, {value['streams']} heads of streams and {value['values']} keys"
+        out.note(f"{units.number(value['blocks'])} blocks, {units.size(value['bytes'])}; {brought} added.")
+        for cid in value["lost"]:
+            complain(f"{cid} was kept there, and is not whole in the backup: left out.")
+        return 0
     kept = "pinned its roots" if options.pin else "nothing pinned: `promisegrid gc` may take it away"
     out.note(f"{units.number(value['blocks'])} blocks, {units.size(value['bytes'])}; {kept}.")
     return 0
