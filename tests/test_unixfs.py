@@ -120,6 +120,18 @@ def test_a_range_of_a_file(start: int, end: int) -> None:
     assert store.loads <= 8 + 2 * max(0, end - start) // 16 + 6
 
 
+@given(st.binary(max_size=600), st.integers(1, 40), st.integers(2, 4))
+def test_the_leaves_of_a_file_are_told_without_loading_them(data: bytes, chunk: int, links: int) -> None:
+    cid, _, blocks = imported(data, chunk, links, 600)
+    nodes = Store([block for block in blocks if block.cid.codec_name == "dag-pb" or block.cid == cid])
+
+    async def collect() -> list[tuple[Cid, int]]:
+        return [leaf async for leaf in unixfs.read_leaves(nodes.load, cid)]
+
+    cut = [data[at : at + chunk] for at in range(0, len(data), chunk)]
+    assert run(collect()) == [(Cid.of(piece), len(piece)) for piece in cut]
+
+
 def test_memory_is_bounded_by_the_levels() -> None:
     importer = FileImporter(Sized(1), 4)
     for _ in range(1000):

@@ -11,7 +11,7 @@ replay, memo, runner, abi, job, receipt, reply, caller, exchange.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from promisegrid import unixfs
 from promisegrid.block import Block
@@ -43,6 +43,8 @@ from promisegrid.state import Identity, State
 from promisegrid.strand import Issued, Scheduler, Slots, Strand
 from promisegrid.task import Deferred, RunResult, Task
 from promisegrid.verifying import Verified, Verifier
+
+T = TypeVar("T")
 
 
 class Kernel:
@@ -239,12 +241,16 @@ class Kernel:
         except unixfs.UnixFsError as error:
             raise RemoteError("bad_file", f"{path!r} in {root}: {error}.") from error
 
-    def read(self, cid: Cid) -> AsyncIterator[bytes]:
-        """A file's bytes, to be pulled piece by piece with `piece`."""
-        return unixfs.read_file(self._exchange.block, cid)
+    def read(self, cid: Cid, start: int = 0) -> AsyncIterator[bytes]:
+        """A file's bytes from `start` on, to be pulled piece by piece with `piece`."""
+        return unixfs.read_file(self._exchange.block, cid, start)
 
-    async def piece(self, pieces: AsyncIterator[bytes]) -> bytes | None:
-        """The next piece of a `read`; None at the end. RemoteError: bad_file, not_found, bad_block."""
+    def leaves(self, cid: Cid) -> AsyncIterator[tuple[Cid, int]]:
+        """What a file's bytes hash to, in order: (raw CID, bytes); pulled with `piece`."""
+        return unixfs.read_leaves(self._exchange.block, cid)
+
+    async def piece(self, pieces: AsyncIterator[T]) -> T | None:
+        """The next of `read` or `leaves`; None at the end. RemoteError: bad_file, not_found, bad_block."""
         try:
             return await pieces.__anext__()  # anext() with a default unpacks tuples sent to it (CPython 3.11)
         except StopAsyncIteration:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from promisegrid import dagcbor, dagpb, unixfs
 from promisegrid.cid import DAG_PB, RAW, Cid
 from promisegrid.errors import LocalError, RemoteError
-from promisegrid_node.api_args import passing, read_cid
+from promisegrid_node.api_args import passing, read_cid, whole
 from promisegrid_node.host import Host
 from promisegrid_node.session import Args, Session, Verb
 
@@ -21,6 +21,8 @@ _LOOKED_INTO: Final = 256
 """Entries of one listing that peers are asked about; of the others, what is here."""
 
 
+_PAGE: Final = 512
+"""Leaves named in one piece of output."""
 LACKS: Final = 1024
 """Blocks that may be asked about together."""
 WRITING: Final = 2
@@ -36,7 +38,7 @@ class ContentApi:
     @property
     def verbs(self) -> Mapping[str, Verb]:
         """Every verb by its name."""
-        named = (self.lacks, self.save, self.locate, self.ls, self.read, self.export, self.fetch)
+        named = (self.lacks, self.save, self.locate, self.ls, self.read, self.leaves, self.export, self.fetch)
         return {verb.__name__: verb for verb in named}
 
     async def lacks(self, args: Args, session: Session) -> dict[str, Any]:
@@ -91,12 +93,25 @@ class ContentApi:
         return {"entries": entries}
 
     async def read(self, args: Args, session: Session) -> dict[str, Any]:
-        """A file's bytes as output."""
+        """A file's bytes as output, from the byte `start` on."""
         size = 0
-        async for piece in self.pieces(read_cid(args.get("cid"))):
+        async for piece in self.pieces(read_cid(args.get("cid")), whole(args, "start", 0)):
             await session.emit(piece)
             size += len(piece)
         return {"bytes": size}
+
+    async def leaves(self, args: Args, session: Session) -> dict[str, Any]:
+        """What a file's bytes hash to, in order; every piece of output is dag-cbor [[raw cid, bytes]…]."""
+        source, page, count = self._kernel.leaves(read_cid(args.get("cid"))), list[list[object]](), 0
+        while (leaf := await self._host.ask(self._kernel.piece(source))) is not None:
+            page.append(list(leaf))
+            count += 1
+            if len(page) == _PAGE:
+                await session.emit(dagcbor.encode(page))
+                page = []
+        if page:
+            await session.emit(dagcbor.encode(page))
+        return {"leaves": count}
 
     async def export(self, args: Args, session: Session) -> dict[str, Any]:
         """A folder as output, a parent before its children; every piece is dag-cbor [path, kind, data].
@@ -133,9 +148,9 @@ class ContentApi:
         blocks, size = await self._host.ask(self._kernel.fetch(read_cid(args.get("cid"))), passing(session))
         return {"blocks": blocks, "bytes": size}
 
-    async def pieces(self, cid: Cid) -> AsyncIterator[bytes]:
+    async def pieces(self, cid: Cid, start: int = 0) -> AsyncIterator[bytes]:
         """A file's bytes, fetched from peers where they are not here, at most a block in memory."""
-        source = self._kernel.read(cid)
+        source = self._kernel.read(cid, start)
         while (piece := await self._host.ask(self._kernel.piece(source))) is not None:
             yield piece
 

@@ -6,14 +6,15 @@ import argparse
 import os
 import stat
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final
 
 from promisegrid import units
 from promisegrid.errors import LocalError
 from promisegrid_node.aside import standard_input
 from promisegrid_node.chunker import chunker
-from promisegrid_node.output import Output, Watcher
-from promisegrid_node.scatter import FolderWriter, whole_file
+from promisegrid_node.output import Output
+from promisegrid_node.resuming import to_file
+from promisegrid_node.scatter import FolderWriter
 from promisegrid_node.session import Emit, Node
 from promisegrid_node.storing import store
 
@@ -88,7 +89,8 @@ async def get(options: argparse.Namespace, node: Node, out: Output) -> int:
         target = Path(options.output)
         if found["kind"] == "file":
             target = target / name if target.is_dir() else target
-            size = await _to_file(node, found, target, watch)
+            size = found["size"]
+            await to_file(node, found["cid"], target, size, watch)
         else:
             await to_folder(node, found["cid"], target)
             size = None
@@ -101,20 +103,6 @@ def _to_stdout(out: Output) -> Emit:
         out.raw(piece)
 
     return emit
-
-
-async def _to_file(node: Node, found: dict[str, Any], target: Path, watch: Watcher) -> int:
-    size = 0
-    with whole_file(target) as file:
-
-        async def emit(piece: bytes) -> None:
-            nonlocal size
-            file.write(piece)
-            size += len(piece)
-            watch({"phase": "get", "done": size, "total": found["size"]})
-
-        await node.call("read", {"cid": found["cid"]}, emit=emit)
-    return size
 
 
 async def to_folder(node: Node, cid: str, target: Path) -> None:

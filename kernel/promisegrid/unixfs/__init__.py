@@ -35,6 +35,7 @@ from promisegrid.unixfs.walk import (
     file_size,
     list_directory,
     read_file,
+    read_leaves,
     read_tree,
     resolve,
 )
@@ -64,6 +65,7 @@ __all__ = [
     "list_directory",
     "parse",
     "read_file",
+    "read_leaves",
     "read_tree",
     "resolve",
     "symlink",

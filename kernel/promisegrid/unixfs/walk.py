@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from promisegrid.cid import Cid
+from promisegrid.cid import RAW, Cid
 from promisegrid.unixfs import hamt
 from promisegrid.unixfs.build import DEPTH, FILE, FOLDER, SYMLINK, TreeNode
 from promisegrid.unixfs.node import (
@@ -71,6 +71,26 @@ async def _read(load: Load, root: File, start: int, stop: int) -> AsyncIterator[
             below.append(_Span(at, span.depth + 1, size, cid))
             at += size
         waiting.extend(reversed(below))
+
+
+async def read_leaves(load: Load, cid: Cid) -> AsyncIterator[tuple[Cid, int]]:
+    """What a file's bytes hash to, in order: (raw CID, bytes). Leaves are not loaded, if they are raw.
+
+    For comparing what somebody has of a file with what it should be. Pieces of no bytes are left out.
+    """
+    root = _as_file(cid, await _parse(load, cid))
+    waiting = [_Span(0, 0, root.size, root)]
+    while waiting:
+        span = waiting.pop()
+        if not span.size:
+            continue
+        if isinstance(span.what, Cid) and span.what.codec == RAW:
+            yield span.what, span.size
+            continue
+        node = span.what if isinstance(span.what, File) else await _part(load, span.what, span)
+        if node.data:
+            yield Cid.of(node.data), len(node.data)
+        waiting.extend(_Span(0, span.depth + 1, size, part) for part, size in reversed(node.parts))
 
 
 @dataclass(frozen=True, slots=True)
