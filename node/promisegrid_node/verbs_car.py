@@ -33,21 +33,20 @@ async def export(options: argparse.Namespace, node: Node, out: Output) -> int:
             raise LocalError("A CAR file is no text for a terminal: give -o FILE, or pipe it on.")
     with out.watching() as watch:
         if options.output == "-":
-            _warn(await node.call("car.export", asked, emit=_counted(out.raw, watch)))
-            return 0
+            return _left_out(await node.call("car.export", asked, emit=_counted(out.raw, watch)))
         target = Path(options.output)
         with whole_file(target) as file:
             value = await node.call("car.export", asked, emit=_counted(file.write, watch))
     value = {**value, "path": str(target), "roots": roots}
     out.answer(value, [f"{units.number(value['blocks'])} blocks, {units.size(value['bytes'])}, in {target}"])
-    _warn(value)
-    return 0
+    return _left_out(value)
 
 
-def _warn(value: Mapping[str, Any]) -> None:
-    """Say what a backup had to leave out."""
+def _left_out(value: Mapping[str, Any]) -> int:
+    """Say what a backup had to leave out; exit code 1 then, for whoever relies on its being whole."""
     if value["bad"]:
         complain(f"{value['bad']} blocks had rotted and were left out: `promisegrid verify` names them.")
+    return 1 if value["bad"] else 0
 
 
 def _counted(write: Callable[[bytes], object], watch: Watcher) -> Emit:
@@ -80,7 +79,7 @@ async def bring(options: argparse.Namespace, node: Node, out: Output) -> int:
         out.note(f"{units.number(value['blocks'])} blocks, {units.size(value['bytes'])}; {brought} added.")
         for cid in value["lost"]:
             complain(f"{cid} was kept there, and is not whole in the backup: left out.")
-        return 0
+        return 1 if value["lost"] else 0
     kept = "pinned its roots" if options.pin else "nothing pinned: `promisegrid gc` may take it away"
     out.note(f"{units.number(value['blocks'])} blocks, {units.size(value['bytes'])}; {kept}.")
     return 0
