@@ -147,7 +147,8 @@ _HEADS: Final = [
     for major in range(8)
 ]
 """The shortest heads of numbers below 256, by major type: nearly all that are ever written."""
-_LONGER: Final = ((25, 2, 0xFFFF), (26, 4, 0xFFFF_FFFF), (27, 8, 0xFFFF_FFFF_FFFF_FFFF))
+_TWO, _FOUR, _EIGHT = (struct.Struct(f">B{size}").pack for size in "HIQ")
+"""Writers of longer heads: the first byte, and a number of so many bytes."""
 _UINTS, _BYTES, _TEXTS, _LISTS = _HEADS[0], _HEADS[2], _HEADS[3], _HEADS[4]
 
 
@@ -155,9 +156,12 @@ def head(major: int, number: int) -> bytes:
     """The shortest head of a major type with its number, 0 to 2**64 - 1 (RFC 8949 section 3)."""
     if number < 256:
         return _HEADS[major][number]
-    for info, width, most in _LONGER:
-        if number <= most:
-            return bytes((major << 5 | info,)) + number.to_bytes(width, "big")
+    if number <= 0xFFFF:
+        return _TWO(major << 5 | 25, number)
+    if number <= 0xFFFF_FFFF:
+        return _FOUR(major << 5 | 26, number)
+    if number <= 0xFFFF_FFFF_FFFF_FFFF:
+        return _EIGHT(major << 5 | 27, number)
     raise OverflowError(f"an integer of {number.bit_length()} bits does not fit the 64 of CBOR")
 
 
@@ -179,6 +183,11 @@ def number(value: int) -> bytes:
     if value >= 0:
         return _UINTS[value] if value < 256 else head(0, value)
     return head(1, -1 - value)
+
+
+def link(cid: Cid) -> bytes:
+    """A link: tag 42 and the CID behind a zero byte."""
+    return b"\xd8\x2a" + byte_string(b"\x00" + cid.encoded)
 
 
 def _write(value: object, put: Put, depth: int, dialect: Dialect) -> None:
@@ -229,7 +238,7 @@ def _write_cid(value: Cid, put: Put, depth: int, dialect: Dialect) -> None:
     if not dialect.links:
         raise dialect.error(f"{dialect.name} has no links")
     _deeper(depth, dialect)
-    put(b"\xd8\x2a" + byte_string(b"\x00" + value.encoded))
+    put(link(value))
 
 
 def _write_rare(value: object, put: Put, depth: int, dialect: Dialect) -> None:

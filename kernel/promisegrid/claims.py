@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import field, fields
+from operator import attrgetter
 from typing import Any, Final
 
-from promisegrid.cbor import CborError, Dialect, byte_string, head, number, text
+from promisegrid.cbor import CborError, Dialect, byte_string, head, link, number, text
 from promisegrid.cid import Cid
 from promisegrid.did import DID_MAX
 from promisegrid.effects import Budget
@@ -78,8 +79,7 @@ class Claims:
     def encode(self) -> bytes:
         """The claims set, absent claims left out."""
         out: list[bytes] = []
-        for key, name, absent, write in _WRITERS:
-            value = getattr(self, name)
+        for value, (key, absent, write) in zip(_values(self), _WRITERS, strict=True):
             if value is not absent and (data := write(value)):
                 out += (key, data)
         if self.extra:
@@ -261,16 +261,17 @@ _TABLE: Final[tuple[tuple[int, str, Callable[[Any, Limits], object], Callable[[A
     (CTI, "cti", _cti, byte_string),
     (CALL, "call", _call, _DIALECT.encode),
     (PROOFS, "proofs", _proofs, _write_proofs),
-    (REPLY_TO, "reply_to", _link, _DIALECT.encode),
+    (REPLY_TO, "reply_to", _link, link),
     (BUDGET, "budget", _budget, _write_budget),
     (BODY, "body", _any, _DIALECT.encode),
-    (FILES, "files", _link, _DIALECT.encode),
-    (STDIN, "stdin", _link, _DIALECT.encode),
+    (FILES, "files", _link, link),
+    (STDIN, "stdin", _link, link),
     (REFUSAL, "refusal", _refusal, _DIALECT.encode),
     (FRESH, "fresh", _fresh, lambda fresh: b"\xf5" if fresh else b""),
-    (GRID, "grid", _link, _DIALECT.encode),
+    (GRID, "grid", _link, link),
     (FUNC, "func", _func, text),
 )
 _READERS: Final = {key: (name, read_field) for key, name, read_field, _ in _TABLE}
 _ABSENT: Final = {at.name: at.default for at in fields(Claims)}
-_WRITERS: Final = tuple((number(key), name, _ABSENT[name], write) for key, name, _, write in _TABLE)
+_WRITERS: Final = tuple((number(key), _ABSENT[name], write) for key, name, _, write in _TABLE)
+_values: Final = attrgetter(*(name for _, name, _, _ in _TABLE))

@@ -8,6 +8,7 @@ tuple is written as a list. `decode(encode(x)) == x`, and `encode(decode(b)) == 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Final
 
 from promisegrid.cbor import CborError, Dialect
@@ -23,10 +24,17 @@ class DagCborError(CborError):
 
 _DIALECT: Final = Dialect(name="DAG-CBOR", depth=DEPTH, max_bytes=16 * 1024 * 1024, error=DagCborError)
 
+_WITHIN: Final = replace(_DIALECT, depth=DEPTH - 1)
+
 
 def encode(value: object) -> bytes:
     """The bytes of a value. Raises `DagCborError` for what the data model lacks."""
     return _DIALECT.encode(value)
+
+
+def encode_within(value: object) -> bytes:
+    """The bytes of a value that will stand in a map or list, put together by hand. Raises as `encode`."""
+    return _WITHIN.encode(value)
 
 
 def decode(data: bytes) -> Any:

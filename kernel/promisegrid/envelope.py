@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Final
 
 from promisegrid import cose
-from promisegrid.cbor import byte_string, head
+from promisegrid.cbor import byte_string, head, link
 from promisegrid.cid import Cid, CidError
 from promisegrid.errors import RemoteError
 from promisegrid.frozen import frozen
@@ -52,7 +52,7 @@ class Envelope:
 
 def prepare(protocol: Cid, grid: Cid, claims: bytes) -> bytes:
     """Elements 1–4 as the 4-array to be signed."""
-    return b"".join((_FOUR, _GRID, _link(protocol), _link(grid), byte_string(claims)))
+    return b"".join((_FOUR, _GRID, link(protocol), link(grid), byte_string(claims)))
 
 
 def seal(signed: bytes, sign1: bytes) -> bytes:
@@ -99,10 +99,6 @@ def _tag(raw: bytes) -> int:
         spoken = text.decode(errors="replace")
         raise RemoteError("future_grid", f"The protocol {spoken!r} is not spoken here.")
     raise RemoteError("not_grid", f'The first element is {text[:20]!r}, not the text "grid".')
-
-
-def _link(cid: Cid) -> bytes:
-    return _LINK + byte_string(b"\x00" + cid.encoded)
 
 
 def _link_at(raw: bytes, at: int, what: str) -> tuple[bytes, int]:

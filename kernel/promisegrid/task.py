@@ -12,6 +12,7 @@ from typing import Any
 
 from promisegrid import dagcbor, units
 from promisegrid.block import Block
+from promisegrid.cbor import head, link, text
 from promisegrid.cid import Cid
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.frozen import frozen
@@ -35,13 +36,8 @@ class Task:
     def block(self, limits: Limits) -> Block:
         """The task's block. LocalError when the arguments cannot be written or are too large."""
         assert self.func, "the function is settled before a task is named"
-        value: dict[str, Any] = {"code": self.code, "func": self.func, "args": self.args}
-        if self.files is not None:
-            value["files"] = self.files
-        if self.stdin is not None:
-            value["stdin"] = self.stdin
         try:
-            data = dagcbor.encode(value)
+            data = self._encode()
         except ValueError as error:
             raise LocalError(f"The arguments cannot be written as dag-cbor: {error}.", "bad_args") from error
         if len(data) > limits.args_bytes:
@@ -49,6 +45,16 @@ class Task:
             text = f"The arguments take {units.size(len(data))}; at most {most}. Use stdin or files."
             raise LocalError(text, "bad_args")
         return Block(Cid.of(data, "dag-cbor"), data)
+
+
+    def _encode(self) -> bytes:
+        """{args, code, func, files?, stdin?} as dag-cbor, which has the keys in this order."""
+        files = b"" if self.files is None else b"efiles" + link(self.files)
+        stdin = b"" if self.stdin is None else b"estdin" + link(self.stdin)
+        size = 3 + bool(files) + bool(stdin)
+        parts = (head(5, size), b"dargs", dagcbor.encode_within(self.args), b"dcode", link(self.code),
+                 b"dfunc", text(self.func), files, stdin)  # fmt: skip
+        return b"".join(parts)
 
 
 @frozen
