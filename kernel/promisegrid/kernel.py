@@ -36,9 +36,11 @@ from promisegrid.protocols import DAG_EDIT, SCENARIO_TREE
 from promisegrid.protocols.edits import Edits
 from promisegrid.protocols.promise import PROMISE
 from promisegrid.protocols.scenarios import Scenarios
+from promisegrid.publishing import Publishing
 from promisegrid.redeem import Redeemer
 from promisegrid.replay import Replay
 from promisegrid.runner import Runner, Watch
+from promisegrid.selection import Selection
 from promisegrid.state import Identity, State
 from promisegrid.strand import Issued, Scheduler, Slots, Strand
 from promisegrid.task import Deferred, RunResult, Task
@@ -66,6 +68,8 @@ class Kernel:
         self.gateways = Gateways(self._state, self._exchange.holds)
         self._exchange.gateways = self.gateways
         self.base = Base(self._state, self._exchange, self._watch)
+        self.selection = Selection(self._exchange, limits)
+        self.publishing = Publishing(self._state, self._exchange)
         self._memo = Memo(self._state, self._exchange)
         self._runner = Runner(self._state, self._exchange, self._memo)
         self._caller = Caller(self._state, self._exchange, self._memo)

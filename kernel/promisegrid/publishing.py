@@ -1,0 +1,121 @@
+"""What the owner published: roots, and every block below them, for whoever asks without being a member.
+
+Promises: a block is public exactly while a published root has it below; publishing is durable when it is
+answered, and so is taking it back. Which blocks those are is an index in the table `grid`, so that one look
+answers for any of them; it is kept from collection by standing there, and can be made anew from its roots.
+Does not know: who asks, and what he may have besides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from promisegrid import dagcbor
+from promisegrid.cid import IDENTITY, Cid
+from promisegrid.effects import Commit, Load, Save, Scan, Write
+from promisegrid.errors import LocalError, RemoteError
+from promisegrid.exchange import Exchange
+from promisegrid.promisebase.walk import Missing, Walk
+from promisegrid.state import State
+
+_ROOT: Final = b"public/root/"
+_BLOCK: Final = b"public/block/"
+_ROWS: Final = 512
+_NAME_MAX: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A published root, since when (seconds since 1970)."""
+
+    cid: Cid
+    name: str
+    at: int
+
+
+class Publishing:
+    """What one node published."""
+
+    def __init__(self, state: State, exchange: Exchange) -> None:
+        self._state, self._exchange = state, exchange
+
+    async def publish(self, cid: Cid, name: str = "") -> Published:
+        """Let anybody read a CID and all below it; what is missing is fetched. RemoteError("not_found")."""
+        if len(name) > _NAME_MAX:
+            raise LocalError(f"A name has at most {_NAME_MAX} characters.", "bad_args")
+        try:
+            await self._index(cid, self._exchange.fetch)
+        except RemoteError:
+            if (await Load("grid", (_ROOT + bytes(cid),))) == (None,):
+                await self._forget(bytes(cid))
+            raise
+        made = Published(cid, name, self._state.now_ms // 1000)
+        record = dagcbor.encode({"name": made.name, "at": made.at})
+        await Commit((Write("grid", _ROOT + bytes(cid), record),))
+        return made
+
+    async def withdraw(self, cid: Cid) -> bool:
+        """Publish a CID no longer; whether it was. What another published root has below stays public."""
+        (record,) = await Load("grid", (_ROOT + bytes(cid),))
+        await self._forget(bytes(cid))
+        await Commit((Write("grid", _ROOT + bytes(cid), None),))
+        return record is not None
+
+    async def page(self, after: bytes = b"", limit: int = 256) -> list[Published]:
+        """Published roots in the order of their CIDs' bytes, from the one behind `after`."""
+        rows = await Scan("grid", _ROOT, _ROOT + after, limit)
+        return [Published(Cid.decode(key[len(_ROOT) :]), **dagcbor.decode(record)) for key, record in rows]
+
+    async def has(self, cid: Cid) -> bool:
+        """Whether anybody may read a block. What holds its content in its own name says nothing new."""
+        if cid.hash_code == IDENTITY:
+            return True
+        prefix = _BLOCK + bytes(cid)
+        return bool(await Scan("grid", prefix, prefix, 1, keys_only=True))
+
+    async def rebuild(self) -> int:
+        """Make the index anew from what was published, apps too; how many roots. What is lost is left out."""
+        apps, after = list[bytes](), b""
+        while rows := await Scan("apps", b"", after, _ROWS):
+            after = rows[-1][0]
+            apps += [key for key, _ in rows]
+        for key in apps:
+            record = dagcbor.encode({"name": "", "at": self._state.now_ms // 1000})
+            (known,) = await Load("grid", (_ROOT + key,))
+            if known is None:
+                await Commit((Write("grid", _ROOT + key, record),))
+        await self._forget(b"")
+        count, after = 0, b""
+        while roots := await self.page(after):
+            for root in roots:
+                await self._index(root.cid, _left_out)
+            count, after = count + len(roots), bytes(roots[-1].cid)
+        return count
+
+    # -- inside --------------------------------------------------------------------------------------
+
+    async def _index(self, root: Cid, missing: Missing) -> None:
+        walk = Walk(self._exchange, self._state.limits.walk_blocks, missing)
+        rows: list[Write] = []
+        async for block in walk.below(root):
+            rows.append(Write("grid", _BLOCK + bytes(block.cid) + bytes(root), b""))
+            if len(rows) == _ROWS:
+                await Save(tuple(rows))
+                rows = []
+        if rows:
+            await Save(tuple(rows))
+
+    async def _forget(self, root: bytes) -> None:
+        """Remove the rows of one root; of all for b""."""
+        after = _BLOCK
+        while rows := await Scan("grid", _BLOCK, after, _ROWS, keys_only=True):
+            after = rows[-1][0]
+            gone = tuple(Write("grid", key, None) for key, _ in rows if key.endswith(root))
+            if gone:
+                await Save(gone)
+
+
+async def _left_out(_: Cid) -> bytes:
+    """A missing block, as one that links to nothing."""
+    return b""
