@@ -10,6 +10,7 @@ help() {
 ./build.sh check         set up, then ruff and mypy, and the JavaScript's syntax
 ./build.sh bundle        set up, and make what a tab is served (build/web)
 ./build.sh bench         set up, and print the measured ratios
+./build.sh sim [N [M]]   set up, and live M seeded worlds from the Nth on (0, 10,000)
 TEXT
 }
 
@@ -212,6 +213,11 @@ case ${1:-help} in
       .venv/bin/python "$bench" || missed="${missed:-} $bench"
     done
     [[ -z ${missed:-} ]] || die "short of its goal:$missed."
+    ;;
+  sim)
+    shift
+    setup_python requirements-dev.txt
+    exec env PYTHONPATH=kernel:. .venv/bin/python -m tests.simulation "$@"
     ;;
   help | -h | --help) help ;;
   *)

@@ -1,0 +1,106 @@
+"""Seeded worlds: nothing breaks in them, they repeat exactly, and what is broken on purpose is noticed."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from tests.simulation import life
+from tests.simulation.life import Life
+from tests.simulation.world import Broken, Host
+
+from promisegrid.effects import Commit, Effect, Job, Load, Outcome, Read, Save, Scan, Verify
+from promisegrid.ledger import Ledger
+from promisegrid.promisebase.collect import Collector
+
+SEEDS, AT_ONCE = 200, 20
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, AT_ONCE))
+def test_nothing_breaks(first: int) -> None:
+    done: Counter[str] = Counter()
+    for seed in range(first, first + AT_ONCE):
+        one = Life(seed)
+        try:
+            one.live()
+        except Broken as wrong:
+            pytest.fail(f"{wrong}\npython -m tests.simulation {seed} 1")
+        done.update(one.done)
+    assert all(done[what] for what in ("get: fine", "run: fine", "use: fine", "pin: fine", "crash")), done
+
+
+def test_a_seed_is_one_course_of_events() -> None:
+    def trace(seed: int) -> str:
+        one = Life(seed)
+        one.live()
+        return one.world.trace.hexdigest()
+
+    assert trace(3) == trace(3) != trace(4)
+
+
+def _broken(seeds: range = range(60)) -> str:
+    """What the first seed that breaks says."""
+    for seed in seeds:
+        try:
+            Life(seed).live()
+        except Broken as wrong:
+            return str(wrong)
+    return "nothing"
+
+
+def test_a_disk_that_forgets_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Host._store
+
+    def forgetful(self: Host, ticket: int, effect: Load | Scan | Read | Save | Commit) -> None:
+        if isinstance(effect, Commit) and self.world.random.random() < 0.2:
+            self.base.answer(effect)
+            self.answer(ticket, None)
+            return
+        real(self, ticket, effect)
+
+    monkeypatch.setattr(Host, "_store", forgetful)
+    assert "lost" in _broken() or "ended" in _broken()
+
+
+def test_a_host_that_believes_any_signature_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It lets the impostor in."""
+    real = Host._perform
+
+    def credulous(self: Host, ticket: int, effect: Effect) -> None:
+        if isinstance(effect, Verify):
+            self.answer(ticket, True)
+        else:
+            real(self, ticket, effect)
+
+    monkeypatch.setattr(Host, "_perform", credulous)
+    assert "outsider" in _broken()
+
+
+def test_an_engine_that_errs_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Host.outcome
+
+    def wrong(self: Host, job: Job) -> Outcome:
+        outcome = real(self, job)
+        return Outcome(bytes(8), b"", 7, 65_536) if self.name == "host1" else outcome
+
+    monkeypatch.setattr(Host, "outcome", wrong)
+    assert "answered" in _broken()
+
+
+def test_blocks_nobody_hashes_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def believed(self: object, cid: object, data: bytes) -> bool:
+        return True
+
+    monkeypatch.setattr("promisegrid.exchange.Exchange.holds", believed)
+    monkeypatch.setattr(life, "WAYS", ("wrong blocks", "liar"))
+    assert "not the block" in _broken() or "other bytes" in _broken()
+
+
+def test_a_collection_that_takes_what_is_pinned_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Collector, "_is_kept", lambda self, name: False)
+    assert "lost" in _broken() or "cannot read" in _broken()
+
+
+def test_uses_that_are_not_counted_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Ledger, "use", lambda self, *_: ())
+    assert "promised calls" in _broken()
