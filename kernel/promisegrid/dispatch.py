@@ -207,6 +207,10 @@ class Dispatcher:
             if answer.writes:
                 await Commit((*answer.writes, *self._replay.record(entry, reply)))
                 self._replay.keep(entry)
+        except RemoteError:
+            if answer.failed is not None:
+                answer.failed()
+            raise
         finally:
             if exclusive:
                 self._one_at_a_time.give()

@@ -14,7 +14,7 @@ from promisegrid.caller import Caller
 from promisegrid.capability import Grant
 from promisegrid.cid import Cid
 from promisegrid.deferral import Call, Wait, ended
-from promisegrid.effects import Commit, Load, Write
+from promisegrid.effects import Load, Write
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.ledger import Ledger
 from promisegrid.protocols.promise import PROMISE, PromiseProtocol, call_state
@@ -134,9 +134,8 @@ class Keeper:
         said = Statement(name, state, self._state.me, self._state.now_ms // 1000, receipt, result, reason)
         block = await statement.seal(said)
         call = self._waiting(name)
-        said_writes = self._ledger.say(said, block)
         after = ended(call, state, block, done)
-        await Commit((*writes, *said_writes, *self._ledger.settle(name, after)))
+        await self._ledger.end(name, after, (*writes, *self._ledger.say(said, block)))
         self.protocol.tell(state, str(call.promise), call.holder)
         return block.cid
 
@@ -149,6 +148,8 @@ class Keeper:
         if call is None:
             text = f"No call {name} waits here; `promisegrid cap pending` lists those that do."
             raise LocalError(text, "not_found")
+        if name in self._ledger.ending:
+            raise LocalError(f"The call {name} is being kept or broken just now.", "bad_args")
         if not self._waits(call):
             gone = self._ledger.is_revoked(call.promise)
             state = "revoked" if gone else call_state(call, self._state.now_ms)
@@ -162,7 +163,7 @@ class Keeper:
         known = self._ledger.known.get(later.promise)
         now = self._state.now_ms // 1000
         wait = Wait(later.by, later.promise, task, now, known.grant.until if known else now + 7 * _DAY_S)
-        await Commit(self._ledger.wait_for(later.call, wait))
+        await self._ledger.wait_for(later.call, wait)
         self.protocol.tell("deferred", str(later.promise), later.by)
 
     async def awaited(self) -> list[dict[str, Any]]:
@@ -214,14 +215,14 @@ class Keeper:
             raise RemoteError("malformed", f"{wait.by} showed a statement about something else.")
         block = Block(Cid.of(data), data)
         if said.state == "broken":
-            await Commit((*self._ledger.waited(name), *self._ledger.say(said, block)))
+            await self._ledger.waited(name, said, block)
             self.protocol.tell("broken", str(wait.promise), wait.by)
             raise RemoteError("broken", f"{wait.by} broke its promise. {said.reason or ''}".strip())
         link = self._caller.link_to(wait.by)
         done = await self._caller.accept(body.get("reply"), wait.task.block(self._state.limits), link, watch)
         if done.result != said.result or done.receipt != said.receipt:
             raise RemoteError("malformed", f"{wait.by} showed a receipt that its statement does not name.")
-        await Commit((*self._ledger.waited(name), *self._ledger.say(said, block)))
+        await self._ledger.waited(name, said, block)
         self.protocol.tell("kept", str(wait.promise), wait.by)
         return done
 

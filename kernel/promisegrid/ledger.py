@@ -1,8 +1,9 @@
 """The book of promises: which this node knows of, how often each was used, which are gone, which calls wait.
 
 Everything here is read at boot and kept in memory; every change is returned as writes, to be committed before
-anybody hears of it. Nothing that was written is undone: a count never falls, a revocation is never lifted,
-a call that was kept or broken stays so. Rows go when what they are about has expired for good.
+anybody hears of it (`commit`; whoever commits them otherwise calls `undo` when that failed: memory and disk
+agree). Nothing that was written is undone: a count never falls, a revocation is never lifted, a call that was
+kept or broken stays so. Rows go when what they are about has expired for good.
 
 Rows of the `grid` table, below `cap/`:
 
@@ -17,18 +18,17 @@ Rows of the `grid` table, below `cap/`:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 from typing import Final
 
-from promisegrid import capability, dagcbor, deferral, statement
+from promisegrid import dagcbor, deferral, statement
 from promisegrid.block import Block
 from promisegrid.capability import Grant
 from promisegrid.cid import Cid
 from promisegrid.deferral import Call, Wait
 from promisegrid.effects import Commit, Scan, Write
 from promisegrid.errors import RemoteError
-from promisegrid.shelf import Known, Shelf
+from promisegrid.shelf import Gone, Known, Shelf, Uses, checked
 from promisegrid.state import State
 from promisegrid.statement import Statement
 from promisegrid.strand import Signal
@@ -42,34 +42,6 @@ _SWEEP_S: Final = 60
 _SWEPT: Final = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Gone:
-    """A promise that was revoked: the statement that says so, and the chain that shows who may say it.
-
-    first: whom the first promise of the chain was made to.
-    """
-
-    said: Statement
-    data: bytes
-    chain: tuple[bytes, ...]
-    until: int
-    holder: str
-    first: str
-    of_member: bool
-
-
-@dataclass(slots=True)
-class _Uses:
-    """How often a promise was used: by messages that may come again, by name; and by others, a number."""
-
-    folded: int = 0
-    names: dict[Cid, int] = field(default_factory=dict)
-
-    @property
-    def count(self) -> int:
-        return self.folded + len(self.names)
-
-
 class Ledger:
     """One node's book."""
 
@@ -80,12 +52,13 @@ class Ledger:
         self._unwritten: dict[Cid, tuple[Write, ...]] = {}
         self.calls: dict[Cid, Call] = {}
         self.call_of: dict[Cid, Cid] = {}
+        self.ending: set[Cid] = set()
         self.waits: dict[Cid, Wait] = {}
         self.said: list[tuple[int, Cid]] = []
         self._news: dict[Cid, Signal[None]] = {}
         self._ends_of: dict[str, int] = {}
         self._swept_at = 0
-        self._uses: dict[Cid, _Uses] = {}
+        self._uses: dict[Cid, Uses] = {}
         self._casual: dict[Cid, int] = {}
 
     async def load(self) -> None:
@@ -124,22 +97,48 @@ class Ledger:
         if kind == b"used":
             self._counted(name).folded = plain
         elif kind == b"known":
-            self.known.put(Known(self._grant(plain["chain"]), plain["at"]))
+            self.known.put(Known(checked(plain["chain"], self._state.limits), plain["at"]))
         elif kind == b"gone":
             said, _ = statement.read(plain["statement"])
-            self._is_gone(said, plain["statement"], self._grant(plain["chain"]))
+            self._is_gone(said, plain["statement"], checked(plain["chain"], self._state.limits))
         elif kind == b"call":
             self._put(name, deferral.read_call(plain))
         elif kind == b"wait":
             self.waits[name] = deferral.read_wait(plain)
 
-    def _grant(self, chain: Iterable[bytes]) -> Grant:
-        """A chain that was checked before it was written."""
-        first, *rest = [capability.read(raw, self._state.limits) for raw in chain]
-        grant = capability.alone(first)
-        for one in rest:
-            grant = capability.extend(grant, one)
-        return grant
+    # -- writing -------------------------------------------------------------------------------------
+
+    async def commit(self, writes: Iterable[Write], then: Callable[[], object] | None = None) -> None:
+        """Write rows, carried out though whoever asks gives up; `then` is what they change here.
+
+        RemoteError when they could not be written: then memory is as before.
+        """
+        await self._state.scheduler.spawn(self._commit(tuple(writes), then)).done
+
+    async def _commit(self, writes: tuple[Write, ...], then: Callable[[], object] | None) -> None:
+        try:
+            await Commit(writes)
+        except RemoteError:
+            self.undo(writes)
+            raise
+        if then is not None:
+            then()
+
+    def undo(self, writes: Iterable[Write]) -> None:
+        """These rows could not be written: what is new by them is not known. What is gone stays gone."""
+        owed = {write.key for writes in self._unwritten.values() for write in writes}
+        for write in writes:
+            if write.table != "grid" or write.value is None or write.key in owed:
+                continue
+            kind, _, key = write.key.removeprefix(_ROOT).partition(b"/")
+            if kind == b"said":
+                self.said = [one for one in self.said if _said(*one) != write.key]
+            elif kind == b"known" and (name := Cid.decode(key)) in self.known:
+                self.known.drop(name)
+            elif kind == b"call" and (name := Cid.decode(key)) in self.ending:
+                self.ending.discard(name)
+            elif kind == b"call":
+                self.forget_call(name)
 
     # -- promises ------------------------------------------------------------------------------------
 
@@ -226,14 +225,14 @@ class Ledger:
         Counted in memory at once, so that two messages cannot share a last use: commit, or call `unuse`.
         RemoteError("busy") when too many messages that may come again have used it.
         """
+        new = [name for name, _ in grant.uses if message not in self._counted(name).names]
+        for name in new:
+            if len(self._counted(name).names) >= self._state.limits.uses_recent:
+                raise RemoteError("busy", f"The promise {name} was used too often just now; try again later.")
         self.count(grant)
         writes: list[Write] = []
-        for name, _ in grant.uses:
+        for name in new:
             uses = self._counted(name)
-            if message in uses.names:
-                continue
-            if len(uses.names) >= self._state.limits.uses_recent:
-                raise RemoteError("busy", f"The promise {name} was used too often just now; try again later.")
             uses.names[message] = expires_at
             key = _row(b"use", name) + bytes(message)
             writes += [Write("grid", key, dagcbor.encode(expires_at)), *self._fold(name, uses)]
@@ -244,7 +243,7 @@ class Ledger:
         for name, _ in grant.uses:
             self._counted(name).names.pop(message, None)
 
-    def _fold(self, name: Cid, uses: _Uses) -> list[Write]:
+    def _fold(self, name: Cid, uses: Uses) -> list[Write]:
         """Messages that have expired are counted, no longer named."""
         late = self._now - self._state.limits.clock_skew_ms // 1000 - 1
         old = [message for message, expires in list(uses.names.items())[:_FOLD] if expires < late]
@@ -254,8 +253,8 @@ class Ledger:
         gone = [Write("grid", _row(b"use", name) + bytes(message), None) for message in old]
         return [*gone, Write("grid", _row(b"used", name), dagcbor.encode(uses.folded))] if old else []
 
-    def _counted(self, name: Cid) -> _Uses:
-        return self._uses.setdefault(name, _Uses())
+    def _counted(self, name: Cid) -> Uses:
+        return self._uses.setdefault(name, Uses())
 
     # -- what is said --------------------------------------------------------------------------------
 
@@ -313,13 +312,19 @@ class Ledger:
         mine = sum(other.holder == call.holder for other in waiting)
         if len(waiting) >= limits.deferred or mine >= limits.deferred_per_holder:
             raise RemoteError("busy", "Too many calls wait to be kept; try again later.")
-        return self.settle(name, call)
+        self._put(name, call)
+        return (Write("grid", _row(b"call", name), call.record()), *self._prune())
 
-    def settle(self, name: Cid, call: Call) -> tuple[Write, ...]:
-        """A call as it stands now."""
+    async def end(self, name: Cid, call: Call, writes: Iterable[Write]) -> None:
+        """A deferred call is kept or broken, once this is written; until then it is `ending`."""
+        self.ending.add(name)
+        row = Write("grid", _row(b"call", name), call.record())
+        await self.commit((*writes, row), lambda: self._ended(name, call))
+
+    def _ended(self, name: Cid, call: Call) -> None:
+        self.ending.discard(name)
         self._put(name, call)
         self._wake(name)
-        return (Write("grid", _row(b"call", name), call.record()), *self._prune())
 
     def _put(self, name: Cid, call: Call) -> None:
         self.calls[name] = call
@@ -331,15 +336,15 @@ class Ledger:
         if call is not None:
             self.call_of.pop(call.message, None)
 
-    def wait_for(self, name: Cid, wait: Wait) -> tuple[Write, ...]:
-        """Remember what this node awaits."""
-        self.waits[name] = wait
-        return (Write("grid", _row(b"wait", name), wait.record()), *self._prune())
+    async def wait_for(self, name: Cid, wait: Wait) -> None:
+        """Remember, durably, what this node awaits."""
+        row = Write("grid", _row(b"wait", name), wait.record())
+        await self.commit((row, *self._prune()), lambda: self.waits.update({name: wait}))
 
-    def waited(self, name: Cid) -> tuple[Write, ...]:
-        """What was awaited has come, or will not."""
-        self.waits.pop(name, None)
-        return (Write("grid", _row(b"wait", name), None),)
+    async def waited(self, name: Cid, said: Statement, block: Block) -> None:
+        """What was awaited has come, or will not: a statement says so."""
+        row = Write("grid", _row(b"wait", name), None)
+        await self.commit((row, *self.say(said, block)), lambda: self.waits.pop(name, None))
 
     def news(self, name: Cid) -> Signal[None]:
         """Set when something happens to a deferred call."""
@@ -366,7 +371,7 @@ class Ledger:
         for name in [name for name, known in self.known.items() if known.grant.until < late][:_SWEPT]:
             self.known.drop(name)
             writes.append(Write("grid", _row(b"known", name), None))
-            uses = self._uses.pop(name, _Uses())
+            uses = self._uses.pop(name, Uses())
             writes.append(Write("grid", _row(b"used", name), None))
             writes += [Write("grid", _row(b"use", name) + bytes(message), None) for message in uses.names]
             self._casual.pop(name, None)

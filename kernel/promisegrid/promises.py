@@ -114,8 +114,12 @@ class Promises(Keeper):
     async def accept(self, token: bytes) -> Cid:
         """Take a promise that came by other ways. RemoteError says what is wrong with it."""
         chain = capability.unpack(token)
-        writes = await self.protocol.offered(None, chain)
-        await Commit(writes)
+        before, writes = self._state.membership, await self.protocol.offered(None, chain)
+        try:
+            await self._ledger.commit(writes)
+        except RemoteError:
+            self.protocol.untaken(writes, before)
+            raise
         return Cid.of(chain[-1])
 
     async def _give(
@@ -133,7 +137,7 @@ class Promises(Keeper):
             self._ledger.room(grant)
         except RemoteError as wrong:
             raise LocalError(wrong.text, wrong.code) from wrong
-        await Commit((*self._ledger.note(grant), _block(made.raw)))
+        await self._ledger.commit((*self._ledger.note(grant), _block(made.raw)))
         return await self._handed_over(grant)
 
     async def _member(self, holder: str, life_s: int, delegate: int) -> Granted:
@@ -142,7 +146,7 @@ class Promises(Keeper):
             made = await admit(self._state, holder, life_s, delegate)
         except RemoteError as wrong:
             raise LocalError(wrong.text, wrong.code) from wrong
-        await Commit((*self._ledger.note(made.grant), _block(made.grant.chain[-1].raw)))
+        await self._ledger.commit((*self._ledger.note(made.grant), _block(made.grant.chain[-1].raw)))
         return await self._handed_over(made.grant)
 
     async def _handed_over(self, grant: Grant) -> Granted:
@@ -185,7 +189,7 @@ class Promises(Keeper):
         """Take back every membership this node gave to a did:key, connected or not; the statements' CIDs."""
         (proof,) = await Load("grid", (b"member/" + member.encode(),))
         if proof is not None:
-            await Commit(self._ledger.note(self.protocol.chain(capability.unpack(proof))))
+            await self._ledger.commit(self._ledger.note(self.protocol.chain(capability.unpack(proof))))
         given = [
             known.grant.name
             for known in self._ledger.known.values()
@@ -304,7 +308,7 @@ class Promises(Keeper):
         except RemoteError:
             return
         if writes := self._ledger.note(grant):
-            await Commit(writes)
+            await self._ledger.commit(writes)
 
     # -- looking -------------------------------------------------------------------------------------
 

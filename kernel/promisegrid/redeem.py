@@ -54,14 +54,20 @@ class Redeemer:
         budget = grant.narrowed(content.budget)
         if grant.later:
             return Redeemed(grant, budget, False, await self._defer(grant, content, name, task, budget))
-        uses = self._ledger.use(grant, name, content.exp)
-        writes = (*self._shown(grant), *uses)
-        if writes:
+        shown = self._shown(grant)
+        try:
+            uses = self._ledger.use(grant, name, content.exp)
+        except RemoteError:
+            self._ledger.undo(shown)
+            raise
+        if shown or uses:
             try:
-                await Commit(writes)
+                await Commit((*shown, *uses))
             except RemoteError as wrong:
-                if uses and wrong.code != "cancelled":  # given up in the middle, it may have been written
-                    self._ledger.unuse(grant, name)
+                if wrong.code != "cancelled":  # given up in the middle, it may have been written
+                    self._ledger.undo(shown)
+                    if uses:
+                        self._ledger.unuse(grant, name)
                 raise
         self._tell("used", grant, content.iss)
         return Redeemed(grant, budget, bool(grant.uses))
@@ -91,8 +97,7 @@ class Redeemer:
         if redeemed.later is None or not redeemed.later.writes:
             return
         self._ledger.unuse(redeemed.grant, name)
-        if isinstance(redeemed.later.body, dict):
-            self._ledger.forget_call(redeemed.later.body["promise"])
+        self._ledger.undo(redeemed.later.writes)
 
     def _still_good(self, grant: Grant, message: Cid) -> None:
         for one in grant.chain:
@@ -108,7 +113,11 @@ class Redeemer:
             return ()
         writes: tuple[Write, ...] = ()
         for step in grant.steps():
-            self._ledger.room(step)
+            try:
+                self._ledger.room(step)
+            except RemoteError:
+                self._ledger.undo(writes)
+                raise
             writes += self._ledger.note(step)
         return writes
 
@@ -122,8 +131,13 @@ class Redeemer:
         self._still_good(grant, name)
         shown = self._shown(grant)
         call = Call(content.iss, grant.name, name, task, budget, now, grant.until)
-        deferred = self._ledger.defer(block.cid, call)
-        uses = self._ledger.use(grant, name, content.exp)
+        try:
+            uses = self._ledger.use(grant, name, content.exp)
+            deferred = self._ledger.defer(block.cid, call)
+        except RemoteError:
+            self._ledger.undo(shown)
+            self._ledger.unuse(grant, name)
+            raise
         self._tell("deferred", grant, content.iss)
         return Answer({"promise": block.cid}, (*shown, *uses, *deferred, *self._ledger.say(said, block)))
 

@@ -6,12 +6,14 @@ given one, must not take a walk through all of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
-from promisegrid import dagcbor
+from promisegrid import capability, dagcbor
 from promisegrid.capability import Grant
 from promisegrid.cid import Cid
+from promisegrid.limits import Limits
+from promisegrid.statement import Statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,35 @@ class Known:
     def record(self) -> bytes:
         """What is stored."""
         return dagcbor.encode({"at": self.at, "chain": [one.raw for one in self.grant.chain]})
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """A promise that was revoked: the statement that says so, and the chain that shows who may say it.
+
+    first: whom the first promise of the chain was made to.
+    """
+
+    said: Statement
+    data: bytes
+    chain: tuple[bytes, ...]
+    until: int
+    holder: str
+    first: str
+    of_member: bool
+
+
+@dataclass(slots=True)
+class Uses:
+    """How often a promise was used: by messages that may come again, by name; and by others, a number."""
+
+    folded: int = 0
+    names: dict[Cid, int] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """In all."""
+        return self.folded + len(self.names)
 
 
 class Shelf(dict[Cid, Known]):
@@ -72,3 +103,12 @@ class Shelf(dict[Cid, Known]):
         else:
             yield ("theirs", None)
             yield from {("theirs", one.issuer) for one in grant.chain}
+
+
+def checked(chain: Iterable[bytes], limits: Limits) -> Grant:
+    """A chain from the store: it was checked before it was written."""
+    first, *rest = [capability.read(raw, limits) for raw in chain]
+    grant = capability.alone(first)
+    for one in rest:
+        grant = capability.extend(grant, one)
+    return grant

@@ -25,9 +25,10 @@ class Answer:
 
     body: any dag-cbor. writes: what the message changes here; when there are any, they become durable
     together with the reply before it is sent, and a repeat of the message gets that reply and changes
-    nothing. after: called once they are durable.
+    nothing. after: called once they are durable; failed: called when they could not be written.
     """
 
     body: object
     writes: tuple[Write, ...] = ()
     after: Callable[[], None] | None = None
+    failed: Callable[[], None] | None = None

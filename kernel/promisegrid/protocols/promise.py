@@ -21,6 +21,7 @@ from promisegrid.effects import Load, Notify, Write
 from promisegrid.errors import RemoteError
 from promisegrid.ledger import Ledger
 from promisegrid.link import Link
+from promisegrid.membership import Membership
 from promisegrid.protocols import Answer
 from promisegrid.reply import Replies
 from promisegrid.state import State
@@ -71,12 +72,13 @@ class PromiseProtocol:
 
     async def _told(self, iss: str, items: tuple[object, ...]) -> Answer:
         writes: tuple[Write, ...] = ()
-        taken = 0
+        taken, before = 0, self._state.membership
         for item in items:
             try:
                 more = await self._item(iss, item)
             except RemoteError as wrong:
                 if wrong.code == "cancelled":
+                    self.untaken(writes, before)
                     raise
                 if wrong.code in ("bad_capability", "bad_signature"):
                     break  # whoever sends forgeries does not get all the rest verified
@@ -85,7 +87,16 @@ class PromiseProtocol:
             writes += more
         gone = [name for name in self._ledger.gone if self._ledger.unwritten(name)] if writes else []
         told = [name for name in gone if set(self._ledger.unwritten(name)) <= set(writes)]
-        return Answer({"taken": taken}, writes, partial(self._ended, told))
+        untaken = partial(self.untaken, writes, before)
+        return Answer({"taken": taken}, writes, partial(self._ended, told), untaken)
+
+    def untaken(self, writes: tuple[Write, ...], before: Membership | None) -> None:
+        """What was taken could not be written: nothing of it is known. What is gone stays gone."""
+        self._ledger.undo(writes)
+        proofs = [write.value for write in writes if (write.table, write.key) == ("grid", b"membership")]
+        mine = self._state.membership
+        if mine is not None and mine.proof in proofs and before is not None:
+            self._state.membership = before
 
     def _ended(self, names: list[Cid]) -> None:
         """Their end is durable: only now may it close the link that told of it."""
