@@ -10,6 +10,7 @@ Prints each picture's path, and fails when a page is wider than its screen. A pe
 from __future__ import annotations
 
 import argparse
+import random
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -115,6 +116,38 @@ def promises(page: Page, node: Node, camera: Camera) -> None:
     camera.shoot(page, "5-promises")
 
 
+def files(page: Page, node: Node, camera: Camera) -> None:
+    """The Files view: while a large file is stored, then a folder, a look into it, and a picture."""
+    page.goto(f"{node.url}#/files")
+    page.wait_for_selector("#files-view:not([hidden])", timeout=SLOW_MS)
+    camera.shoot(page, "6-files-empty")
+    home = node.cli.home.parent
+    (home / "large.bin").write_bytes(random.Random(1).randbytes(100_000_000))
+    page.set_input_files("#put-files", home / "large.bin")
+    while page.evaluate("document.getElementById('put-progress').value") < 0.25:
+        page.wait_for_timeout(20)
+    camera.shoot(page, "6-files-storing")
+    folder = home / "holiday"
+    (folder / "beach").mkdir(parents=True, exist_ok=True)
+    (folder / "readme.txt").write_text("What we did, day by day.\n")
+    (folder / "beach" / "hill.svg").write_text(SVG)
+    (folder / "beach" / "a file with a rather long name, as people give them, of 2026.txt").write_text("x")
+    for number in range(12):
+        (folder / f"day {number + 1}.txt").write_text(f"Day {number + 1}\n" * 40 * (number + 1))
+    page.set_input_files("#put-folder", folder)
+    page.locator("#put-done li", has_text="holiday/").locator("a").click(timeout=SLOW_MS)
+    page.wait_for_selector("#look-body .listing")
+    page.wait_for_timeout(300)
+    camera.shoot(page, "6-files-folder")
+    page.get_by_role("link", name="beach").click()
+    page.get_by_role("link", name="hill.svg").click()
+    page.wait_for_selector("#look-body img")
+    page.wait_for_timeout(300)
+    camera.shoot(page, "6-files-picture")
+    page.goto(f"{node.url}#/")
+    page.wait_for_selector("#main:not([hidden])", timeout=SLOW_MS)
+
+
 def an_error(page: Page, node: Node, camera: Camera) -> None:
     """What a mistake is told."""
     page.fill("#code", "bafkrei-not-a-cid")
@@ -150,6 +183,7 @@ SCENES: tuple[Callable[[Page, Node, Camera], None], ...] = (
     ready,
     after_a_run,
     promises,
+    files,
     an_error,
     an_app,
     no_app,

@@ -64,11 +64,13 @@ export class Kept extends EventTarget {
       letGo.disabled = true;
       const next = letGo.closest("li")?.nextElementSibling?.querySelector("a")?.getAttribute("href") ?? "";
       await this.unpin(pin.cid).catch((error) => (byId("pins-error").textContent = error.message));
-      /** @type {HTMLElement | null} */ (byId("pin-list").querySelector(`a[href="${CSS.escape(next)}"]`) ?? byId("pins-title")).focus();
+      const after = [...byId("pin-list").querySelectorAll("a")].find((link) => link.getAttribute("href") === next);
+      (after ?? byId("pins-title")).focus();
     });
     const when = new Date(pin.at * 1000);
     const since = el("time", { class: "hint", dateTime: when.toISOString(), title: when.toLocaleString() }, when.toLocaleDateString());
-    return el("li", {}, el("a", { href: filesUrl(pin.cid), class: "grow", title: pin.cid }, name), el("span", { class: "amount" }, pin.size === null ? "" : size(pin.size)), since, letGo);
+    const facts = el("span", { class: "facts-line" }, el("span", { class: "amount" }, pin.size === null ? "" : size(pin.size)), since);
+    return el("li", {}, el("a", { href: filesUrl(pin.cid), title: pin.cid }, name), facts, letGo);
   }
 
   // -- room --------------------------------------------------------------------------------------------

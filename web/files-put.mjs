@@ -33,12 +33,12 @@ export class PutPanel {
     });
     byId("put-folder").addEventListener("click", (/** @type {Event} */ event) => this.#dialog(event));
     byId("put-stop").addEventListener("click", () => this.#storing?.abort());
-    this.#dropping(byId("put"));
+    this.#dropping(byId("files-view"), byId("put"));
   }
 
-  /** @param {HTMLElement} place */
-  #dropping(place) {
-    const mark = (/** @type {boolean} */ on) => place.classList.toggle("over", on);
+  /** Anywhere in the view: what misses its mark would else replace the page. @param {HTMLElement} place @param {HTMLElement} marked */
+  #dropping(place, marked) {
+    const mark = (/** @type {boolean} */ on) => marked.classList.toggle("over", on);
     place.addEventListener("dragover", (event) => (event.preventDefault(), mark(true)));
     place.addEventListener("dragleave", () => mark(false));
     place.addEventListener("drop", (event) => {
