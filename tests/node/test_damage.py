@@ -1,0 +1,113 @@
+"""Bits that flip, sectors and pages that are lost: what is not what was written is told, the rest saved."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.node import crashing
+
+from promisegrid.cid import Cid
+from promisegrid.effects import TABLES, Failure, Load, Table
+from promisegrid.errors import LocalError
+from promisegrid.promisebase.memory import MemoryBase
+from promisegrid_node import store_file
+from promisegrid_node.store import FILE, Store
+from promisegrid_node.store_salvage import salvage
+
+SEED, COUNT = 8, 40
+Damage = Callable[[bytearray, random.Random], None]
+
+
+def flip(data: bytearray, dice: random.Random) -> None:
+    data[dice.randrange(len(data))] ^= 1 << dice.randrange(8)
+
+
+def flip_head(data: bytearray, dice: random.Random) -> None:
+    """Where a page says what is on it."""
+    page = dice.randrange(len(data) // store_file.PAGE_BYTES) * store_file.PAGE_BYTES
+    data[page + dice.randrange(100)] ^= 1 << dice.randrange(8)
+
+
+def zero(data: bytearray, dice: random.Random) -> None:
+    at = dice.randrange(len(data) // 512) * 512
+    data[at : at + 512] = bytes(512)
+
+
+def misplace(data: bytearray, dice: random.Random) -> None:
+    """A page where another belongs."""
+    size = store_file.PAGE_BYTES
+    here, there = (dice.randrange(len(data) // size) * size for _ in range(2))
+    data[here : here + size] = data[there : there + size]
+
+
+@pytest.fixture(scope="module")
+def truth(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, MemoryBase]:
+    """A store's file, and what it holds."""
+    home, base = tmp_path_factory.mktemp("whole"), MemoryBase()
+    store = Store.open(home)
+    for effect in crashing.workload(SEED, COUNT):
+        assert store.perform([effect]) == [base.answer(effect)]
+    store.close()
+    return (home / FILE).read_bytes(), base
+
+
+def differing(home: Path, base: MemoryBase) -> set[tuple[Table, bytes]]:
+    """What a store does not answer, or says it cannot; nothing but blocks may be answered otherwise."""
+    store, found = Store.open(home), set[tuple[Table, bytes]]()
+    for table in TABLES:
+        for key, value in base.tables[table].items():
+            answer: Any = store.perform([Load(table, (key,))])[0]
+            if isinstance(answer, Failure) or answer == (None,):
+                found.add((table, key))
+            elif table != "blocks":
+                assert answer == (value,), (table, key)
+            elif answer != (value,):
+                assert not Cid.decode(key).holds(answer[0])
+                found.add((table, key))
+    store.close()
+    return found
+
+
+@pytest.mark.parametrize("damage", [flip, flip_head, zero, misplace])
+def test_damage_is_told_and_the_rest_is_saved(
+    damage: Damage, truth: tuple[bytes, MemoryBase], tmp_path: Path
+) -> None:
+    whole, base = truth
+    hurt = refused = 0
+    for turn in range(14):
+        home, dice = tmp_path / f"{turn}", random.Random(f"{damage.__name__} {turn}")
+        home.mkdir()
+        data = bytearray(whole)
+        damage(data, dice)
+        (home / FILE).write_bytes(data)
+        wrong = store_file.check(home / FILE)
+        try:
+            lost = differing(home, base)
+            hurt += bool(lost)
+            rotten = any(table == "blocks" for table, _ in lost)
+            assert wrong or rotten or not lost, f"{turn}: {lost}"
+        except LocalError as error:
+            assert "--mend" in error.text and wrong, error.text
+            refused += 1
+        found = salvage(home)
+        assert store_file.check(home / FILE) == [], turn
+        gone = differing(home, base)
+        assert len(gone) < 40 and (found.lost or not gone), f"{turn}: {gone}"
+        assert found.aside.read_bytes()[100:] != whole[100:] or data[100:] == whole[100:]
+        shutil.rmtree(home)
+    assert hurt + refused > 2, "too little was hurt for this to say much"
+
+
+def test_a_whole_store_is_saved_whole(truth: tuple[bytes, MemoryBase], tmp_path: Path) -> None:
+    whole, base = truth
+    (tmp_path / FILE).write_bytes(whole)
+    found = salvage(tmp_path)
+    assert found.lost == [] and differing(tmp_path, base) == set()
+    assert found.saved == {table: len(base.tables[table]) for table in TABLES}
+    assert found.aside.read_bytes() == whole
+    assert sorted(file.name for file in tmp_path.iterdir()) == [FILE, f"{FILE}.damaged-1"]
