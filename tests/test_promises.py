@@ -146,6 +146,12 @@ def test_a_promise_is_broken() -> None:
     with pytest.raises(RemoteError, match="No time") as wrong:
         bob.end(waiting)
     assert wrong.value.code == "broken"
+    (held,) = [one for one in bob.do(bob.kernel.promises.ls()) if one["held"] and one["what"].get("code")]
+    (made,) = [one for one in ann.do(ann.kernel.promises.ls()) if one["given"] and one["what"].get("code")]
+    assert (held["state"], made["state"]) == ("broken", "broken"), "both sides see it"
+    run(bob, code, ann, 5)
+    (held,) = [one for one in bob.do(bob.kernel.promises.ls()) if one["held"] and one["what"].get("code")]
+    assert held["state"] == "deferred", "the next call is another one"
 
 
 def test_a_promise_is_taken_back_and_whatever_rests_on_it() -> None:

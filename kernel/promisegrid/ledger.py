@@ -28,7 +28,7 @@ from promisegrid.cid import Cid
 from promisegrid.deferral import Call, Wait
 from promisegrid.effects import Commit, Scan, Write
 from promisegrid.errors import RemoteError
-from promisegrid.shelf import Gone, Known, Shelf, Uses, checked
+from promisegrid.shelf import Gone, Impressions, Known, Shelf, Uses, checked
 from promisegrid.state import State
 from promisegrid.statement import Statement
 from promisegrid.strand import Signal
@@ -59,7 +59,7 @@ class Ledger:
         self._ends_of: dict[str, int] = {}
         self._swept_at = 0
         self._uses: dict[Cid, Uses] = {}
-        self._casual: dict[Cid, int] = {}
+        self._seen = Impressions()
 
     async def load(self) -> None:
         """At boot. Rows that cannot be read any more are passed over, and stay."""
@@ -80,7 +80,7 @@ class Ledger:
             await Commit(tuple(Write("grid", row, None) for row, _ in rows))
         for book in (self.known, self.gone, self.calls, self.call_of, self.waits):
             book.clear()
-        for numbers in (self._uses, self._casual, self._ends_of, self.said):
+        for numbers in (self._uses, self._seen, self._ends_of, self.said):
             numbers.clear()
         self._state.revoked.clear()
         self._state.dismissed.clear()
@@ -194,7 +194,7 @@ class Ledger:
         ends = [call.state for call in self.calls.values() if call.promise == grant.name]
         if "deferred" in ends or any(wait.promise == grant.name for wait in self.waits.values()):
             return "deferred"
-        if ends and ends[-1] == "broken":
+        if grant.name in self._seen.broken or (ends and ends[-1] == "broken"):
             return "broken"
         if grant.uses and any(self.used(name) >= most for name, most in grant.uses):
             return "used up"
@@ -204,12 +204,11 @@ class Ledger:
 
     def count(self, grant: Grant) -> None:
         """The holder's own impression: it used this promise once. The issuer's count is what holds."""
-        for one in grant.chain:
-            self._casual[one.name] = self._casual.get(one.name, 0) + 1
+        self._seen.count(grant)
 
     def used(self, name: Cid) -> int:
         """How often a promise was used here."""
-        return self._uses[name].count if name in self._uses else self._casual.get(name, 0)
+        return self._uses[name].count if name in self._uses else self._seen.times.get(name, 0)
 
     def is_used_up(self, grant: Grant, message: Cid) -> bool:
         """Whether a link of the chain has no use left for this message, which may have used it already."""
@@ -344,7 +343,12 @@ class Ledger:
     async def waited(self, name: Cid, said: Statement, block: Block) -> None:
         """What was awaited has come, or will not: a statement says so."""
         row = Write("grid", _row(b"wait", name), None)
-        await self.commit((row, *self.say(said, block)), lambda: self.waits.pop(name, None))
+        await self.commit((row, *self.say(said, block)), lambda: self._came(name, said.state))
+
+    def _came(self, name: Cid, state: str) -> None:
+        wait = self.waits.pop(name, None)
+        if wait is not None and state == "broken":
+            self._seen.broken.add(wait.promise)
 
     def news(self, name: Cid) -> Signal[None]:
         """Set when something happens to a deferred call."""
@@ -374,7 +378,7 @@ class Ledger:
             uses = self._uses.pop(name, Uses())
             writes.append(Write("grid", _row(b"used", name), None))
             writes += [Write("grid", _row(b"use", name) + bytes(message), None) for message in uses.names]
-            self._casual.pop(name, None)
+            self._seen.drop(name)
         for name in [name for name, gone in self.gone.items() if gone.until < late][:_SWEPT]:
             self._ends_of[self.gone.pop(name).first] -= 1
             self._state.revoked.discard(name)

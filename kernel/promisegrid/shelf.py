@@ -105,6 +105,31 @@ class Shelf(dict[Cid, Known]):
             yield from {("theirs", one.issuer) for one in grant.chain}
 
 
+class Impressions:
+    """What a holder saw of the promises made to it since it started; the issuer's count is what holds."""
+
+    def __init__(self) -> None:
+        self.times: dict[Cid, int] = {}
+        self.broken: set[Cid] = set()
+        """Those whose latest call was broken."""
+
+    def count(self, grant: Grant) -> None:
+        """One more use, of all that a promise rests on."""
+        for one in grant.chain:
+            self.times[one.name] = self.times.get(one.name, 0) + 1
+            self.broken.discard(one.name)
+
+    def drop(self, name: Cid) -> None:
+        """Forget one promise."""
+        self.times.pop(name, None)
+        self.broken.discard(name)
+
+    def clear(self) -> None:
+        """Forget all."""
+        self.times.clear()
+        self.broken.clear()
+
+
 def checked(chain: Iterable[bytes], limits: Limits) -> Grant:
     """A chain from the store: it was checked before it was written."""
     first, *rest = [capability.read(raw, limits) for raw in chain]
