@@ -192,7 +192,7 @@ class Store:
         if end is not None:
             query, values = query + " AND key < ?", [*values, end]
         rows = connection.execute(query + " ORDER BY key LIMIT ?", [*values, effect.limit]).fetchall()
-        if effect.keys_only or table == "blocks":
+        if effect.keys_only:
             return tuple(rows)
         found = tuple((row[0], row[1]) for row in rows if _is_whole(table, row))
         if len(found) < len(rows) == effect.limit:  # one was left out, and fewer rows would mean the end
@@ -263,13 +263,13 @@ _COLUMNS: Final[dict[str, str]] = {
 
 
 def _is_whole(table: str, row: tuple[Any, ...]) -> bool:
-    """Whether a row is what was written; blocks are checked by whoever asks. Damaged, if it is not.
-
-    A remembered result that is damaged is one that is not remembered.
+    """Whether a row is what was written. Damaged, if it is not; but a block, which whoever asks will hash,
+    and a remembered result are then as good as not there.
     """
-    if table == "blocks" or store_file.crc(table, row[0], row[1]) == row[2]:
+    are_bytes = isinstance(row[0], bytes) and isinstance(row[1], bytes)
+    if are_bytes and (table == "blocks" or store_file.crc(table, row[0], row[1]) == row[2]):
         return True
-    if table == "memo":
+    if table in ("blocks", "memo"):
         return False
     raise Damaged(table, row[0])
 

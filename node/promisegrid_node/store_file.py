@@ -48,8 +48,9 @@ class Damaged(sqlite3.DatabaseError):
 
     sqlite_errorcode = sqlite3.SQLITE_CORRUPT
 
-    def __init__(self, table: str, key: bytes) -> None:
-        super().__init__(f"The row {key.hex()} of the table {table} is not what was written")
+    def __init__(self, table: str, key: object) -> None:
+        name = key.hex() if isinstance(key, bytes) else key
+        super().__init__(f"The row {name} of the table {table} is not what was written")
 
 
 class CannotSync(sqlite3.OperationalError):

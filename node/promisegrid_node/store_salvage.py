@@ -110,7 +110,8 @@ def salvage(home: Path, watch: Watch = lambda done, total: None) -> Salvaged:
 
 def _keys(connection: sqlite3.Connection, table: str) -> Iterator[bytes]:
     for (key,) in connection.execute(f"SELECT key FROM {table} ORDER BY key"):
-        yield key
+        if isinstance(key, bytes):  # a damaged page may say anything
+            yield key
 
 
 def _count(store: Store, path: Path, found: Salvaged) -> None:
