@@ -2,7 +2,7 @@
 
     python bench/files.py [--rounds 5] [--mib 200] [--large-mib 2048] [--folder DIR]
 
-put: a file of random bytes, cut in 1 MiB leaves, hashed and durable, by the path `promisegrid put` takes,
+put: a file of random bytes, cut in 1 MiB leaves, hashed, durable and pinned, as `promisegrid put` does it,
 once in its own process and once through the door of a running node; against a bare sqlite3 loop that hashes
 and stores the same chunks in the same batches with the same schema and pragmas, turn about. Goal: 0.8 of its
 rate, both ways. Stated beside them: Helia's importer into blockstore-fs, which syncs nothing.
@@ -98,7 +98,8 @@ async def ours(source: Path, home: Path) -> float:
     """Seconds of `put`, the node reached and then asked: a running one, or one of our own."""
     async with reach(Home(home)) as node:
         began = time.perf_counter()
-        await store(node, source, lambda _: None)
+        found = await store(node, source, lambda _: None)
+        await node.call("pin", {"cid": str(found.cid), "name": source.name})
         return time.perf_counter() - began
 
 

@@ -32,6 +32,9 @@ from tests.wasm_asm import (
     pages,
 )
 
+from promisegrid.unixfs import FileImporter
+from promisegrid_node.chunker import Buzhash
+
 Ask = Callable[..., Any]
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><circle r="4" fill="teal"/></svg>'
 
@@ -232,6 +235,32 @@ def test_a_large_file_goes_in_and_out_by_pieces(page: Page) -> None:
         return back.length === bytes.length && back.every((byte, i) => byte === bytes[i]);
     }""")
     assert same
+
+
+def test_a_file_cut_by_content_is_the_same_file_here_and_there(page: Page) -> None:
+    """The same CID as on CPython, in pieces that have nothing to do with the chunks."""
+    cid = page.evaluate("""async () => {
+        const bytes = new Uint8Array(3_000_001);
+        for (let at = 0, word = 1; at < bytes.length; at += 1) bytes[at] = (word = (word * 48271) % 2147483647) >> 8;
+        const handle = await call("put.open", { chunker: "buzhash" });
+        const blocks = [];
+        for (let at = 0; at < bytes.length; at += 700_000) {
+            blocks.push(...(await call("put.chunk", { handle, data: bytes.slice(at, at + 700_000) })));
+        }
+        const end = await call("put.end", handle);
+        const sizes = [...blocks, ...end.blocks].slice(0, -1).map(([, size]) => size);
+        if (sizes.reduce((sum, size) => sum + size, 0) !== bytes.length) throw new Error(`${sizes}`);
+        return end.cid;
+    }""")  # noqa: E501
+    word, data = 1, bytearray()
+    for _ in range(3_000_001):
+        word = word * 48271 % 2147483647
+        data.append(word >> 8 & 255)
+    importer = FileImporter(Buzhash())
+    importer.feed(data)
+    assert cid == str(importer.finish()[0])
+    with pytest.raises(Error, match="'rabin' is no chunker"):
+        ask(page, "put.open", {"chunker": "rabin"})
 
 
 WRONG: dict[str, tuple[str, Any, str]] = {

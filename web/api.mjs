@@ -126,20 +126,24 @@ export class PromiseGrid extends EventTarget {
     this.#peers = await this.#client.call("peers").catch(() => []);
   }
 
-  /** Store bytes, a Blob or a ReadableStream; its CID. `pin` keeps it past a `gc`. @param {Content | ReadableStream<Uint8Array>} content @param {(detail: any) => void} [onprogress] @returns {Promise<string>} */
-  async put(content, onprogress) {
-    return (await this.putFile(content, onprogress)).cid;
+  /**
+   * Store bytes, a Blob or a ReadableStream of any size, a few MiB at a time; its CID. `pin` keeps it past a `gc`.
+   * @param {Content | ReadableStream<Uint8Array>} content @param {(detail: any) => void} [onprogress]
+   * @param {{chunker?: string}} [how] where to cut: "buzhash" (by content), "size-BYTES"; as IPFS does by default @returns {Promise<string>}
+   */
+  async put(content, onprogress, how) {
+    return (await this.putFile(content, onprogress, undefined, how)).cid;
   }
 
   /**
    * The same, and what a folder needs to know of it. Progress tells the blocks as well: {phase, done, total, blocks: [[cid, bytes]…]}.
-   * @param {Content | ReadableStream<Uint8Array>} content @param {(detail: any) => void} [onprogress] @param {AbortSignal} [signal]
+   * @param {Content | ReadableStream<Uint8Array>} content @param {(detail: any) => void} [onprogress] @param {AbortSignal} [signal] @param {{chunker?: string}} [how]
    * @returns {Promise<{cid: string, tsize: number, size: number}>}
    */
-  async putFile(content, onprogress, signal) {
+  async putFile(content, onprogress, signal, how) {
     const stream = content instanceof ReadableStream ? content : blobOf(content).stream();
     const total = content instanceof ReadableStream ? null : blobOf(content).size;
-    const handle = await this.#client.call("put.open");
+    const handle = await this.#client.call("put.open", how ?? null);
     let size = 0;
     let before = Promise.resolve(); // one piece is cut and hashed while the one before it is written
     for await (const data of pieces(stream)) {

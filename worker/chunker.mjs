@@ -39,3 +39,25 @@ export class Buzhash {
     return lengths;
   }
 }
+
+/** Cuts what arrives piece by piece: what is given back is whole chunks, with their lengths. */
+export class Cutter {
+  /** @type {Uint8Array} what is not cut yet */
+  #held = new Uint8Array();
+
+  /** @param {Buzhash} buzhash */
+  constructor(buzhash) {
+    this.buzhash = buzhash;
+  }
+
+  /** @param {Uint8Array} data @param {boolean} last nothing follows @returns {{data: Uint8Array, lengths: number[]}} */
+  take(data, last) {
+    const whole = new Uint8Array(this.#held.length + data.length);
+    whole.set(this.#held);
+    whole.set(data, this.#held.length);
+    const lengths = this.buzhash.cut(whole, last);
+    const end = lengths.reduce((sum, length) => sum + length, 0);
+    this.#held = whole.slice(end);
+    return { data: whole.subarray(0, end), lengths };
+  }
+}

@@ -8,6 +8,7 @@
  */
 import { boot } from "./boot.mjs";
 import { decode, encode } from "./cbor.mjs";
+import { Buzhash, Cutter } from "./chunker.mjs";
 import { Keys } from "./keys.mjs";
 import { Pool } from "./pool.mjs";
 import { GET_BYTES, NodeError, PIECE_BYTES } from "./rpc.mjs";
@@ -30,6 +31,8 @@ const TREE_BYTES = 256 * 1024 * 1024;
 /** Refusals that another attempt will meet again, until a person does something. */
 const LASTING = new Set(["wrong_grid", "not_member", "bad_invitation", "hello"]);
 const RUNS_MAX = 4;
+/** Files cut by content at once, as many as the kernel keeps handles. */
+const CUTTERS_MAX = 128;
 /** The second Python, of some 40 MB: how long it may take to start, and how long it is kept for the next large module. */
 const METERS = { startMs: 120_000, idleMs: 60_000 };
 
@@ -57,6 +60,10 @@ export class Node {
     this.shell = null;
     this.kept = true;
     this.heap = () => 0;
+    /** @type {Buzhash | null} */
+    this.chunker = null;
+    /** Files being put that are cut by content, by handle. @type {Map<number, Cutter>} */
+    this.cutters = new Map();
     this.engine = config.engine || engineName(navigator.userAgent);
   }
 
@@ -104,6 +111,7 @@ export class Node {
     const { pyodide } = await boot({ modules: ["promisegrid_worker.entry"], onPhase: this.#phase });
     this.heap = () => pyodide._module.HEAPU8.length;
     const entry = pyodide.pyimport("promisegrid_worker.entry");
+    this.chunker = new Buzhash(await WebAssembly.compile(entry.chunker_module()));
     return { entry, wasi: await compile(decode(entry.wasi_modules())) };
   }
 
@@ -252,6 +260,15 @@ async function left(context, done) {
   return { ...done, stdout_cid: done.stdout, stderr_cid: done.stderr, stdout, stderr };
 }
 
+/** The end of a file being put. @param {Node} node @param {Context} context @param {number} handle @returns {Promise<{cid: string, tsize: number, blocks: any[]}>} */
+async function ended(node, context, handle) {
+  const cutter = node.cutters.get(handle);
+  node.cutters.delete(handle);
+  const before = cutter ? await context.ask("put.chunk", { handle, ...cutter.take(new Uint8Array(), true) }) : [];
+  const end = await context.ask("put.end", handle);
+  return { ...end, blocks: [...before, ...end.blocks] };
+}
+
 /** Verbs that are more than one question to the kernel, or none. @type {Record<string, (node: Node, context: Context, args: any) => Promise<any>>} */
 const VERBS = {
   info: async (node, context) => ({ ...(await context.ask("info")), engine: node.engine, url: node.config.url ?? "", kept: node.kept, link: node.link, links: node.shell?.host.wire?.open.length ?? 0 }),
@@ -270,6 +287,21 @@ const VERBS = {
     await before;
     return context.ask("put.close", handle);
   },
+
+  "put.open": async (node, context, args) => {
+    const handle = await context.ask("put.open", args);
+    if (args?.chunker === "buzhash") node.cutters.set(handle, new Cutter(/** @type {Buzhash} */ (node.chunker)));
+    if (node.cutters.size > CUTTERS_MAX) node.cutters.delete(node.cutters.keys().next().value ?? 0);
+    return handle;
+  },
+
+  "put.chunk": async (node, context, { handle, data }) => {
+    const cutter = node.cutters.get(handle);
+    return context.ask("put.chunk", { handle, ...(cutter ? cutter.take(data, false) : { data }) });
+  },
+
+  "put.end": async (node, context, handle) => ended(node, context, handle),
+  "put.close": async (node, context, handle) => (await ended(node, context, handle)).cid,
 
   putTree: async (_, context, nodes) => {
     const size = nodes.reduce((/** @type {number} */ sum, /** @type {any} */ node) => sum + (node.data?.length ?? node.data?.byteLength ?? 0), 0);

@@ -11,7 +11,7 @@
  *
  *     info                         → {did, grid, engine, serving, trust, url, kept, link: {state, text}, links}
  *     peers                        → [{did, via, rtt_ms, serves, engine}]
- *     put bytes                    → cid; or put.open → handle, put.chunk {handle, data} → [[cid, bytes]…] (its blocks),
+ *     put bytes                    → cid; or put.open {chunker} | null → handle, put.chunk {handle, data} → [[cid, bytes]…] (its blocks),
  *                                    put.close handle → cid, or put.end handle → {cid, tsize, blocks}
  *     putTree [{path, kind, data}] → cid; folder [{path, cid, tsize}] (stored files; without cid: an empty folder) → {cid, tsize}
  *     get cid                      → bytes, at most GET_BYTES; or read.open cid → handle, read.next handle → bytes | null, read.close handle

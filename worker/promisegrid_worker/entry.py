@@ -11,13 +11,18 @@ from collections.abc import Callable
 import cbor2
 from pyodide.ffi import JsBuffer, JsProxy, to_js
 
-from promisegrid import wasi
+from promisegrid import chunker, wasi
 from promisegrid_worker.host import Host, Settings
 
 
 def wasi_modules() -> JsProxy:
     """The four modules of our WASI as CBOR `{name: bytes}`, for the handler workers."""
     return to_js(cbor2.dumps({name: wasi.load(name) for name in wasi.MODULES}))
+
+
+def chunker_module() -> JsProxy:
+    """The module that cuts files by content, for `worker/chunker.mjs`."""
+    return to_js(chunker.load())
 
 
 def start(settings: JsBuffer) -> Callable[[JsBuffer], JsProxy]:

@@ -22,6 +22,7 @@ from promisegrid.cid import Cid
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.kernel import Kernel
 from promisegrid.task import Deferred, RunResult, Task
+from promisegrid_worker import putting
 from promisegrid_worker.plain import (
     KINDS,
     Args,
@@ -92,13 +93,16 @@ class Verbs:
 
     # -- content ---------------------------------------------------------------------------------------
 
-    async def _put_open(self, _: None) -> int:
-        return self._keep(unixfs.FileImporter())
+    async def _put_open(self, args: Args | None) -> int:
+        return self._keep(putting.importer(args))
 
     async def _put_chunk(self, args: Args) -> object:
         """The blocks it came to: [[cid, bytes]…]."""
         handle = args["handle"]
-        blocks = self._importer(handle).feed(args["data"])
+        importer = self._importer(handle)
+        if isinstance(importer, putting.CutImporter):
+            importer.tell(len(args["data"]), args.get("lengths"))
+        blocks = importer.feed(args["data"])
         try:
             await self._kernel.save(blocks)
         except (LocalError, RemoteError):
