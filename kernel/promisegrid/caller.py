@@ -6,12 +6,13 @@ exactly the task that was asked. Whether that spares a run later is the owner's 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
-from promisegrid import cose, dagcbor, envelope, forms, gridtag, nested, receipt
+from promisegrid import claims, cose, dagcbor, envelope, forms, gridtag, nested, receipt
 from promisegrid.block import Block
 from promisegrid.capability import Grant
+from promisegrid.cbor import Encoded
 from promisegrid.cid import DAG_CBOR, Cid
 from promisegrid.claims import Claims
 from promisegrid.effects import Budget, Save
@@ -32,6 +33,7 @@ _SLACK_MS = 60_000
 
 @dataclass(slots=True)
 class _Pending:
+    raw: bytes
     link: Link
     answer: Signal[Claims]
     watch: Watch
@@ -44,6 +46,8 @@ class Caller:
         self._state, self._exchange, self._memo = state, exchange, memo
         self._pending: dict[Cid, _Pending] = {}
         self._following: dict[Cid, tuple[Link, Callable[[object], None]]] = {}
+        self.reach: Callable[[str], Awaitable[Link]] = self._linked
+        """Finds the way to a member; as it is, by the links there are."""
 
     async def call(
         self,
@@ -77,7 +81,7 @@ class Caller:
         count yet (`Memo.index`). `tagged`: in the form under the grid's tag. RemoteError is the peer's
         refusal; LocalError when it is not linked.
         """
-        link = self.link_to(did)
+        link = await self.reach(did)
         block = task.block(self._state.limits)
         wait_ms = (budget.time_ms or self._state.limits.call_ms) + _SLACK_MS
         raw = await self.seal(
@@ -108,13 +112,13 @@ class Caller:
         proofs: tuple[bytes, ...] = (),
     ) -> object:
         """Say something in a built-in protocol to a peer; the body of its reply. Errors as `run`."""
-        link = self.link_to(did)
+        link = await self.reach(did)
         raw = await self.seal(protocol, did, wait_ms // 1000 + 1, call=(op, args), proofs=proofs)
         return await self._reply_to(raw, link, wait_ms, lambda phase, done, total: None)
 
     async def say(self, did: str, protocol: Cid, payload: object, wait_ms: int) -> object:
         """Say something in a protocol under the grid's tag; the body of the reply. Errors as `run`."""
-        link = self.link_to(did)
+        link = await self.reach(did)
         raw = await self.seal(protocol, did, wait_ms // 1000 + 1, body=payload, pcid=protocol)
         return await self._reply_to(raw, link, wait_ms, lambda phase, done, total: None)
 
@@ -122,7 +126,7 @@ class Caller:
         self, did: str, protocol: Cid, payload: object, life_s: int, heard: Callable[[object], None]
     ) -> object:
         """As `say`, and `heard` is called with the body of every further reply, while the link is open."""
-        link = self.link_to(did)
+        link = await self.reach(did)
         raw = await self.seal(protocol, did, life_s, body=payload, pcid=protocol)
         self._following[Cid.of(raw)] = (link, heard)
         try:
@@ -130,6 +134,9 @@ class Caller:
         except RemoteError:
             self._following.pop(Cid.of(raw), None)
             raise
+
+    async def _linked(self, did: str) -> Link:
+        return self.link_to(did)
 
     def link_to(self, did: str) -> Link:
         """The open link to a peer. LocalError when there is none."""
@@ -141,18 +148,18 @@ class Caller:
     async def _reply_to(self, raw: bytes, link: Link, wait_ms: int, watch: Watch) -> object:
         """Send a message and wait; the body of the reply. RemoteError: its refusal, out_of_time, closed."""
         name = Cid.of(raw)
-        pending = _Pending(link, self._state.scheduler.signal(), watch)
+        pending = _Pending(raw, link, self._state.scheduler.signal(), watch)
         self._pending[name] = pending
         try:
             link.send_message(raw)
             reply = await Pause(pending.answer, wait_ms)
         except Late:
-            text = f"{link.did} did not answer within {wait_ms // 1000} s."
+            text = f"{pending.link.did} did not answer within {wait_ms // 1000} s."
             raise RemoteError("out_of_time", text) from None
         finally:
             del self._pending[name]
             if not pending.answer.is_set:
-                link.recall(raw, name)
+                pending.link.recall(raw, name)
         if reply.refusal is not None:
             raise RemoteError.from_wire(*reply.refusal)
         return reply.body
@@ -197,11 +204,25 @@ class Caller:
             proofs=proofs,
         )
         if pcid is None:
-            signed = envelope.prepare(protocol, self._state.grid, content.encode())
-            raw = envelope.seal(signed, await cose.sign("grid-message", signed, detached=True))
-        else:
-            payload, rest = forms.payload_of(content, protocol)
-            raw = await gridtag.write(pcid, payload, replace(rest, grid=self._state.grid))
+            return await self._sealed(protocol, content.encode())
+        payload, rest = forms.payload_of(content, protocol)
+        return self._sized(await gridtag.write(pcid, payload, replace(rest, grid=self._state.grid)))
+
+    async def seal_body(self, protocol: Cid, aud: str, life_s: int, reply_to: Cid, body: Encoded) -> bytes:
+        """As `seal`, of a reply in five elements whose body is written already."""
+        state = self._state
+        now_s = state.now_ms // 1000
+        exp = now_s + min(life_s, state.limits.message_life_ms // 1000)
+        content = claims.reply(state.me, aud, exp, now_s, state.entropy.take(16), reply_to, body)
+        return await self._sealed(protocol, content)
+
+    async def _sealed(self, protocol: Cid, content: bytes) -> bytes:
+        assert self._state.grid is not None
+        signed = envelope.prepare(protocol, self._state.grid, content)
+        return self._sized(envelope.seal(signed, await cose.sign("grid-message", signed, detached=True)))
+
+    def _sized(self, raw: bytes) -> bytes:
+        """LocalError when a message is longer than any may be."""
         if len(raw) > self._state.limits.message_bytes:
             text = f"The message takes {len(raw)} bytes; put large values as blocks and pass their CID."
             raise LocalError(text, "too_large")
@@ -243,8 +264,20 @@ class Caller:
         for name in [name for name, (followed, _) in self._following.items() if followed is link]:
             del self._following[name]
         for pending in list(self._pending.values()):
-            if pending.link is link:
+            if pending.link is link and not self._moved(pending):
                 pending.answer.fail(RemoteError("closed", f"{link.did} disconnected before it answered."))
+
+    def _moved(self, pending: _Pending) -> bool:
+        """Whether a message went out once more, on another link to the same peer, who deals with it once."""
+        other = self._state.link_to(pending.link.did)
+        if other is None:
+            return False
+        try:
+            other.send_message(pending.raw)
+        except RemoteError:
+            return False
+        pending.link = other
+        return True
 
     async def accept(
         self, body: object, block: Block, link: Link, watch: Watch, remember: bool = True

@@ -11,7 +11,7 @@ from dataclasses import field, fields
 from operator import attrgetter
 from typing import Any, Final
 
-from promisegrid.cbor import CborError, Dialect, byte_string, head, link, number, text
+from promisegrid.cbor import CborError, Dialect, Encoded, byte_string, head, link, number, text
 from promisegrid.cid import Cid
 from promisegrid.did import DID_MAX
 from promisegrid.effects import Budget
@@ -75,6 +75,8 @@ class Claims:
     func: str | None = None
     proofs: tuple[bytes, ...] = ()
     extra: Mapping[int, object] = field(default_factory=dict)
+    rest: bytes = field(default=b"", compare=False, repr=False)
+    """Where `Recall` knew them: the bytes of all but iss, aud, exp, iat and cti."""
 
     def encode(self) -> bytes:
         """The claims set, absent claims left out."""
@@ -87,6 +89,22 @@ class Claims:
             rows += [(len(key := number(name)), key, _DIALECT.encode(v)) for name, v in self.extra.items()]
             out = [part for _, *row in sorted(rows) for part in row]
         return head(5, len(out) // 2) + b"".join(out)
+
+
+def reply(iss: str, aud: str, exp: int, iat: int, cti: bytes, reply_to: Cid, body: Encoded) -> bytes:
+    """As `Claims(…).encode()` of a reply whose body is written already: the claims most often written."""
+    parts = (
+        b"\xa7\x01", text(iss), b"\x03", text(aud), b"\x04", number(exp), b"\x06", number(iat),
+        b"\x07", byte_string(cti), _KEYS[REPLY_TO], link(reply_to), _KEYS[BODY], body.data,
+    )  # fmt: skip
+    return b"".join(parts)
+
+
+def given(claims: Claims) -> dict[str, Any]:
+    """The fields of claims that are there, by name."""
+    rows = zip(_values(claims), _TABLE, _WRITERS, strict=True)
+    there = {name: value for value, (_, name, _, _), (_, absent, _) in rows if value is not absent}
+    return there | ({"extra": claims.extra} if claims.extra else {})
 
 
 def read(data: bytes, audience: str, now_ms: int, limits: Limits) -> Claims:
@@ -272,6 +290,7 @@ _TABLE: Final[tuple[tuple[int, str, Callable[[Any, Limits], object], Callable[[A
     (FUNC, "func", _func, text),
 )
 _READERS: Final = {key: (name, read_field) for key, name, read_field, _ in _TABLE}
+_KEYS: Final = {key: number(key) for key, _, _, _ in _TABLE}
 _ABSENT: Final = {at.name: at.default for at in fields(Claims)}
 _WRITERS: Final = tuple((number(key), _ABSENT[name], write) for key, name, _, write in _TABLE)
 _values: Final = attrgetter(*(name for _, name, _, _ in _TABLE))

@@ -68,7 +68,7 @@ def protected_header(typ: Typ, alg: int = ES256) -> bytes:
 
 def to_be_signed(protected: bytes, payload: bytes) -> bytes:
     """The Sig_structure of RFC 9052 section 4.4, external data empty."""
-    return b"".join((_CONTEXT, byte_string(protected), b"\x40", byte_string(payload)))
+    return b"".join((_opening(protected), byte_string(payload)))
 
 
 def assemble(
@@ -141,11 +141,17 @@ def _usual(typ: Typ) -> bytes:
     return assemble(protected_header(typ), None, bytes(64))[:-64]
 
 
+@lru_cache(maxsize=64)
+def _opening(protected: bytes) -> bytes:
+    """How the Sig_structure of a protected header begins."""
+    return b"".join((_CONTEXT, byte_string(protected), b"\x40"))
+
+
 async def sign(typ: Typ, payload: bytes, detached: bool) -> bytes:
     """Sign with this node's own key; the COSE_Sign1's bytes."""
     protected = protected_header(typ)
     signature = low_s(await Sign(to_be_signed(protected, payload)))
-    return assemble(protected, None if detached else payload, signature)
+    return _usual(typ) + signature if detached else assemble(protected, payload, signature)
 
 
 async def holds(sign1: Sign1, payload: bytes, signer: str) -> bool:

@@ -17,6 +17,7 @@ from dataclasses import replace
 from promisegrid import claims, cose, envelope, forms, frames, gridtag, nested
 from promisegrid.caller import Caller
 from promisegrid.carriage import Carriage
+from promisegrid.cbor import Encoded
 from promisegrid.cid import Cid
 from promisegrid.claims import Claims
 from promisegrid.effects import Commit
@@ -27,6 +28,7 @@ from promisegrid.frozen import frozen
 from promisegrid.link import Link
 from promisegrid.nested import Tally
 from promisegrid.protocols import TAGGED, Answer
+from promisegrid.recall import Recall
 from promisegrid.redeem import Redeemed, Redeemer
 from promisegrid.replay import Entry, Replay
 from promisegrid.reply import Replies
@@ -79,6 +81,7 @@ class Dispatcher:
         self._state, self._exchange, self._runner, self._caller = state, exchange, runner, caller
         self._replay, self._redeemer = replay, redeemer
         self._replies = Replies(state)
+        self._recall = Recall(state.limits)
         self._seen = seen
         self._carriage = carriage
         self._one_at_a_time = Slots(state.scheduler, 1, state.limits.link_credit * state.limits.links)
@@ -127,7 +130,9 @@ class Dispatcher:
         limits, now_ms = self._state.limits, self._state.now_ms
         if not gridtag.is_tagged(raw):
             opened = envelope.open_message(raw, self._state.grid, limits.message_bytes)
-            return opened, claims.read(opened.claims, self._state.me, now_ms, limits)
+            content = self._recall.claims(opened.claims)
+            claims.check(content, self._state.me, now_ms, limits)
+            return opened, content
         tagged = gridtag.open_tagged(raw, limits.message_bytes)
         if tagged.protocol not in TAGGED:
             raise RemoteError("no_such_protocol", f"The protocol {tagged.protocol} is not known here.")
@@ -221,7 +226,7 @@ class Dispatcher:
     async def _call(self, link: Link, verified: Verified, entry: Entry) -> bytes:
         """Any other protocol is the CID of code to run."""
         started_ms = self._state.steady_ms
-        task = _task_of(verified)
+        task = self._recall.task(verified.envelope.protocol, verified.claims)
         done: RunResult | None = None
         body: object = None
         refusal: RemoteError | None = None
@@ -276,12 +281,15 @@ class Dispatcher:
     async def _seal(self, verified: Verified, body: object, refusal: RemoteError | None) -> bytes:
         """The signed reply; it holds as long as the message may be repeated."""
         chars, content = self._state.limits.text_chars, verified.claims
-        left_s = content.exp - self._state.now_ms // 1000
+        life_s = max(_REPLY_LIFE_S, content.exp - self._state.now_ms // 1000)
+        protocol, pcid = verified.envelope.protocol, verified.envelope.pcid
+        if type(body) is Encoded and pcid is None and refusal is None:
+            return await self._caller.seal_body(protocol, content.iss, life_s, verified.name, body)
         return await self._caller.seal(
-            verified.envelope.protocol,
+            protocol,
             content.iss,
-            max(_REPLY_LIFE_S, left_s),
-            pcid=verified.envelope.pcid,
+            life_s,
+            pcid=pcid,
             reply_to=verified.name,
             body=body,
             refusal=None if refusal is None else (refusal.code, refusal.text[:chars]),
@@ -297,7 +305,8 @@ class Dispatcher:
         async def evaluate(raw: bytes, inside: Tally) -> object:
             return await self._value(link, outer, raw, inside)
 
-        return replace(task, args=await nested.replaced(task.args, evaluate, tally))
+        args = await nested.replaced(task.args, evaluate, tally)
+        return replace(task, args=args, named=None)
 
     async def _value(self, link: Link, outer: Verified, raw: bytes, tally: Tally) -> object:
         """A message inside another: verified, then evaluated with its own signer's authority."""
@@ -313,7 +322,8 @@ class Dispatcher:
             verified = replace(verified, claims=replace(verified.claims, fresh=False))
         entry, new = self._replay.admit(verified.claims, name, link.did)
         try:
-            task = await self._evaluated(link, verified, _task_of(verified), tally)
+            task = self._recall.task(verified.envelope.protocol, verified.claims)
+            task = await self._evaluated(link, verified, task, tally)
             call = await self._authorise(link, verified, task, now=True)
             if seen and call.redeemed is not None:  # one use is one run, however often it is presented
                 return await self._remembered(call.task)
@@ -352,7 +362,7 @@ class Dispatcher:
             raise RemoteError("not_serving")
         if not task.func:
             func = await self._runner.entry_of(task.code, lambda phase, done, total: None, link)
-            task = replace(task, func=func)
+            task = replace(task, func=func, named=None)
         return Authorised(verified, task)
 
     async def _run(self, link: Link, call: Authorised) -> RunResult:
@@ -366,9 +376,3 @@ class Dispatcher:
         return await self._runner.execute(
             call.task, budget, content.iss, watch, link, content.fresh, redeemed is not None
         )
-
-
-def _task_of(verified: Verified) -> Task:
-    content = verified.claims
-    func, args = content.call or ("", ())
-    return Task(verified.envelope.protocol, func, args, content.files, content.stdin)

@@ -63,6 +63,8 @@ class Limits:
     # -- links -----------------------------------------------------------------------------------
     links: int = 512
     """Open links: each costs a queue and a socket."""
+    greeting_per_address: int = 32
+    """Links of one address that have not proved who they are: a household's tabs start at once, no more."""
     link_credit: int = 64
     """Messages a peer may have unanswered on one link."""
     link_inbox: int = 1024
@@ -92,6 +94,24 @@ class Limits:
     want_hops: int = 1
     """A node asked for a block it lacks asks its own peers, once."""
 
+    # -- circuits --------------------------------------------------------------------------------
+    relay_hops: int = 4
+    """Nodes a circuit may pass beyond the first."""
+    relay_breadth: int = 3
+    """Neighbours asked for a circuit, one after another: with the hops, what one dial may set going."""
+    relay_window: int = 4 * 1024 * 1024
+    """Bytes under way on one circuit and direction: what a node may have to hold for it."""
+    dial_ms: int = 15_000
+    """How long a neighbour may take to make a circuit, its own asking included."""
+    circuits: int = 1024
+    """Circuits that end here or pass through."""
+    circuits_per_link: int = 64
+    """Of these, what one peer asked for."""
+    near: int = 64
+    """Members a node tells its neighbours it is linked to."""
+    near_ms: int = 500
+    """How long changes of who is near gather before the neighbours are told."""
+
     # -- memory ----------------------------------------------------------------------------------
     replay_entries: int = 65_536
     """(iss, cti) pairs remembered until they expire; a full table refuses with `busy`."""
@@ -105,6 +125,10 @@ class Limits:
     """One reply to such a call: all of them together take 64 MiB of store and memory at most."""
     verdicts: int = 4096
     """Remembered verdicts on exact bytes (membership promises, receipts)."""
+    calls: int = 1024
+    """Calls remembered as read, so that the next one that differs in its times alone is read quickly."""
+    call_bytes: int = 2048
+    """The longest of them; read, one takes some ten times its bytes."""
     grants: int = 1024
     """Chains of promises that held, remembered as read, so that each further call spares reading them."""
     grant_bytes: int = 4096

@@ -32,9 +32,13 @@ class Task:
     args: tuple[object, ...] = ()
     files: Cid | None = None
     stdin: Cid | None = None
+    named: Block | None = field(default=None, compare=False, repr=False)
+    """Its block, if somebody has written it already."""
 
     def block(self, limits: Limits) -> Block:
         """The task's block. LocalError when the arguments cannot be written or are too large."""
+        if self.named is not None:
+            return self.named
         assert self.func, "the function is settled before a task is named"
         try:
             data = self._encode()
