@@ -17,6 +17,7 @@ from promisegrid.limits import Limits
 from promisegrid_node import headers, wire
 from promisegrid_node.bundle import Asset, Bundle, content_type
 from promisegrid_node.content import Content
+from promisegrid_node.greeters import Greeters
 from promisegrid_node.host import Host
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -37,6 +38,7 @@ class Site:
 
     def __init__(self, host: Host, bundle: Bundle, names: frozenset[str], limits: Limits) -> None:
         self._host, self._bundle, self._names, self._limits = host, bundle, names, limits
+        self._greeters = Greeters(host, limits.greeting_per_address)
         self._content = Content(host, bundle)
 
     def application(self) -> web.Application:
@@ -74,7 +76,7 @@ class Site:
             raise
 
     async def _grid(self, request: web.Request) -> web.StreamResponse:
-        return await wire.serve(self._host, request, self._limits)
+        return await wire.serve(self._host, request, self._limits, self._greeters)
 
     async def _page(self, request: web.Request) -> web.StreamResponse:
         asset = self._bundle.assets.get("index.html")

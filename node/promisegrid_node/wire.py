@@ -24,6 +24,7 @@ from promisegrid.cid import Cid, CidError
 from promisegrid.errors import LocalError
 from promisegrid.limits import Limits
 from promisegrid_node import headers, tls
+from promisegrid_node.greeters import Greeters
 from promisegrid_node.host import Host
 
 QUEUE_BYTES: Final = 96 * 1024 * 1024
@@ -170,16 +171,16 @@ async def _carry(host: Host, socket: Socket, link: int, frame_bytes: int) -> Non
             return
 
 
-async def serve(host: Host, request: web.Request, limits: Limits) -> web.StreamResponse:
+async def serve(
+    host: Host, request: web.Request, limits: Limits, greeters: Greeters
+) -> web.StreamResponse:
     """The endpoint `/grid`. The caller has checked `Host`; here `Origin` is: one we serve, or none."""
     name = headers.read_host(request.headers.get("Host", ""), request.scheme)
     origin = request.headers.get("Origin")
     if name is None or (origin is not None and not headers.same_origin(origin, name)):
         text = f"Pages of {origin} may not talk to this node; only its own page may.\n"
         raise web.HTTPForbidden(text=text, headers=headers.always())
-    if host.link_count >= limits.links:
-        text = f"This node already has {limits.links} links; try again later.\n"
-        raise web.HTTPServiceUnavailable(text=text, headers=headers.always())
+    _check_room(host, request, limits, greeters)
     socket = web.WebSocketResponse(
         heartbeat=HEARTBEAT_S, max_msg_size=limits.frame_bytes + 1, compress=False, timeout=CLOSE_S
     )
@@ -189,12 +190,25 @@ async def serve(host: Host, request: web.Request, limits: Limits) -> web.StreamR
     await socket.prepare(request)
     transport = SocketTransport(socket)
     link = host.connect(transport, "responder", f"{name}{request.rel_url.raw_path}")
+    greeters.came(link, request.remote)
     try:
         await _carry(host, socket, link, limits.frame_bytes)
     finally:
+        greeters.done(link)
         host.disconnect(link)
         await transport.ended()
     return socket
+
+
+def _check_room(host: Host, request: web.Request, limits: Limits, greeters: Greeters) -> None:
+    """Strangers do not keep others out: one address holds few places, and the kernel ends the oldest of all
+    that prove nothing when it needs theirs. Twice the links, for those whose end is under way."""
+    if not greeters.may_come(request.remote):
+        text = "Too many connections from this address have not said who they are; try again in a while.\n"
+        raise web.HTTPTooManyRequests(text=text, headers=headers.always())
+    if host.link_count - len(greeters) >= limits.links or host.link_count >= 2 * limits.links:
+        text = f"This node already has {limits.links} links; try again later.\n"
+        raise web.HTTPServiceUnavailable(text=text, headers=headers.always())
 
 
 class Dialler:

@@ -17,7 +17,7 @@ from promisegrid import multibase
 from promisegrid.cid import Cid
 from promisegrid.errors import LocalError
 from promisegrid.limits import Limits
-from promisegrid_node import headers, wire
+from promisegrid_node import greeters, headers, wire
 from promisegrid_node.tls import Pins
 from promisegrid_node.web import Site
 
@@ -81,6 +81,16 @@ async def served(folder: Path, limits: Limits = LIMITS) -> AsyncIterator[Served]
         finally:
             await node.host.hang_up()
             await server.close()
+
+
+@contextlib.asynccontextmanager
+async def dialled(site: Served, node: Hosted, folder: Path) -> AsyncIterator[None]:
+    """A node that is linked to the site's."""
+    peer = wire.read_peer(f"http://127.0.0.1:{site.server.port}/")
+    dialling = asyncio.create_task(wire.Dialler(node.host, peer, Pins(folder / "pins.json"), LIMITS).run())
+    await until(lambda: node.kernel.peers() and site.node.kernel.peers())
+    yield
+    dialling.cancel()
 
 
 async def until(check: Callable[[], object]) -> None:
@@ -169,18 +179,71 @@ async def test_text_is_refused(tmp_path: Path) -> None:
 
 
 @on_loop
-async def test_links_are_bounded(tmp_path: Path) -> None:
+async def test_one_address_holds_few_places_before_it_proves_anything(tmp_path: Path) -> None:
+    few = replace(LIMITS, greeting_per_address=3)
+    async with (
+        served(tmp_path, few) as site,
+        hosted("bob", founds=False) as bob,
+        aiohttp.ClientSession() as session,
+        contextlib.AsyncExitStack() as stack,
+        dialled(site, bob, tmp_path),
+    ):
+        for _ in range(3):
+            last = await stack.enter_async_context(session.ws_connect(site.url))
+        await until(lambda: site.node.host.link_count == 4)
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await session.ws_connect(site.url)
+        assert refused.value.status == 429, "whoever proved who he is has no part in it"
+        await last.close()
+        await until(lambda: site.node.host.link_count == 3)
+        await stack.enter_async_context(session.ws_connect(site.url))
+
+
+@on_loop
+async def test_strangers_who_hold_all_places_give_way(tmp_path: Path) -> None:
     async with (
         served(tmp_path) as site,
+        hosted("bob", founds=False) as bob,
         aiohttp.ClientSession() as session,
         contextlib.AsyncExitStack() as stack,
     ):
-        for _ in range(LIMITS.links):
-            await stack.enter_async_context(session.ws_connect(site.url))
+        strangers = [
+            await stack.enter_async_context(session.ws_connect(site.url)) for _ in range(LIMITS.links)
+        ]
         await until(lambda: site.node.host.link_count == LIMITS.links)
+        async with dialled(site, bob, tmp_path):
+            while (said := await strangers[0].receive()).type is aiohttp.WSMsgType.BINARY:
+                pass
+            assert said.data == aiohttp.WSCloseCode.POLICY_VIOLATION and "proved nothing" in said.extra
+
+
+@on_loop
+async def test_links_are_bounded(tmp_path: Path) -> None:
+    async with (
+        served(tmp_path, replace(LIMITS, links=1)) as site,
+        hosted("bob", founds=False) as bob,
+        aiohttp.ClientSession() as session,
+        dialled(site, bob, tmp_path),
+    ):
         with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
             await session.ws_connect(site.url)
         assert refused.value.status == 503
+
+
+@pytest.mark.parametrize(
+    ("remote", "counted"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:0:1:2::3", "2001:db8:0:1::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        (None, ""),
+        ("", ""),
+        ("unix", ""),
+    ],
+)
+def test_an_address_counts_as_who_holds_it(remote: str | None, counted: str) -> None:
+    assert greeters.place(remote) == counted
 
 
 @on_loop
