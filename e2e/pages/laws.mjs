@@ -1,7 +1,8 @@
 /** The laws of tests/contracts.py against a store of a JavaScript host, in a Pyodide with the kernel; see laws.py. */
 
-/** @param {any} pyodide @param {Record<string, Uint8Array>} files tests/contracts.py and what it imports, by module path */
-export function court(pyodide, files) {
+/** A turn function for a shell. @param {any} pyodide @param {Record<string, Uint8Array>} files tests/contracts.py and what it imports, by module path
+ * @param {string} [work] a Python expression of it */
+export function court(pyodide, files, work = "laws.LAWS") {
   for (const [path, data] of Object.entries(files)) {
     pyodide.FS.mkdirTree(`/laws/${path}`.replace(/\/[^/]*$/, ""));
     pyodide.FS.writeFile(`/laws/${path}`, data);
@@ -11,7 +12,7 @@ import sys
 sys.path.insert(0, "/laws")
 import laws
 from pyodide.ffi import to_js
-court = laws.Court()
+court = laws.Court(${work})
 lambda data: to_js(court.turn(data.to_bytes()))
 `);
 }
@@ -27,7 +28,7 @@ export async function tried(turn, Shell, empty) {
   const found = {};
   for (const name of names) {
     const store = await empty();
-    found[name] = await new Shell(turn, host(store)).ask("law", name).then(() => null, (error) => error.message);
+    found[name] = await new Shell(turn, host(store)).ask(name).then(() => null, (error) => error.message);
     store.close();
   }
   return found;

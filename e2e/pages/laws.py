@@ -8,7 +8,7 @@ Does not know: which store the shell has.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Coroutine, Generator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from typing import Any, Final
 
 import cbor2
@@ -47,12 +47,22 @@ async def perform(effects: Sequence[Effect]) -> list[object]:
     return await Batch(effects)
 
 
-class Court:
-    """Tries one law at a time. Verbs of its shell: `names`, and `law` with a name."""
+Work = Callable[[Any], Coroutine[Any, Any, object]]
 
-    def __init__(self) -> None:
-        self.laws = {contracts.name(law): law for law in contracts.STORE}
-        self.law: Coroutine[Any, Any, None] | None = None
+
+def _trial(law: contracts.Law) -> Work:
+    return lambda _: law(perform)
+
+
+LAWS: Final = {contracts.name(law): _trial(law) for law in contracts.STORE}
+
+
+class Court:
+    """Does one work at a time. Verbs of its shell: `names`, and those names, with what the work is given."""
+
+    def __init__(self, work: Mapping[str, Work]) -> None:
+        self.work = work
+        self.doing: Coroutine[Any, Any, object] | None = None
         self.ask = self.next_ticket = 0
         self.waiting: dict[int, Effect] = {}
         self.order: list[int] = []
@@ -64,9 +74,9 @@ class Court:
         for record in cbor2.loads(data)[1]:
             match record:
                 case ["call", ask, "names", _]:
-                    out.append(["reply", ask, list(self.laws)])
-                case ["call", ask, "law", name]:
-                    self.ask, self.law = ask, self.laws[name](perform)
+                    out.append(["reply", ask, list(self.work)])
+                case ["call", ask, name, given]:
+                    self.ask, self.doing = ask, self.work[name](given)
                     out += self.go_on(None)
                 case ["answer", ticket, value]:
                     effect = self.waiting.pop(ticket)
@@ -74,22 +84,22 @@ class Court:
                 case ["failure", ticket, code, text]:
                     self.waiting.pop(ticket)
                     self.answers[ticket] = Failure(code, text)
-        if self.law and not self.waiting:
+        if self.doing and not self.waiting:
             out += self.go_on([self.answers.pop(ticket) for ticket in self.order])
         return cbor2.dumps([None, out])
 
     def go_on(self, answers: list[object] | None) -> list[list[object]]:
-        """Let the law see its answers, up to the next effects it awaits."""
-        assert self.law is not None
+        """Let the work see its answers, up to the effects it awaits next."""
+        assert self.doing is not None
         try:
-            batch = self.law.send(answers)
+            batch = self.doing.send(answers)
             while not batch.effects:
-                batch = self.law.send([])
-        except StopIteration:
-            self.law = None
-            return [["reply", self.ask, None]]
+                batch = self.doing.send([])
+        except StopIteration as end:
+            self.doing = None
+            return [["reply", self.ask, end.value]]
         except AssertionError:
-            self.law = None
+            self.doing = None
             return [["refused", self.ask, "broken", traceback.format_exc()]]
         self.order = []
         for effect in batch.effects:
