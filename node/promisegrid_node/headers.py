@@ -23,6 +23,8 @@ RECORD_TYPE: Final = "application/vnd.ipfs.ipns-record"
 
 IMMUTABLE: Final = "public, max-age=31536000, immutable"
 REVALIDATE: Final = "no-cache"
+CONTENT_VARIES: Final = "Accept, Sec-Fetch-Dest, Sec-Fetch-Site"
+"""What an answer by CID depends on besides its URL."""
 NO_POWERS: Final = (
     "accelerometer=(), autoplay=(), camera=(), display-capture=(), geolocation=(), gyroscope=(), hid=(),"
     " magnetometer=(), microphone=(), midi=(), payment=(), serial=(), usb=()"
@@ -147,11 +149,33 @@ def for_page(host: HostName) -> dict[str, str]:
     }
 
 
+OWN: Final = {"Cross-Origin-Resource-Policy": "same-origin"}
+"""For this origin's own eyes: another site can neither read it nor find out whether it is there."""
+SHARED: Final = {"Cross-Origin-Resource-Policy": "cross-origin", "Access-Control-Allow-Origin": "*"}
+"""For anybody. A page in an opaque origin is anybody, so its own folder must be this."""
+_SAFE_ALONE: Final = {"Cross-Origin-Opener-Policy": "same-origin", "Permissions-Policy": NO_POWERS}
+
+
+def for_refusal() -> dict[str, str]:
+    """For one sentence that is an answer by itself."""
+    return (
+        always()
+        | OWN
+        | {
+            "Content-Security-Policy": "sandbox; default-src 'none'; frame-ancestors 'none'",
+            "Cross-Origin-Opener-Policy": "same-origin",
+            "Cache-Control": "no-store",
+            "Vary": CONTENT_VARIES,
+        }
+    )
+
+
 def for_app(scheme: str, host: HostName, cid: str) -> dict[str, str]:
     """For a file of an app: an opaque origin, its own folder, and no network.
 
     In an opaque origin `'self'` matches nothing, so the folder is named by its URL; it answers with CORS `*`
-    because module scripts of an opaque origin are fetched with `Origin: null`.
+    because module scripts of an opaque origin are fetched with `Origin: null`. Their Referer, which is no
+    more than our origin, is how we know them.
     """
     folder = f"{scheme}://{host}/app/{cid}/"
     policy = (
@@ -161,25 +185,70 @@ def for_app(scheme: str, host: HostName, cid: str) -> dict[str, str]:
         f" font-src {folder} data:; frame-src 'none'; object-src 'none';"
         f" frame-ancestors {scheme}://{host}; base-uri 'none'; form-action 'none'"
     )
-    return always() | {
-        "Content-Security-Policy": policy,
-        "Access-Control-Allow-Origin": "*",
-        "Cross-Origin-Resource-Policy": "cross-origin",
-        "Permissions-Policy": NO_POWERS,
-        "Connection-Allowlist": f'("{folder}*")',
-        "X-DNS-Prefetch-Control": "off",
-        "Vary": "Sec-Fetch-Dest, Accept-Encoding",
-    }
+    return (
+        always()
+        | SHARED
+        | {
+            "Content-Security-Policy": policy,
+            "Referrer-Policy": "strict-origin-when-cross-origin",
+            "Permissions-Policy": NO_POWERS,
+            "Connection-Allowlist": f'("{folder}*")',
+            "X-DNS-Prefetch-Control": "off",
+            "Vary": f"Accept-Encoding, {CONTENT_VARIES}",
+        }
+    )
 
 
-def for_gateway(name: str) -> dict[str, str]:
-    """For `/ipfs`: bytes to save, never a page to show, and not for other sites' scripts to read.
+def for_site(scheme: str, host: HostName, cid: str) -> dict[str, str]:
+    """For a file below `/ipfs/<cid>/` that a browser may show: as an app, on its own, with its own folder.
 
-    No CORS: until each block knows whether its owner published it, a web page elsewhere must not be able to
-    find out what this machine holds.
+    Nothing frames it, it frames nothing; it may load and fetch what lies in its folder, and scripts may be
+    written into its pages, as folders made for the web have them.
     """
+    folder = f"{scheme}://{host}/ipfs/{cid}/"
+    policy = (
+        "sandbox allow-scripts allow-downloads; default-src 'none';"
+        f" script-src {folder} 'unsafe-inline' 'wasm-unsafe-eval' blob:; worker-src blob:;"
+        f" connect-src {folder};"
+        f" style-src {folder} 'unsafe-inline'; img-src {folder} blob: data:; media-src {folder} blob: data:;"
+        f" font-src {folder} data:; frame-src 'none'; object-src 'none'; frame-ancestors 'none';"
+        " base-uri 'none'; form-action 'none'"
+    )
+    return (
+        always()
+        | _SAFE_ALONE
+        | {
+            "Content-Security-Policy": policy,
+            "Referrer-Policy": "strict-origin-when-cross-origin",
+            "Connection-Allowlist": f'("{folder}*")',
+            "X-DNS-Prefetch-Control": "off",
+            "Vary": CONTENT_VARIES,
+        }
+    )
+
+
+def for_list() -> dict[str, str]:
+    """For a list of a folder's names, made here."""
+    return (
+        always()
+        | _SAFE_ALONE
+        | {
+            "Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline';"
+            " frame-ancestors 'none'",
+            "Content-Type": "text/html; charset=utf-8",
+            "Cache-Control": REVALIDATE,
+            "Vary": CONTENT_VARIES,
+        }
+    )
+
+
+def for_gateway(name: str, kind: str, etag: str) -> dict[str, str]:
+    """For blocks and CARs of `/ipfs`: bytes to save and to verify, never a page to show."""
     return always() | {
         "Content-Security-Policy": "sandbox; default-src 'none'; frame-ancestors 'none'",
         "Content-Disposition": f'attachment; filename="{name}"',
-        "Cross-Origin-Resource-Policy": "same-origin",
+        "Content-Type": kind,
+        "Cache-Control": IMMUTABLE,
+        "ETag": etag,
+        "Vary": CONTENT_VARIES,
     }

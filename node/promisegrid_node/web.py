@@ -17,7 +17,7 @@ from promisegrid.limits import Limits
 from promisegrid_node import headers, wire
 from promisegrid_node.bundle import Asset, Bundle, content_type
 from promisegrid_node.content import Content
-from promisegrid_node.greeters import Greeters
+from promisegrid_node.gateway import Gateway
 from promisegrid_node.host import Host
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -38,8 +38,7 @@ class Site:
 
     def __init__(self, host: Host, bundle: Bundle, names: frozenset[str], limits: Limits) -> None:
         self._host, self._bundle, self._names, self._limits = host, bundle, names, limits
-        self._greeters = Greeters(host, limits.greeting_per_address)
-        self._content = Content(host, bundle)
+        self._content, self._gateway = Content(host, bundle), Gateway(host)
 
     def application(self) -> web.Application:
         """The aiohttp application, for a runner or a test."""
@@ -52,8 +51,9 @@ class Site:
                 web.get("/metrics", self._metrics),
                 web.get("/app/{cid}", self._content.app_root),
                 web.get("/app/{cid}/{path:.*}", self._content.app),
-                web.get("/ipfs/{cid}", self._content.gateway),
-                web.get("/ipfs/{cid}/{path:.*}", self._content.gateway),
+                web.get("/ipfs/{cid}", self._gateway.serve),
+                web.get("/ipfs/{cid}/{path:.*}", self._gateway.serve),
+                web.options("/ipfs/{path:.*}", self._gateway.preflight),
                 web.get("/{path:.+}", self._asset),
             ]
         )
@@ -76,7 +76,7 @@ class Site:
             raise
 
     async def _grid(self, request: web.Request) -> web.StreamResponse:
-        return await wire.serve(self._host, request, self._limits, self._greeters)
+        return await wire.serve(self._host, request, self._limits)
 
     async def _page(self, request: web.Request) -> web.StreamResponse:
         asset = self._bundle.assets.get("index.html")
@@ -127,11 +127,7 @@ def _metric(name: str, kind: str, help_text: str, value: int) -> str:
 
 def plain(status: int, text: str, **more: str) -> web.Response:
     """One sentence as the whole answer."""
-    answer = headers.always() | {
-        "Content-Security-Policy": "sandbox; default-src 'none'",
-        "Cache-Control": "no-store",
-    }
-    return web.Response(status=status, text=f"{text}\n", headers=answer | more)
+    return web.Response(status=status, text=f"{text}\n", headers=headers.for_refusal() | more)
 
 
 def send_asset(

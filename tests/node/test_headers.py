@@ -117,7 +117,7 @@ def test_an_app_is_an_opaque_origin_without_network() -> None:
 
 
 def test_the_gateway_is_for_saving_not_for_showing() -> None:
-    answer = headers.for_gateway("a.bin")
+    answer = headers.for_gateway("a.bin", headers.RAW_TYPE, '"etag"') | headers.OWN
     assert policy(answer)["sandbox"] == []
     assert answer["Content-Disposition"].startswith("attachment")
     assert "Access-Control-Allow-Origin" not in answer

@@ -1,4 +1,4 @@
-"""HTTP, through a real server on loopback: the guard, the page, apps, the gateway, health."""
+"""HTTP, through a real server on loopback: the guard, the page, apps, health."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from tests.node.hosting import Hosted, hosted, make_bundle, on_loop
 
 from promisegrid import unixfs
 from promisegrid.block import Block
-from promisegrid.car import CarReader
 from promisegrid.cid import Cid
 from promisegrid.limits import Limits
 from promisegrid_node import headers
@@ -201,88 +200,3 @@ async def test_what_an_app_lacks_is_one_sentence(tmp_path: Path) -> None:
         assert "not-a-cid" in await answer.text()
         answer = await site.client.get(f"/app/{Cid.of(b'nobody has this')}/")
         assert answer.status in (400, 404)
-
-
-# -- the gateway ---------------------------------------------------------------------------------------
-
-
-@on_loop
-async def test_the_gateways_probe(tmp_path: Path) -> None:
-    async with served(tmp_path) as site:
-        answer = await site.client.get("/ipfs/bafkqaaa?format=raw")
-        assert (answer.status, await answer.read()) == (200, b"")
-        head = await site.client.head("/ipfs/bafkqaaa", headers={"Accept": "application/vnd.ipld.raw"})
-        assert head.status == 200
-
-
-@on_loop
-async def test_a_raw_block_verifies_and_cannot_be_rendered(tmp_path: Path) -> None:
-    async with served(tmp_path) as site:
-        cid = await site.put(b"<script>alert(1)</script>")
-        answer = await site.client.get(f"/ipfs/{cid}?format=raw")
-        assert cid.holds(await answer.read())
-        assert answer.headers["Content-Type"] == "application/vnd.ipld.raw"
-        assert answer.headers["Content-Security-Policy"].startswith("sandbox;")
-        assert answer.headers["Content-Disposition"] == f'attachment; filename="{cid}.bin"'
-        assert "immutable" in answer.headers["Cache-Control"]
-
-
-@on_loop
-async def test_a_car_holds_the_whole_folder(tmp_path: Path) -> None:
-    async with served(tmp_path) as site:
-        app = await site.app()
-        answer = await site.client.get(f"/ipfs/{app}", headers={"Accept": "application/vnd.ipld.car"})
-        assert answer.headers["Content-Type"].startswith("application/vnd.ipld.car; version=1")
-        reader = CarReader()
-        blocks = reader.feed(await answer.read())
-        reader.finish()
-        assert reader.roots == (app,)
-        assert blocks[0].cid == app
-        held = {Cid.decode(key) for key in site.node.store.tables["blocks"]} - {site.node.kernel.grid}
-        assert {block.cid for block in blocks} == held
-
-
-@on_loop
-async def test_scopes_and_paths_of_a_car(tmp_path: Path) -> None:
-    async with served(tmp_path) as site:
-        app = await site.app()
-
-        async def count(query: str) -> int:
-            reader = CarReader()
-            blocks = reader.feed(await (await site.client.get(f"/ipfs/{app}{query}")).read())
-            reader.finish()
-            return len(blocks)
-
-        assert await count("?format=car&dag-scope=block") == 1
-        assert await count("?format=car&dag-scope=entity") == 1
-        assert await count("/src/main.js?format=car") == 3
-        assert (
-            await count("/big.bin?format=car&dag-scope=entity") == 1 + 1 + 2
-        )  # two of its three leaves are the same
-        answer = await site.client.get(f"/ipfs/{app}?format=car&dag-scope=everything")
-        assert answer.status == 400
-
-
-@on_loop
-async def test_files_are_attachments_and_folders_need_a_format(tmp_path: Path) -> None:
-    async with served(tmp_path) as site:
-        app = await site.app()
-        answer = await site.client.get(f"/ipfs/{app}/big.bin")
-        assert await answer.read() == b"b" * 3_000_000
-        assert answer.headers["Content-Type"] == "application/octet-stream"
-        assert answer.headers["Content-Disposition"] == 'attachment; filename="big.bin"'
-        assert (await site.client.get(f"/ipfs/{app}")).status == 406
-        assert (await site.client.get(f"/ipfs/{app}?format=html")).status == 406
-        assert (await site.client.get(f"/ipfs/{app}?format=ipns-record")).status == 501
-        assert (await site.client.get(f"/ipfs/{app}/no/such")).status == 404
-        assert (await site.client.get(f"/ipfs/{Cid.of(b'absent')}?format=raw")).status == 404
-        assert (await site.client.get("/ipfs/nonsense?format=raw")).status == 400
-
-
-@on_loop
-async def test_a_corrupt_block_is_a_missing_block(tmp_path: Path) -> None:
-    async with served(tmp_path) as site:
-        cid = await site.put(b"truth")
-        site.node.store.tables["blocks"][bytes(cid)] = b"lie"
-        answer = await site.client.get(f"/ipfs/{cid}?format=raw")
-        assert answer.status == 404
