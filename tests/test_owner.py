@@ -96,19 +96,6 @@ def test_a_receipt_can_be_looked_at() -> None:
         ann.do(ann.kernel.owner.receipt(ann.put(b"no receipt")))
 
 
-def test_a_rotten_store_is_found_out_page_by_page() -> None:
-    ann = alone()
-    cids = [ann.put(b"block %d" % n) for n in range(70)]
-    ann.tables["blocks"][bytes(cids[7])] = b"rotten"
-    after, checked, bad, pages = b"", 0, [], 0
-    while True:
-        after, count, wrong = ann.do(ann.kernel.owner.verify_store(after))
-        checked, bad, pages = checked + count, bad + wrong, pages + 1
-        if not after:
-            break
-    assert bad == [cids[7]] and checked == len(ann.tables["blocks"]) and pages == 3
-
-
 def test_what_is_published_is_listed() -> None:
     ann = alone()
     ann.do(ann.kernel.owner.publish(Cid.of(b"app"), "render", "SVG to PNG"))

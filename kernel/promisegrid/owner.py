@@ -270,13 +270,3 @@ class Owner:
         """What this node has published: cid, name, description, at."""
         rows = await Scan("apps", b"", b"", _PAGE)
         return [{"cid": str(Cid.decode(key)), **dagcbor.decode(value)} for key, value in rows]
-
-    async def verify_store(self, after: bytes = b"") -> tuple[bytes, int, list[Cid]]:
-        """Re-hash one page of blocks: where to go on (b"" at the end), how many, which are wrong."""
-        rows = await Scan("blocks", b"", after, _PAGE // 8)
-        bad = []
-        for key, data in rows:
-            cid = Cid.decode(key)
-            if not await self._exchange.holds(cid, data):
-                bad.append(cid)
-        return (rows[-1][0] if len(rows) == _PAGE // 8 else b""), len(rows), bad

@@ -169,15 +169,24 @@ class BaseApi:
         }
 
     async def verify(self, args: Args, session: Session) -> dict[str, Any]:
-        """Hash everything stored once more: {checked, bad: [cid]}."""
+        """Hash everything once more: {checked, bad: [cid], wrong: [sentence], mended: [cid]}.
+
+        With `mend`, what is damaged or missing is fetched from whoever has it.
+        """
+        file = await self._host.check()
         total = (await self._host.stat())["blocks"]
-        after, checked, bad = b"", 0, list[str]()
-        while True:
-            after, count, wrong = await self._host.ask(self._owner.verify_store(after))
-            checked, bad = checked + count, bad + [str(cid) for cid in wrong]
-            session.progress({"phase": "verify", "done": checked, "total": max(total, checked)})
-            if not after:
-                return {"checked": checked, "bad": bad}
+        try:
+            found = await self._ask(self._base.audit(bool(args.get("mend")), total), session)
+        except (LocalError, RemoteError) as error:
+            if not file:
+                raise
+            return {"checked": 0, "bad": [], "wrong": [*file, error.text], "mended": []}
+        return {
+            "checked": found.checked,
+            "bad": [str(cid) for cid in found.bad],
+            "wrong": [*file, *found.wrong],
+            "mended": [str(cid) for cid in found.mended],
+        }
 
     async def rebuild(self, args: Args, session: Session) -> dict[str, Any]:
         """Make indexes anew from blocks: {blocks, heads, receipts, removed}: read, found, found, rows."""

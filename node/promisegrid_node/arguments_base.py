@@ -136,10 +136,15 @@ def _looking_after(verb: AddVerb) -> None:
     )  # fmt: skip
     log.add_argument("--limit", type=int, default=100, metavar="N", help="tell so many heads (default: 100)")
     verb("stat", "Say what this node holds, where, and how much room is left.", "promisegrid stat --json")
-    verb(
+    verify = verb(
         "verify",
-        "Hash everything stored once more; exit 1 if anything is not what its name says.",
-        "promisegrid verify",
+        "Hash everything stored once more, look for all that is kept; exit 1 if anything is wrong.",
+        "promisegrid verify\npromisegrid verify --mend     # with the node stopped, if the file is damaged",
+    )
+    verify.add_argument(
+        "--mend",
+        action="store_true",
+        help="save what a damaged file still holds into a new one; fetch what is damaged or missing",
     )
     verb(
         "rebuild",

@@ -24,6 +24,7 @@ from promisegrid_node.argtypes import Misuse
 from promisegrid_node.arguments import parse
 from promisegrid_node.assemble import reach
 from promisegrid_node.home import Home
+from promisegrid_node.mending import mend
 from promisegrid_node.output import Output, complain, log_to_stderr
 from promisegrid_node.session import Node
 
@@ -86,7 +87,10 @@ async def act(options: argparse.Namespace) -> int:
     assert task is not None
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    async with reach(Home(Path(options.home))) as node:
+    home = Home(Path(options.home))
+    if options.verb == "verify" and options.mend:
+        await asyncio.to_thread(mend, home, complain)
+    async with reach(home) as node:
         return await VERBS[options.verb](options, node, Output(options.json))
 
 

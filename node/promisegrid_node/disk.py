@@ -81,6 +81,10 @@ class Disk:
         """What the store holds: {"blocks", "bytes"}."""
         return await self._loop.run_in_executor(self._thread, self._store.stat)
 
+    async def check(self) -> list[str]:
+        """What is wrong with how the store keeps things, a sentence each. The line goes on meanwhile."""
+        return await asyncio.to_thread(self._store.check)
+
     async def close(self) -> None:
         """Write down whatever waits, and close the store."""
         self._closed = True

@@ -147,6 +147,10 @@ class Host:
         """What the store holds: {"blocks", "bytes"}."""
         return await self._disk.stat()
 
+    async def check(self) -> list[str]:
+        """What is wrong with the store's file, a sentence each; blocks are not hashed."""
+        return await self._disk.check()
+
     async def hang_up(self) -> None:
         """Close every link, and give each a moment to say so."""
         for transport in list(self._links.values()):

@@ -36,6 +36,9 @@ class Store(Protocol):
     def perform(self, effects: Sequence[StoreEffect]) -> list[object]:
         """Perform effects in order, together; one answer each, as `effects.py` says, or a Failure."""
 
+    def check(self) -> list[str]:
+        """What is wrong with how it keeps things, a sentence each, with the remedy. From any thread."""
+
     def stat(self) -> dict[str, int]:
         """{"blocks", "bytes"}."""
 

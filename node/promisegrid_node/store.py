@@ -88,6 +88,10 @@ class Store:
         except sqlite3.Error as error:
             return self._failure(error)
 
+    def check(self) -> list[str]:
+        """What is wrong with the file, a sentence each; see `store_file.check`. From any thread."""
+        return store_file.check(self._path)
+
     def stat(self) -> dict[str, int]:
         """{"blocks", "bytes"}: what is kept. Counted once, and again only if another process wrote."""
         (version,) = self._connection.execute("PRAGMA data_version").fetchone()

@@ -179,14 +179,15 @@ def serves(kept: Mapping[str, int] | None) -> str:
 
 
 async def verify(options: argparse.Namespace, node: Node, out: Output) -> int:
-    """Hash everything stored once more; exit code 1 if anything is wrong."""
+    """Hash everything stored once more, look for all that is kept; exit code 1 if anything is wrong."""
     with out.watching() as watch:
-        value = await node.call("verify", {}, progress=watch)
+        value = await node.call("verify", {"mend": options.mend}, progress=watch)
     wrong = [f"{cid} is not what its name says; it is fetched again when needed" for cid in value["bad"]]
+    wrong += value["wrong"]
+    mended = [f"{cid} was fetched anew" for cid in value["mended"]]
     count = value["checked"]
-    out.answer(
-        value, [*wrong, f"{units.number(count)} {_plural('block', count)} checked, {len(wrong)} wrong"]
-    )
+    told = f"{units.number(count)} {_plural('block', count)} checked, {len(wrong)} wrong"
+    out.answer(value, [*wrong, *mended, told])
     return 1 if wrong else 0
 
 

@@ -60,6 +60,9 @@ class MemoryStore(MemoryBase):
 
     place = Place("memory", "in this process")
 
+    def check(self) -> list[str]:
+        return []
+
     def __init__(self) -> None:
         super().__init__()
         self.batches: list[int] = []

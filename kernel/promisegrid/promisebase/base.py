@@ -15,6 +15,7 @@ from promisegrid.effects import Commit, Read, Save, Scan, Write
 from promisegrid.errors import LocalError
 from promisegrid.exchange import Exchange, block_writes
 from promisegrid.promisebase.archive import Archive
+from promisegrid.promisebase.audit import Audit, Audited
 from promisegrid.promisebase.collect import Collected, Collector
 from promisegrid.promisebase.pins import Kind, Pin, Pins
 from promisegrid.promisebase.rebuild import Rebuilder, Rebuilt
@@ -154,6 +155,13 @@ class Base:
     async def collect(self, dry_run: bool = False, results: bool = False) -> Collected:
         """Remove what nothing keeps, remembered results too if `results`. See `Collector.collect`."""
         return await self._collector.collect(self._watch(), dry_run, results)
+
+    async def audit(self, mend: bool = False, total: int | None = None) -> Audited:
+        """Hash everything once more, look for all that is kept; `mend`: fetch what is damaged or missing.
+
+        total: how many blocks there are, for `watch`, if the host knows. See `Audit`.
+        """
+        return await Audit(self._state, self._exchange, self._watch(), mend, total).run()
 
     async def rebuild(self) -> Rebuilt:
         """Make the indexes anew from blocks."""
