@@ -258,14 +258,14 @@ class Verbs:
     async def _published(self, _: None) -> object:
         return await self._kernel.owner.published()
 
-    async def _verify(self, _: None) -> object:
-        checked, bad, after = 0, list[str](), b""
-        while True:
-            after, count, wrong = await self._kernel.owner.verify_store(after)
-            checked += count
-            bad.extend(str(cid) for cid in wrong)
-            if not after:
-                return {"checked": checked, "bad": bad}
+    async def _verify(self, args: Args | None) -> object:
+        found = await self._kernel.base.audit(bool((args or {}).get("mend")))
+        return {
+            "checked": found.checked,
+            "bad": [str(cid) for cid in found.bad],
+            "wrong": found.wrong,
+            "mended": [str(cid) for cid in found.mended],
+        }
 
     # -- handles ---------------------------------------------------------------------------------------
 
