@@ -71,9 +71,13 @@ def image(disk: powercut.Disk, home: Path, how: powercut.How, seed: str) -> tupl
 def record(library: Path, home: Path, seed: int, count: int) -> bytes:
     """What a workload does to the disk."""
     home.mkdir()
+    return recorded(library, home, ["-m", "tests.node.crashing", str(home), str(seed), str(count)])
+
+
+def recorded(library: Path, home: Path, arguments: list[str]) -> bytes:
+    """What Python, run with some arguments, does to the disk below a home."""
     log = home.parent / "log"
     log.unlink(missing_ok=True)
     environment = powercut.environment(library, home, log)
-    command = [sys.executable, "-m", "tests.node.crashing", str(home), str(seed), str(count)]
-    subprocess.run(command, env=environment, cwd=ROOT, check=True)
+    subprocess.run([sys.executable, *arguments], env=environment, cwd=ROOT, check=True)
     return log.read_bytes()

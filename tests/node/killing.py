@@ -28,7 +28,7 @@ from tests.node import crashing
 
 from promisegrid.effects import Commit, Save
 from promisegrid.errors import LocalError
-from promisegrid_node import storing
+from promisegrid_node import store_file, storing
 from promisegrid_node.api import About, Api
 from promisegrid_node.assemble import node_limits, open_host
 from promisegrid_node.door import Door, RemoteNode
@@ -90,6 +90,7 @@ def kill_stores(folder: Path, rounds: int, seed: int) -> int:
             told = heard(reading, time.monotonic() + dice.random() ** 2 * 0.12)
             done = max([*told, *kill(child, reading)], default=0)
             content = crashing.content(home)
+            assert store_file.check(home / store_file.FILE) == []
             allowed = states[begin + done : begin + done + 2]
             assert content in allowed, f"seed {seed}, round {turn + again}, acknowledged {begin} + {done}"
             begin += done + allowed.index(content)
@@ -151,7 +152,7 @@ async def _visit(
         await node.call("read", {"cid": cid}, emit=emit)
         assert got == data, f"{cid} was acknowledged"
     found = await node.call("verify", {})
-    assert found["checked"] >= len(kept) and found["bad"] == [], found
+    assert found["checked"] >= len(kept) and not found["bad"] and not found["wrong"], found
     if stay_s is None:
         return
     asyncio.get_running_loop().call_later(stay_s, os.kill, child, signal.SIGKILL)

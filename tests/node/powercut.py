@@ -16,7 +16,7 @@ import shutil
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
@@ -115,11 +115,11 @@ def _tear(found: bytearray, entry: Entry, dice: random.Random) -> None:
 
 
 class Disk:
-    """A disk that follows a record."""
+    """A disk that follows a record; `there` is what it holds at first."""
 
-    def __init__(self) -> None:
-        self._files: dict[str, _File] = {}
-        self._kept: dict[str, _File] = {}
+    def __init__(self, there: Mapping[str, bytes] | None = None) -> None:
+        self._files = {path: _File(data) for path, data in (there or {}).items()}
+        self._kept: dict[str, _File] = dict(self._files)
         self._since: list[tuple[str, str, _File | None]] = []
 
     def follow(self, entry: Entry) -> None:
