@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests import p256
 from tests.scenes import add_one, module, never
 from tests.sim import Node, World
+from tests.test_promises import again
 
 from promisegrid import claims, cose, dagcbor, forms, frames, gridtag
 from promisegrid.cbor import Encoded
@@ -264,6 +265,29 @@ def test_what_is_carried_is_charged_to_the_link_and_ends() -> None:
     assert bytes(Cid.of(opaque(701))) in ann.tables["blocks"]
     ann.do(ann.kernel.carriage.promise(0, 1))
     assert refusal(ann, bob, opaque(5)) == "no_such_protocol"
+
+
+@pytest.mark.parametrize("how", ["before", "after", "kept"])
+@pytest.mark.parametrize("restarted", [False, True])
+def test_what_the_owner_has_too_is_never_dropped(how: str, restarted: bool) -> None:
+    ann, bob, _ = world()
+    ann.do(ann.kernel.carriage.promise(10_000, 1))
+    name = Cid.of(opaque())
+    if how == "before":
+        ann.put(opaque())
+    hand(ann, bob, opaque())
+    if how == "after":
+        assert ann.put(opaque()) == name
+    if how == "kept":
+        ann.do(ann.kernel.base.pin(name))
+    assert ann.do(ann.kernel.carriage.carrying())["messages"] == 0, "it counts for nobody"
+    if restarted:
+        ann = again(ann)
+        ann.world.link(bob, ann)
+    ann.world.now_ms += 2 * 86_400_000
+    ann.do(ann.kernel.carriage.promise(10_000, 1))
+    hand(ann, bob, opaque(7))
+    assert ann.tables["blocks"].get(bytes(name)) == opaque()
 
 
 def test_a_promise_to_carry_has_bounds() -> None:

@@ -2,7 +2,8 @@
 
 A node carries only after its owner promised to: so many bytes, for so long. What is carried is charged to the
 authenticated link that handed it over, which may use a quarter of the whole. It is kept as a raw block, for
-whoever asks for it by its CID, and dropped when its time is over.
+whoever asks for it by its CID, and dropped when its time is over; unless the node's owner stores or keeps the
+same bytes, before or after: then they are the owner's.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Carriage:
     def __init__(self, state: State) -> None:
         self._state = state
         self._promise: Carrying | None = None
-        self._loads: dict[Cid, _Load] = {}
+        self._loads: dict[bytes, _Load] = {}  # by the CID's bytes
 
     async def load(self) -> None:
         """At boot: what was promised and what is carried."""
@@ -56,7 +57,7 @@ class Carriage:
         while rows := await Scan("grid", _ROWS, after, _PAGE):
             for key, row in rows:
                 by, until, size = dagcbor.decode(row)
-                self._loads[Cid.decode(key[len(_ROWS) :])] = _Load(by, until, size)
+                self._loads[key[len(_ROWS) :]] = _Load(by, until, size)
             after = rows[-1][0]
 
     async def promise(self, size: int, days: int) -> None:
@@ -86,11 +87,20 @@ class Carriage:
             text = f"The protocol {tagged.protocol} is not known here, and nothing is carried unknown."
             raise RemoteError("no_such_protocol", text)
         await self._drop_old()
-        if name not in self._loads:
-            (stored,) = await Load("blocks", (bytes(name),))
-            if stored is None and name not in self._loads:
-                await self._keep(link.did, tagged.raw, name, self._promise.life_s)
+        key = bytes(name)
+        if key not in self._loads:
+            (stored,) = await Load("blocks", (key,))
+            if stored is None and key not in self._loads:
+                await self._keep(link.did, tagged.raw, key, self._promise.life_s)
         link.send(frames.Progress(name, "carried", 1, 1))
+
+    def shared(self, key: bytes) -> None:
+        """The owner has a use for these bytes too: they are not ours to drop any more, nor anybody's load."""
+        if self._loads.pop(key, None) is not None:
+            self._state.scheduler.spawn(self._let_go(key))
+
+    async def _let_go(self, key: bytes) -> None:
+        await Commit((Write("grid", _ROWS + key, None),))
 
     def _check_room(self, did: str, size: int) -> None:
         assert self._promise is not None
@@ -102,25 +112,25 @@ class Carriage:
         if len(self._loads) >= most or len(theirs) >= most // 4:
             raise RemoteError("busy", "This node carries as many messages as it can; try again later.")
 
-    async def _keep(self, did: str, raw: bytes, name: Cid, life_s: int) -> None:
+    async def _keep(self, did: str, raw: bytes, key: bytes, life_s: int) -> None:
         """A message that is not stored here yet; one that is, is somebody else's to keep."""
         self._check_room(did, len(raw))
         until = self._state.now_ms // 1000 + life_s
-        self._loads[name] = _Load(did, until, len(raw))
+        self._loads[key] = _Load(did, until, len(raw))
         row = dagcbor.encode([did, until, len(raw)])
         try:
-            await Commit((Write("blocks", bytes(name), raw), Write("grid", _ROWS + bytes(name), row)))
+            await Commit((Write("blocks", key, raw), Write("grid", _ROWS + key, row)))
         except RemoteError:
-            self._loads.pop(name, None)
+            self._loads.pop(key, None)
             raise
 
     async def _drop_old(self) -> None:
         """Let go of the messages whose time is over."""
         now = self._state.now_ms // 1000
-        over = [name for name, one in self._loads.items() if one.until < now]
+        over = [key for key, one in self._loads.items() if one.until < now]
         if over:
-            blocks = [Write("blocks", bytes(name), None) for name in over]
-            rows = [Write("grid", _ROWS + bytes(name), None) for name in over]
+            blocks = [Write("blocks", key, None) for key in over]
+            rows = [Write("grid", _ROWS + key, None) for key in over]
             await Commit((*blocks, *rows))
-            for name in over:
-                self._loads.pop(name, None)
+            for key in over:
+                self._loads.pop(key, None)

@@ -82,6 +82,7 @@ class Kernel:
         self.promises = Promises(self._state, ledger, self._caller, self._runner)
         redeemer = Redeemer(self._state, ledger)
         self.carriage = Carriage(self._state)
+        self.base.tell_stored(self.carriage.shared)
         self.scenarios = Scenarios(self._state, self._exchange)
         self._dispatcher = Dispatcher(
             self._state,

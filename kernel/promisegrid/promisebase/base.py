@@ -43,6 +43,10 @@ class Base:
 
     # -- blocks ----------------------------------------------------------------------------------------
 
+    def tell_stored(self, told: Callable[[bytes], None]) -> None:
+        """Have each block told, by its CID's bytes, that the owner or a fetch stores or is about to keep."""
+        self._collector.on_stored = told
+
     async def save(self, blocks: Sequence[Block], durable: bool = True) -> None:
         """Keep blocks the host has chunked; durable before it returns unless said otherwise."""
         self._collector.stored(bytes(block.cid) for block in blocks)

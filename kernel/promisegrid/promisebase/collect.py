@@ -62,6 +62,8 @@ class Collector:
         self._marked: set[bytes] | None = None
         self._waiting: list[bytes] = []
         self._me = state.entropy.take(8)
+        self.on_stored: Callable[[bytes], None] = lambda _: None
+        """Told of each block that somebody here stores or is about to keep."""
         self.holds = 0
         """How many are storing what they will name only at the end: there is no collecting meanwhile."""
 
@@ -69,6 +71,11 @@ class Collector:
 
     def stored(self, cids: Iterable[bytes]) -> None:
         """These blocks were just stored: leave them for a while, somebody is about to name them."""
+        for cid in (names := list(cids)):
+            self.on_stored(cid)
+        self._spare(names)
+
+    def _spare(self, cids: Iterable[bytes]) -> None:
         limits, now_ms = self._state.limits, self._state.now_ms
         for cid in cids:
             self._fresh[cid] = now_ms
@@ -85,7 +92,7 @@ class Collector:
     def wrote(self, effect: Save | Commit) -> None:
         """Writes that were asked for while a collection runs."""
         if self._marked is not None:
-            self.stored(write.key for write in effect.writes if write.table == "blocks" and write.value)
+            self._spare(write.key for write in effect.writes if write.table == "blocks" and write.value)
 
     def protect(self, cid: Cid) -> None:
         """This is about to be kept."""
