@@ -34,6 +34,9 @@ TOKEN_MAX: Final = 16 * 1024
 """Bytes of one promise: a policy of 32 rules and two long names fit; what a stranger can make us parse."""
 CHAIN_MAX: Final = DELEGATE_MAX + 1
 """Promises in one chain, as many as a message can carry."""
+_UNBOUNDED: Final = Budget()
+
+
 @dataclass(frozen=True, slots=True)
 class Promise:
     """One promise as read, its signature not looked at. Times in seconds since 1970; starts: 0 if unsaid."""
@@ -90,7 +93,8 @@ class Grant:
 
     def lacks(self, code: Cid, func: str, args: Sequence[object]) -> str | None:
         """Why it does not promise this call, in words; None when it does."""
-        if self.what != ("ability", RUN) and self.what not in (("code", code), ("protocol", code)):
+        kind, value = self.what
+        if value != (RUN if kind == "ability" else code):
             return f"The capability does not promise {code}."
         if self.func is not None and func != self.func:
             return f"The capability promises the function {self.func[:80]!r}, not {func[:80]!r}."
@@ -101,7 +105,7 @@ class Grant:
 
     def narrowed(self, budget: Budget) -> Budget:
         """A budget that is asked for, within the one that is promised."""
-        return least(self.budget, budget)
+        return least(self.budget, budget) if budget != _UNBOUNDED else self.budget
 
 
 # -- making ------------------------------------------------------------------------------------------------
@@ -190,7 +194,7 @@ def check_again(
 
 def _check_presenter(chain: Sequence[Promise], grid: Cid, holder: str, now_ms: int, limits: Limits) -> None:
     for one in chain:
-        if one.grid != grid:
+        if one.grid is not grid and one.grid != grid:
             raise RemoteError("wrong_grid", f"The capability {one.name} is for grid {one.grid}.")
     if chain[-1].holder != holder:
         raise RemoteError("not_holder", f"The capability {chain[-1].name} was promised to somebody else.")

@@ -224,6 +224,9 @@ class Ledger:
         Counted in memory at once, so that two messages cannot share a last use: commit, or call `unuse`.
         RemoteError("busy") when too many messages that may come again have used it.
         """
+        if not grant.uses:
+            self.count(grant)
+            return ()
         new = [name for name, _ in grant.uses if message not in self._counted(name).names]
         for name in new:
             if len(self._counted(name).names) >= self._state.limits.uses_recent:

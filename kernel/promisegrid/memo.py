@@ -21,6 +21,8 @@ from promisegrid.state import State
 from promisegrid.task import RunResult
 
 _RECEIPTS_READ = 64
+_PAGES = 16
+"""So often are so many rows about one task read; no honest work leaves more of them."""
 
 
 class Memo:
@@ -39,17 +41,10 @@ class Memo:
     async def look_up(self, task_cid: Cid) -> RunResult | None:
         """The answer the policy accepts, with its content here; None when the task has to run."""
         known = self._recent.get(task_cid)
-        if known is not None and await self._still_there(known):
+        if known is not None and (known.exit is None or await self._still_there(known)):
             self._recent.move_to_end(task_cid)
-            return known if known.cached else replace(known, cached=True)
-        prefix = bytes(task_cid)
-        rows: tuple[tuple[bytes, bytes], ...] = await Scan("memo", prefix, prefix, _RECEIPTS_READ)
-        claims = [(who.decode(), Cid.decode(key[len(prefix) :])) for key, who in rows]
-        wanted = {self._state.me, *self._state.trust.executors}
-        if task_cid in self._disputed:
-            claims = [(who, cid) for who, cid in claims if who == self._state.me]
-        elif self._state.trust.mode != "agree":
-            claims = [(who, cid) for who, cid in claims if who in wanted]
+            return known
+        claims = await self._claims(task_cid)
         receipts = [await self._read(cid, task_cid) for _, cid in claims]
         found = [
             (claim, cid) for claim, (_, cid) in zip(receipts, claims, strict=True) if claim is not None
@@ -60,6 +55,28 @@ class Memo:
                 self._keep(task_cid, *answer)
                 return answer[0]
         return None
+
+    async def _claims(self, task_cid: Cid) -> list[tuple[str, Cid]]:
+        """Who says something about a task, and in which receipt, as far as the policy wants to know.
+
+        Whoever leaves many receipts about one task hides nobody else's: rows are read on until enough count.
+        """
+        prefix, after, claims = bytes(task_cid), bytes(task_cid), list[tuple[str, Cid]]()
+        wanted = {self._state.me, *self._state.trust.executors}
+        if task_cid in self._disputed:
+            wanted = {self._state.me}
+        elif self._state.trust.mode == "agree":
+            wanted = set()
+        for _ in range(_PAGES):
+            rows: tuple[tuple[bytes, bytes], ...] = await Scan("memo", prefix, after, _RECEIPTS_READ)
+            for key, executor in rows:
+                who = executor.decode()
+                if not wanted or who in wanted:
+                    claims.append((who, Cid.decode(key[len(prefix) :])))
+            if len(rows) < _RECEIPTS_READ or len(claims) >= _RECEIPTS_READ:
+                break
+            after = rows[-1][0]
+        return claims[:_RECEIPTS_READ]
 
     async def remember(self, claim: Receipt, block: Block, blocks: list[Block], source: str) -> None:
         """Keep a verified receipt and what it names, written behind: losing them costs a run, no more.
@@ -96,10 +113,8 @@ class Memo:
             self._keep(done.task, done, size)
 
     async def _still_there(self, known: RunResult) -> bool:
-        """Whether the content of a result is still in the store, by its roots."""
+        """Whether the content of a command's result is still in the store, by its roots."""
         roots = known.content.parts()
-        if not roots:
-            return True
         found = await Load("blocks", tuple(bytes(root) for root in roots))
         if None in found:
             del self._recent[known.task]
@@ -137,6 +152,6 @@ class Memo:
     def _keep(self, task_cid: Cid, answer: RunResult, size: int) -> None:
         if size > self._state.limits.memo_recent_bytes:
             return
-        self._recent[task_cid] = answer
+        self._recent[task_cid] = answer if answer.cached else replace(answer, cached=True)
         if len(self._recent) > self._state.limits.memo_recent:
             self._recent.popitem(last=False)

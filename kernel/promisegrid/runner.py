@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from promisegrid import abi, dagcbor, job, receipt, units, unixfs
@@ -187,12 +187,11 @@ class Runner:
         if guest and serving is not None:
             memory = min(memory, serving.memory_bytes)
         longest = limits.run_ms if guest and not promised else limits.run_ms_max
-        return replace(
-            budget,
-            fuel=None if budget.fuel is None else min(budget.fuel, _FUEL_MAX),
-            memory_bytes=min(budget.memory_bytes or limits.memory_bytes, memory),
-            time_ms=min(budget.time_ms or limits.run_ms, longest),
-            output_bytes=min(budget.output_bytes or limits.output_bytes, limits.output_bytes),
+        return Budget(
+            None if budget.fuel is None else min(budget.fuel, _FUEL_MAX),
+            min(budget.memory_bytes or limits.memory_bytes, memory),
+            min(budget.time_ms or limits.run_ms, longest),
+            min(budget.output_bytes or limits.output_bytes, limits.output_bytes),
         )
 
     # -- one run -------------------------------------------------------------------------------------
