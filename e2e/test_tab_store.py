@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from e2e.pages.site import ROOT, chromium, serve
@@ -143,3 +144,34 @@ def test_a_tab_is_told_when_a_newer_version_takes_the_store(page: Page) -> None:
     assert lost.startswith("A newer version of this page has taken over the store")
     with pytest.raises(Error, match="internal: The browser's database failed"):
         ask("write", [["grid", [1], [1]]], True)
+
+
+def test_a_value_whose_file_has_rotted_is_missing_and_hides_no_other(
+    playwright: Playwright, tmp_path: Path
+) -> None:
+    """Browsers keep large values in files of their own: one is cut short, one is gone."""
+    with serve(MOUNTS) as origin:
+        for visit in ("write", "read"):
+            context = chromium(playwright, tmp_path)
+            page = context.new_page()
+            page.goto(f"{origin}/pages/blank.html")
+            page.wait_for_function("document.title === 'begun'")
+            ask = begin(page)
+            ask("open")
+            if visit == "write":
+                large = [[table, [n], 200_000 + n] for table in ("blocks", "kv") for n in (1, 2, 3)]
+                ask("together", [["commit", [*large, ["kv", [9], 9]], []]])
+                context.close()
+                files = [path for path in tmp_path.rglob("*.blob/**/*") if path.is_file()]
+                files.sort(key=lambda path: path.stat().st_size)
+                files[0].write_bytes(files[0].read_bytes()[:-100])
+                files[-1].unlink()
+        found = [ask("lengths", table, [1], [2], [3]) for table in ("blocks", "kv")]
+        lost = [lengths.count(None) for lengths in found]
+        assert sum(lost) == 2
+        assert ask("lengths", "kv", [9]) == [9]
+        assert ask("scanned", "blocks", 9) == [length or 0 for length in found[0]]  # for `verify` to find
+        left = [length for length in found[1] if length]
+        assert ask("scanned", "kv", 9) == [*left, 9]
+        assert ask("scanned", "kv", len(left) + 1) == [*left, 9]  # a page is full as long as there is more
+        context.close()

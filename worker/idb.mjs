@@ -35,6 +35,19 @@ export function result(request) {
   });
 }
 
+/** A value the database has lost is no value: browsers keep large ones in files of their own, and files rot.
+ * @param {IDBRequest<any>} request @returns {Promise<any>} undefined where there is none, or none that can be read */
+export function remains(request) {
+  return new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = (event) => {
+      if (request.error?.name === "AbortError") return reject(refusal(request.error));
+      event.preventDefault(); // the transaction goes on
+      resolve(undefined);
+    };
+  });
+}
+
 /** @param {IDBTransaction} transaction @returns {Promise<void>} */
 export function finished(transaction) {
   return new Promise((resolve, reject) => {

@@ -10,7 +10,7 @@
  * Durability: developer.mozilla.org, IDBDatabase.transaction; "relaxed" stops at the operating system's
  * buffer, "strict" at the disk.
  */
-import { MODULES, OWN, SHELF, finished, openDatabase, refusal, result, scanRange } from "./idb.mjs";
+import { MODULES, OWN, SHELF, finished, openDatabase, refusal, remains, result, scanRange } from "./idb.mjs";
 import { NOTHING, Order, StoreError, same, settle } from "./store.common.mjs";
 
 /** @typedef {import("./store.common.mjs").Write} Write */
@@ -40,15 +40,20 @@ function put(transaction, writes) {
 async function answer(transaction, [kind, table, ...how]) {
   const from = transaction.objectStore(table);
   if (kind === "load") {
-    const rows = await Promise.all(/** @type {Uint8Array[]} */ (how[0]).map((key) => result(from.get(key))));
+    const rows = await Promise.all(/** @type {Uint8Array[]} */ (how[0]).map((key) => remains(from.get(key))));
     return rows.map((row) => row ?? null);
   }
   const [prefix, after, limit, keysOnly] = /** @type {[Uint8Array, Uint8Array, number, boolean?]} */ (/** @type {unknown} */ (how));
   const range = scanRange(prefix, after);
   if (range === undefined || limit === 0) return []; // to IndexedDB a limit of 0 is none
-  const rows = keysOnly ? [] : result(from.getAll(range, limit));
-  const [keys, values] = await Promise.all([result(from.getAllKeys(range, limit)), rows]);
-  return keys.map((key, i) => [new Uint8Array(/** @type {ArrayBuffer} */ (key)), values[i] ?? NOTHING]);
+  const [keys, all] = await Promise.all([result(from.getAllKeys(range, limit)), keysOnly ? [] : remains(from.getAll(range, limit))]);
+  const values = all ?? (await Promise.all(keys.map((key) => remains(from.get(key))))); // one that is lost hides all others
+  const rows = keys.map((key, i) => [new Uint8Array(/** @type {ArrayBuffer} */ (key)), values[i] ?? NOTHING]);
+  if (keysOnly || all || table === "blocks") return rows; // a lost block is for its reader to find wrong
+  const found = rows.filter((_, i) => values[i]);
+  if (found.length === rows.length || rows.length < limit) return found;
+  const more = await answer(transaction, ["scan", table, prefix, rows[rows.length - 1][0], limit - found.length]); // fewer would mean the end
+  return [...found, ...more];
 }
 
 /** @param {IDBTransaction} transaction @param {Read[]} reads */
