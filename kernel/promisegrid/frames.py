@@ -134,6 +134,54 @@ class Cancel:
     about: Cid
 
 
+@frozen
+class Dial:
+    """Please make a circuit to a member, over at most so many further nodes."""
+
+    circuit: int
+    to: str
+    hops: int
+
+
+@frozen
+class Dialled:
+    """The circuit is made."""
+
+    circuit: int
+
+
+@frozen
+class HangUp:
+    """The circuit is over, or could not be made."""
+
+    circuit: int
+    code: str
+    text: str
+
+
+@frozen
+class Relayed:
+    """A frame of the link that runs over a circuit."""
+
+    circuit: int
+    data: bytes
+
+
+@frozen
+class Window:
+    """The far end of a circuit has taken so many bytes: as many more may set out."""
+
+    circuit: int
+    size: int
+
+
+@frozen
+class Near:
+    """Who is linked to the sender: dag-cbor, `[[did, serves, engine], …]`."""
+
+    peers: bytes
+
+
 Frame = (
     Hello
     | Proof
@@ -149,6 +197,12 @@ Frame = (
     | Pong
     | Status
     | Cancel
+    | Dial
+    | Dialled
+    | HangUp
+    | Relayed
+    | Window
+    | Near
 )
 KINDS: Final[tuple[type[Any], ...]] = (
     Hello,
@@ -165,6 +219,12 @@ KINDS: Final[tuple[type[Any], ...]] = (
     Pong,
     Status,
     Cancel,
+    Dial,
+    Dialled,
+    HangUp,
+    Relayed,
+    Window,
+    Near,
 )
 _TYPES: Final[dict[str, tuple[type[Any], ...]]] = {
     "int": (int,),

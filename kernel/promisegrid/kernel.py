@@ -10,7 +10,7 @@ replay, memo, runner, abi, job, receipt, reply, caller, exchange.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
 from promisegrid import unixfs
@@ -104,6 +104,7 @@ class Kernel:
         )
         self._dispatcher.exclusive.add(DAG_EDIT)
         self.owner.at_boot += [self.gateways.load, self.carriage.load, self.scenarios.load, self._edits.load]
+        self.owner.at_boot.append(self.promises.boot)
         self._peering = Peering(
             self._state, self._exchange, self._caller, self.owner, self._dispatcher, self.promises
         )
@@ -146,8 +147,7 @@ class Kernel:
             return self._scheduler.run()
         made = Link(link, role, channel, via, self._scheduler, self._state.limits)
         made.invitation, made.expected_grid = invite, grid
-        self._state.links[link] = made
-        self._scheduler.spawn(self._peering.serve(made))
+        self._peering.begin(made)
         return self._scheduler.run()
 
     def disconnect(self, link: int, now_ms: int) -> Issued:
@@ -162,16 +162,21 @@ class Kernel:
         """A frame arrived. Frames of a link that is gone are dropped."""
         self._scheduler.advance(now_ms)
         made = self._state.links.get(link)
-        if made is not None and made.is_open:
-            self._peering.arrived(made, frame)
-        elif made is not None:
-            made.arrived(frame)
+        if made is not None:
+            self._peering.receive(made, frame)
         return self._scheduler.run()
 
     def answer(self, ticket: int, value: object, now_ms: int) -> Issued:
         """The host finished an effect; `value` as its docstring says, or a `Failure`."""
         self._scheduler.advance(now_ms)
         self._scheduler.answer(ticket, value)
+        return self._scheduler.run()
+
+    def answers(self, answers: Iterable[tuple[int, object]], now_ms: int) -> Issued:
+        """As `answer`, of several effects that were finished together."""
+        self._scheduler.advance(now_ms)
+        for ticket, value in answers:
+            self._scheduler.answer(ticket, value)
         return self._scheduler.run()
 
     def tick(self, now_ms: int) -> Issued:
@@ -217,6 +222,11 @@ class Kernel:
             }
             for link in self._state.open_links()
         ]
+
+    def near(self) -> list[dict[str, str | bool]]:
+        """Members this node can call through its peers: did, serves, engine, as those peers say."""
+        found = self._peering.relay.near()
+        return [{"did": did, "serves": one.serves, "engine": one.engine} for did, one in found.items()]
 
     # -- verbs: content ------------------------------------------------------------------------------------
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 from promisegrid import frames
 from promisegrid.cid import Cid
@@ -23,12 +24,53 @@ from promisegrid.strand import Late, Pause, Scheduler, Signal, Slots, Strand
 Role = Literal["initiator", "responder"]
 
 
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A member somebody else is linked to, as that one says."""
+
+    serves: bool
+    engine: str
+
+
+class Wire(Protocol):
+    """What carries a link's frames."""
+
+    def send(self, data: bytes) -> None:
+        """One frame, whole and in order."""
+
+    def close(self, code: str, text: str) -> None:
+        """No more, and why."""
+
+
+class HostWire:
+    """A connection that the host owns."""
+
+    def __init__(self, scheduler: Scheduler, number: int) -> None:
+        self._scheduler, self._number = scheduler, number
+
+    def send(self, data: bytes) -> None:
+        """See `effects.Send`."""
+        self._scheduler.emit(Send(self._number, data))
+
+    def close(self, code: str, text: str) -> None:
+        """See `effects.Close`."""
+        self._scheduler.emit(Close(self._number, code, text))
+
+
 class Link:
     """A connection, as the kernel sees it. `did` is proved once `is_open`."""
 
     def __init__(
-        self, number: int, role: Role, channel: str, via: str, scheduler: Scheduler, limits: Limits
+        self,
+        number: int,
+        role: Role,
+        channel: str,
+        via: str,
+        scheduler: Scheduler,
+        limits: Limits,
+        wire: Wire | None = None,
     ) -> None:
+        self._wire: Wire = wire or HostWire(scheduler, number)
         self.number, self.role, self.channel, self.via = number, role, channel, via
         self.invitation: bytes | None = None
         self.expected_grid: Cid | None = None
@@ -47,7 +89,11 @@ class Link:
         self.work: dict[Strand[None], Cid] = {}
         self.hints: dict[Cid, frames.Progress] = {}
         self._hinting = False
+        self.opened: Signal[None] = scheduler.signal()
         self.ended: Signal[RemoteError] = scheduler.signal()
+        self.near: dict[str, Neighbour] = {}
+        self.near_told = b""
+        self.circuits = self.circuit_number = 0
         self._scheduler, self._limits = scheduler, limits
         self._inbox: deque[bytes] = deque()
         self._greeting_bytes = 0
@@ -95,7 +141,7 @@ class Link:
     def send(self, frame: frames.Frame) -> None:
         """Send a frame, in order; a closed link swallows it."""
         if not self.is_closed:
-            self._scheduler.emit(Send(self.number, frames.encode(frame)))
+            self._wire.send(frames.encode(frame))
 
     def send_message(self, raw: bytes) -> None:
         """Send a message when the peer has credit for it. RemoteError("busy") when too many wait."""
@@ -174,7 +220,7 @@ class Link:
     def close(self, code: str, text: str) -> None:
         """Ask the host to close the connection, once."""
         if not self.is_closed:
-            self._scheduler.emit(Close(self.number, code, text))
+            self._wire.close(code, text)
             self.down()
 
     def down(self) -> None:
@@ -183,7 +229,10 @@ class Link:
         self._inbox.clear()
         self._unsent.clear()
         self._arrived.set(None)
-        self.ended.set(RemoteError("closed", "The peer closed the link."))
+        closed = RemoteError("closed", "The peer closed the link.")
+        if not self.opened.is_set:
+            self.opened.fail(closed)
+        self.ended.set(closed)
         wants, self.wants = self.wants, {}
         for answers in wants.values():
             for answer in answers:

@@ -13,11 +13,12 @@ from promisegrid.dispatch import Dispatcher
 from promisegrid.effects import Detail, Notify
 from promisegrid.errors import RemoteError
 from promisegrid.exchange import Exchange
-from promisegrid.frames import BlockFrame, Frame, Want
+from promisegrid.frames import BlockFrame, Dial, Dialled, Frame, HangUp, Near, Relayed, Want, Window
 from promisegrid.handshake import greet
 from promisegrid.link import Link
 from promisegrid.owner import Owner
 from promisegrid.promises import Promises
+from promisegrid.relay import Relay
 from promisegrid.state import State
 from promisegrid.strand import Pause
 
@@ -32,6 +33,21 @@ class Peering:
         self._state, self._scheduler = state, state.scheduler
         self._exchange, self._caller, self._owner, self._dispatcher = exchange, caller, owner, dispatcher
         self._promises = promises
+        self.relay = Relay(state, self.begin, self.drop)
+        self.relay.deliver = self.receive
+        caller.reach = self.relay.reach
+
+    def begin(self, link: Link) -> None:
+        """A connection is open."""
+        self._state.links[link.number] = link
+        self._scheduler.spawn(self.serve(link))
+
+    def receive(self, link: Link, data: bytes) -> None:
+        """A frame of a link, whatever its state."""
+        if link.is_open:
+            self.arrived(link, data)
+        else:
+            link.arrived(data)
 
     async def serve(self, link: Link) -> None:
         """One link from greeting to end."""
@@ -67,9 +83,12 @@ class Peering:
     def _opened(self, link: Link) -> None:
         """A peer is in. A second link of the same peer in the same direction replaces the first."""
         for other in self._state.open_links():
-            if other is not link and other.did == link.did and other.role == link.role:
+            same = (other.did, other.role, other.via) == (link.did, link.role, link.via)
+            if other is not link and same:
                 other.close("closed", "The peer connected again.")
+        link.opened.set(None)
         link.send(frames.Status(self._state.serving is not None, self._state.engine))
+        self.relay.tell()
         self._tell_peer(link, "up")
         self._scheduler.emit(Notify("grid", {"grid": str(self._state.grid)}))
         self._scheduler.spawn(self._keep_alive(link))
@@ -135,7 +154,10 @@ class Peering:
             case frames.Status(serves, engine):
                 if (serves, engine[:80]) != (link.serves, link.engine):
                     link.serves, link.engine = serves, engine[:80]
+                    self.relay.tell()
                     self._tell_peer(link, "up")
+            case Dial() | Dialled() | HangUp() | Relayed() | Window() | Near():
+                self.relay.take(link, frame)
             case frames.Admitted(membership):
                 if not link.renewing:
                     link.renewing = True
@@ -163,6 +185,7 @@ class Peering:
         link.down()
         for strand in tuple(link.work):
             self._scheduler.cancel(strand)
+        self.relay.link_down(link)
         self._caller.link_down(link)
         self._tell_peer(link, "down", wrong)
 

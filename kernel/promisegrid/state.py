@@ -92,5 +92,6 @@ class State:
         return [link for link in self.links.values() if link.is_open]
 
     def link_to(self, did: str) -> Link | None:
-        """The open link to a peer, if there is one."""
-        return next((link for link in self.open_links() if link.did == did), None)
+        """The open link to a peer, if there is one; rather a direct one than one through others."""
+        found = [link for link in self.open_links() if link.did == did]
+        return min(found, key=lambda link: link.via == "relay") if found else None
