@@ -147,6 +147,35 @@ def test_an_admitter_that_may_not_admit_any_more_is_still_a_member() -> None:
     assert ann.peers() == ["bob"] and not bob.kernel._state.may_admit
 
 
+def test_a_dismissed_members_store_stays_its_owners() -> None:
+    world = World()
+    ann, bob = world.grid("ann", "bob")
+    ann.do(ann.kernel.promises.dismiss(bob.did))
+    world.run()
+    bob = again(bob)
+    assert bob.kernel.grid == ann.kernel.grid and not bob.kernel._state.may_admit
+    world.link(bob, ann)
+    assert not ann.peers()
+    bob.do(bob.kernel.owner.leave())
+    bob = again(bob)
+    assert bob.kernel.grid is None
+
+
+def test_a_membership_that_was_taken_back_gives_way_to_another_after_a_restart_too() -> None:
+    world = World()
+    ann, bob, carol = world.grid("ann", "bob", "carol")
+    first = own(bob).proof
+    admitter(ann, bob)
+    better = own(bob).proof
+    ann.do(ann.kernel.promises.revoke(own(bob).grant.name))
+    assert own(bob).proof == first != better
+    bob.tables["grid"][b"membership"] = better  # the end of it was not written down here
+    bob = again(bob)
+    assert own(bob).proof == first == bob.tables["grid"][b"membership"]
+    world.link(bob, carol)
+    assert carol.peers() and "bob" in carol.peers()
+
+
 def test_a_dismissed_member_may_be_admitted_again_in_person() -> None:
     world = World()
     ann, bob = world.grid("ann", "bob")

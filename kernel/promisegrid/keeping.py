@@ -58,6 +58,11 @@ class Keeper:
             if link.membership is not None and self._state.is_revoked(link.membership):
                 link.close("not_member", "The membership was taken back.")
 
+    async def boot(self) -> None:
+        """Once the store is read: a membership that was taken back gives way to another."""
+        if writes := self.fall_back():
+            await self._ledger.commit(writes)
+
     def fall_back(self) -> tuple[Write, ...]:
         """When this node's own membership is gone: it takes the best of those it has left."""
         state = self._state

@@ -105,6 +105,7 @@ class Kernel:
         self._dispatcher.exclusive.add(DAG_EDIT)
         self.owner.at_boot += [self.gateways.load, self.carriage.load, self.scenarios.load, self._edits.load]
         self.owner.at_boot.append(self.promises.boot)
+        self.owner.at_boot.append(self.promises.boot)
         self._peering = Peering(
             self._state, self._exchange, self._caller, self.owner, self._dispatcher, self.promises
         )

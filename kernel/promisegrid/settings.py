@@ -33,13 +33,14 @@ async def load(state: State) -> None:
 
 
 async def _membership(state: State, grid: Cid, founder: str, proof: bytes | None) -> Membership | None:
-    """This node's own membership; None when it has expired, and the founder will be asked for another."""
+    """This node's own membership; None when it has expired, and the founder will be asked for another.
+
+    One that was taken back is still this node's: its peers see to it, and its store stays its owner's.
+    """
     try:
         if proof is None:
             raise RemoteError("not_member", "The store holds no membership.")
-        mine = await membership.verify(
-            proof, grid, founder, state.me, 0, state.limits, state.verdicts, state.revoked
-        )
+        mine = await membership.verify(proof, grid, founder, state.me, 0, state.limits, state.verdicts)
     except RemoteError as wrong:
         raise LocalError(
             f"The store belongs to a member of grid {grid}, and this node's key is another: {wrong.text} "

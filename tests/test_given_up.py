@@ -1,0 +1,67 @@
+"""What a peer decides to have done here and then gives up is done whole or not at all, never half."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tests.scenes import add_one, claims_of, hand, link_from, module, promised, read_reply, replies, sealed
+from tests.sim import Node, World
+from tests.test_failed_commits import book, on_disk
+from tests.test_promises import again
+
+from promisegrid import capability, frames
+from promisegrid.capability import Terms
+from promisegrid.cid import Cid
+from promisegrid.protocols.promise import PROMISE
+
+STEPS = 14
+"""More than a revocation takes, from its arrival to its reply."""
+
+
+def asked(sender: Node, to: Node, op: str, args: tuple[object, ...], proofs: tuple[bytes, ...] = ()) -> bytes:
+    """A message of the promise protocol."""
+    return sealed(sender, PROMISE, replace(claims_of(sender, to), call=(op, args), proofs=proofs))
+
+
+def test_a_revocation_given_up_at_any_moment_is_in_memory_and_on_disk_or_in_neither() -> None:
+    world = World()
+    ann, bob = world.grid("ann", "bob")
+    code = module(ann, add_one)
+    root = promised(ann, bob.did, Terms(("code", code), delegate=1))
+    taken_back = 0
+    for delay in range(STEPS):
+        child = promised(bob, ann.did, Terms(("code", code)), Cid.of(root), cti=bytes([delay]) * 8)
+        proofs = (root, child)
+        message, link = asked(bob, ann, "revoke", ("enough",), proofs), link_from(ann, bob)
+        ann.perform(ann.kernel.receive(link, frames.encode(frames.Message(message)), world.now_ms))
+        for _ in range(delay):
+            world.step()
+        cancel = frames.encode(frames.Cancel(Cid.of(message)))
+        ann.perform(ann.kernel.receive(link, cancel, world.now_ms))
+        world.run()
+        assert book(ann) == on_disk(ann), delay
+        taken_back += Cid.of(child) in book(ann)["gone"]
+        (reply,) = replies(hand(ann, bob, asked(bob, ann, "revoke", ("enough",), proofs)))
+        assert read_reply(reply, bob).refusal is None
+        assert Cid.of(child) in on_disk(ann)["gone"], "asked again, it is taken back for good"
+    assert 0 < taken_back < STEPS, "it was given up early and late"
+
+
+def test_a_member_that_tells_of_its_own_dismissal_is_out_for_good() -> None:
+    """Its link is closed for it, and the work on what it said goes with the link; the word must stay."""
+    world = World()
+    ann, bob, eve = world.grid("ann", "bob", "eve")
+    world.link(eve, bob)
+    world.cut(bob, link_from(bob, ann))
+    world.run()
+    proof = eve.tables["grid"][b"membership"]
+    (said, *_) = ann.do(ann.kernel.promises.dismiss(eve.did))
+    chain = list(capability.unpack(proof))
+    item = {"chain": chain, "statement": ann.tables["blocks"][bytes(said)]}
+    hand(bob, eve, asked(eve, bob, "told", (item,)))
+    assert bob.peers() == [] and book(bob) == on_disk(bob)
+    bob = again(bob)
+    assert book(bob)["gone"] == {Cid.of(chain[-1])}
+    eve.tables["grid"][b"membership"] = proof
+    world.link(again(eve), bob)
+    assert bob.peers() == []
