@@ -65,7 +65,7 @@ def test_the_power_goes_while_an_old_store_is_brought_up_to_date(tmp_path: Path)
     home.mkdir()
     make_version_1(home)
     before, there = crashing.content(home), {str(home / FILE): (home / FILE).read_bytes()}
-    work = "import sys, pathlib; from promisegrid_node.store import Store; Store.open(pathlib.Path(sys.argv[1]))"
+    work = "import sys, pathlib, promisegrid_node.store as s; s.Store.open(pathlib.Path(sys.argv[1])).close()"
     log = cutting.recorded(powercut.library(cutting.ROOT / "build"), home, ["-c", work, str(home)])
     disk, seen = powercut.Disk(there), set[int]()
     for at, entry in enumerate(powercut.entries(log)):
