@@ -4,9 +4,9 @@
 
 The baseline is one bare ES256 verification and one bare signature (OpenSSL, through `cryptography`). Ours is
 a distinct signed call to a kernel that presents a capability promise and is answered from the result cache
-with a signed reply: frame, structure, claims, signature, replay rule, promise, cache, reply, frame. The promise
-is the same in every call, as it is wherever one is used more than once. Goal: 0.6 of the baseline's rate. Then the very same bytes again, which get the same reply and cost no cryptography: ten times
-that rate.
+with a signed reply: frame, structure, claims, signature, replay rule, promise, cache, reply, frame. The
+promise is the same in every call, as it is wherever one is used more than once. Goal: 0.6 of the baseline's
+rate. Then the very same bytes again, which get the same reply and cost no cryptography: ten times that rate.
 """
 
 from __future__ import annotations
@@ -74,9 +74,7 @@ class Node:
                     self.sent.append(effect.frame)
                 elif isinstance(effect, Reply):
                     self.replies[effect.ask] = effect
-            effects = []
-            for ticket, value in answers:
-                effects += self.kernel.answer(ticket, value, NOW_MS)
+            effects = self.kernel.answers(answers, NOW_MS)
 
     def _answer(self, effect: Any) -> object:
         match effect:

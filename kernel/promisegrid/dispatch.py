@@ -142,7 +142,8 @@ class Dispatcher:
 
     async def _verify(self, link: Link, opened: tuple[Envelope, Claims], name: Cid) -> Verified:
         message, content = opened
-        await link.verifying.take()
+        if not link.verifying.take_now():
+            await link.verifying.take()
         try:
             holds = await cose.holds(message.sign1, message.signed, content.iss)
         except RemoteError:

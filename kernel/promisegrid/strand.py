@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Final, Generic, TypeVar, cast
 
-from promisegrid.effects import Cancel, Commit, Effect, Failure, Prepare, Run, Save
+from promisegrid.effects import Cancel, Commit, Effect, Failure, Prepare, Run, Save, Sign, Verify
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.frozen import frozen
 from promisegrid.limits import Limits
@@ -114,8 +114,8 @@ class Strand(Generic[T]):
 
     def step(self, value: object, error: BaseException | None) -> Effect | Pause:
         """Run to the next wait; StopIteration when it ends."""
-        wish = self._coroutine.throw(error) if error is not None else self._coroutine.send(value)
-        assert isinstance(wish, Effect | Pause), f"a strand awaited {wish!r}"
+        wish: Effect | Pause
+        wish = self._coroutine.send(value) if error is None else self._coroutine.throw(error)
         return wish
 
     def close(self) -> None:
@@ -280,9 +280,10 @@ class Scheduler:
             self._waiting[strand.ticket] = strand
             self.effects.append((strand.ticket, wish))
             self._timer(strand, self._deadline_of(wish))
-            if self._watcher is not None and isinstance(wish, Save | Commit):
+            if self._watcher is not None and isinstance(wish, (Save, Commit)):
                 self._watcher(wish)
             return
+        assert isinstance(wish, Pause), f"a strand awaited {wish!r}"
         strand.signal = wish.signal
         if wish.signal is not None:
             wish.signal.waiting[strand] = None
@@ -290,6 +291,9 @@ class Scheduler:
             self._timer(strand, wish.wait_ms)
 
     def _deadline_of(self, effect: Effect) -> int:
+        kind = type(effect)
+        if kind is Verify or kind is Sign:
+            return self._limits.effect_ms
         if isinstance(effect, Run):
             return effect.job.time_ms + self._limits.effect_ms
         return self._limits.prepare_ms if isinstance(effect, Prepare) else self._limits.effect_ms
@@ -324,13 +328,19 @@ class Slots:
         self._line: Turns[Signal[None]] = Turns(waiting_max)
         self._busy = f"{waiting_max} others are already waiting; try again later."
 
+    def take_now(self) -> bool:
+        """Take a slot if one is free; pair with `give`."""
+        if self.free > 0:
+            self.free -= 1
+            return True
+        return False
+
     async def take(self, link: int = 0, sender: str = "") -> None:
         """Wait for a slot on behalf of a sender on a link. RemoteError("busy") when the line is full.
 
         Pair with `give`.
         """
-        if self.free > 0:
-            self.free -= 1
+        if self.take_now():
             return
         turn: Signal[None] = self._scheduler.signal()
         crowded_out = self._line.add(turn, link, sender)
@@ -345,7 +355,10 @@ class Slots:
 
     def give(self) -> None:
         """Hand the slot to whose turn it is."""
-        self.resize(1)
+        if len(self._line):
+            self.resize(1)
+        else:
+            self.free += 1
 
     def turn_away(self, wrong: RemoteError) -> None:
         """Tell everybody in line that their turn will not come."""
