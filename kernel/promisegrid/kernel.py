@@ -10,10 +10,9 @@ replay, memo, runner, abi, job, receipt, reply, caller, exchange.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
-from promisegrid import unixfs
 from promisegrid.block import Block
 from promisegrid.caller import Caller
 from promisegrid.carriage import Carriage
@@ -37,6 +36,7 @@ from promisegrid.protocols.edits import Edits
 from promisegrid.protocols.promise import PROMISE
 from promisegrid.protocols.scenarios import Scenarios
 from promisegrid.publishing import Publishing
+from promisegrid.reading import Reading
 from promisegrid.redeem import Redeemer
 from promisegrid.replay import Replay
 from promisegrid.runner import Runner, Watch
@@ -49,7 +49,7 @@ from promisegrid.verifying import Verified, Verifier
 T = TypeVar("T")
 
 
-class Kernel:
+class Kernel(Reading):
     """One node's kernel. `engine` names the host's WebAssembly engine in receipts; `wasi` its WASI module."""
 
     def __init__(
@@ -95,16 +95,11 @@ class Kernel:
             self.owner.saw,
         )
         self._edits = Edits(self._state, self._dispatcher.reply_again)
-        self._dispatcher.handlers.update(
-            {
-                PROMISE: self.promises.protocol.handle,
-                DAG_EDIT: self._edits.handle,
-                SCENARIO_TREE: self.scenarios.handle,
-            }
-        )
+        self._dispatcher.handlers[PROMISE] = self.promises.protocol.handle
+        self._dispatcher.handlers[DAG_EDIT] = self._edits.handle
+        self._dispatcher.handlers[SCENARIO_TREE] = self.scenarios.handle
         self._dispatcher.exclusive.add(DAG_EDIT)
         self.owner.at_boot += [self.gateways.load, self.carriage.load, self.scenarios.load, self._edits.load]
-        self.owner.at_boot.append(self.promises.boot)
         self.owner.at_boot.append(self.promises.boot)
         self._peering = Peering(
             self._state, self._exchange, self._caller, self.owner, self._dispatcher, self.promises
@@ -234,67 +229,6 @@ class Kernel:
     async def save(self, blocks: Sequence[Block], durable: bool = True) -> None:
         """Keep blocks the host has chunked; durable before it returns unless said otherwise."""
         await self.base.save(blocks, durable)
-
-    async def block(self, cid: Cid) -> bytes:
-        """One verified block, from the store or from peers. RemoteError: not_found, bad_block."""
-        return await self._exchange.block(cid)
-
-    async def has(self, cid: Cid) -> bool:
-        """Whether a verified block is in this node's own store."""
-        return await self._exchange.stored(cid) is not None
-
-    async def ls(self, cid: Cid) -> list[unixfs.Entry]:
-        """The entries of a folder. RemoteError("bad_file") when it is none."""
-        try:
-            return await unixfs.list_directory(self._exchange.block, cid)
-        except unixfs.UnixFsError as error:
-            raise RemoteError("bad_file", f"{cid} cannot be listed: {error}.") from error
-
-    async def resolve(self, root: Cid, path: str) -> Cid:
-        """What a path inside a folder names. RemoteError: bad_file, not_found."""
-        try:
-            return await unixfs.resolve(self._exchange.block, root, path)
-        except unixfs.UnixFsError as error:
-            raise RemoteError("bad_file", f"{path!r} in {root}: {error}.") from error
-
-    def read(self, cid: Cid, start: int = 0) -> AsyncIterator[bytes]:
-        """A file's bytes from `start` on, to be pulled piece by piece with `piece`."""
-        return unixfs.read_file(self._exchange.block, cid, start)
-
-    def leaves(self, cid: Cid) -> AsyncIterator[tuple[Cid, int]]:
-        """What a file's bytes hash to, in order: (raw CID, bytes); pulled with `piece`."""
-        return unixfs.read_leaves(self._exchange.block, cid)
-
-    async def piece(self, pieces: AsyncIterator[T]) -> T | None:
-        """The next of `read` or `leaves`; None at the end. RemoteError: bad_file, not_found, bad_block."""
-        try:
-            return await pieces.__anext__()  # anext() with a default unpacks tuples sent to it (CPython 3.11)
-        except StopAsyncIteration:
-            return None
-        except unixfs.UnixFsError as error:
-            raise RemoteError("bad_file", f"Not a file that can be read: {error}.") from error
-
-    async def tree(self, cid: Cid) -> list[tuple[str, int, bytes]]:
-        """A whole small folder: (path, kind, content). RemoteError("bad_file")."""
-        limits = self._state.limits
-        bounds = unixfs.TreeLimits(limits.input_bytes, limits.tree_nodes)
-        try:
-            return await unixfs.read_tree(self._exchange.block, cid, bounds)
-        except unixfs.UnixFsError as error:
-            raise RemoteError("bad_file", f"{cid} cannot be read as a folder: {error}.") from error
-
-    async def fetch(self, cid: Cid) -> tuple[int, int]:
-        """Bring everything under a CID into this node's store; (blocks, bytes)."""
-        seen = (0, 0)
-        watch = self._watch()
-
-        def count(blocks: int, size: int) -> None:
-            nonlocal seen
-            seen = (blocks, size)
-            watch("fetch", size, None)
-
-        await self._exchange.fetch_dag(cid, self._state.limits.fetch_bytes, count)
-        return seen
 
     # -- verbs: running ------------------------------------------------------------------------------------
 
