@@ -123,6 +123,13 @@ FRAMES: list[bytes] = [
         frames.Ping(1),
         frames.Pong(1),
         frames.Status(True, "engine"),
+        frames.Cancel(A_CID),
+        frames.Dial(2, BOB_DID, 1),
+        frames.Dialled(2),
+        frames.HangUp(2, "closed", "text"),
+        frames.Relayed(2, b"a frame"),
+        frames.Window(2, 1024),
+        frames.Near(b"\x81\x83\x61a\xf5\x60"),
     )
 ]
 
