@@ -30,10 +30,9 @@ def test_every_command_does_what_it_says(run_node: RunNode, tmp_path: Path) -> N
     if not (ROOT / ".venv" / "bin" / "promisegrid").exists():
         pytest.fail("the README's command is not installed: run ./build.sh bundle")
     node = run_node()
-    drawing = tmp_path / "drawing.png"
     said = {}
     for command in COMMANDS:
-        typed = command.replace("> drawing.png", f"> {drawing}")
+        typed = re.sub(r"\b(drawing\.png|copy\.svg|backup\.car)\b", rf"{tmp_path}/\1", command)
         done = subprocess.run(
             ["bash", "-c", typed], cwd=ROOT, env={**os.environ, **environment(node.cli.home)},
             capture_output=True, text=True, timeout=180, check=False,
@@ -41,6 +40,9 @@ def test_every_command_does_what_it_says(run_node: RunNode, tmp_path: Path) -> N
         assert done.returncode == 0, f"{typed}: {done.stderr}"
         said[command] = done.stdout
     assert len(said) >= 5
-    assert drawing.read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "drawing.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "copy.svg").read_bytes() == (ROOT / "docs" / "drawing.svg").read_bytes()
+    assert (tmp_path / "backup.car").stat().st_size > 1_000_000
+    assert any("  drawing" in text and "  docs" in text for text in said.values())
     assert any('"cached": true' in text for text in said.values())
     assert any("/#/app/" in text for text in said.values())
