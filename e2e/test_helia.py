@@ -29,6 +29,7 @@ Shape = list[tuple[str, int, int, int]]
 CASES: dict[str, tuple[Shape, dict[str, object]]] = {
     "empty file": ([("", 1, 0, 0)], {}),
     "one byte": ([("", 1, 1, 3)], {}),
+    "a byte less than 1 MiB": ([("", 1, MIB - 1, 1)], {}),
     "1 MiB exactly": ([("", 1, MIB, 1)], {}),
     "1 MiB and a byte": ([("", 1, MIB + 1, 1)], {}),
     "five chunks": ([("", 1, 5 * MIB - 7, 9)], {}),
@@ -36,6 +37,9 @@ CASES: dict[str, tuple[Shape, dict[str, object]]] = {
     "five leaves, four links": ([("", 1, 1025, 0)], {"chunk": 256, "links": 4}),
     "sixteen leaves": ([("", 1, 4096, 0)], {"chunk": 256, "links": 4}),
     "seventeen leaves": ([("", 1, 4097, 0)], {"chunk": 256, "links": 4}),
+    "1024 leaves": ([("", 1, 16 * 1024, 0)], {"chunk": 16}),
+    "1025 leaves": ([("", 1, 16 * 1024 + 1, 0)], {"chunk": 16}),
+    "two full nodes of leaves and one more": ([("", 1, 16 * 2048 + 3, 0)], {"chunk": 16}),
     "a tall tree": ([("", 1, 70_001, 0)], {"chunk": 64, "links": 3}),
     "nested folders": (
         [("a", 0, 0, 0), ("a/b", 0, 0, 0), ("a/b/c.txt", 1, 12, 5), ("a/d", 1, 2 * MIB, 6), ("é", 1, 4, 7)],

@@ -185,6 +185,36 @@ def test_paths_lead_somewhere() -> None:
             run(unixfs.resolve(store.load, root, path))
 
 
+KUBO: dict[str, tuple[list[TreeNode], str]] = {
+    "links and empty folders": (
+        [
+            ("file", FILE, b"target"),
+            ("link", SYMLINK, b"file"),
+            ("long", SYMLINK, "ü/".encode() + b"a" * 200),
+            ("empty", FOLDER, b""),
+            ("deep/up", SYMLINK, b"../file"),
+            ("deep/er/dangling", SYMLINK, b"/nowhere/at/all"),
+            ("deep/er/x", FILE, b"x"),
+        ],
+        "bafybeihlziupsa7fx6kmnpasqiokhsrnk7wzwjcdwwpf4ycqldqkglfx4u",
+    ),
+    "shards below shards, a folder among them": (
+        [
+            *((f"file number {n}", FILE, bytes([n % 251]) * (n % 50)) for n in range(6000)),
+            ("sub/x", FILE, b"y"),
+        ],
+        "bafybeibdbmcxsyrjkrefvvrvbqhmgcjthtunf5f4qz2qffkbczrgtq6vjm",
+    ),
+}
+"""Folders, and the CID that Kubo 0.22 gives them with CIDv1 and raw leaves."""
+
+
+@pytest.mark.parametrize("name", KUBO)
+def test_folders_have_kubos_cids(name: str) -> None:
+    nodes, cid = KUBO[name]
+    assert str(unixfs.import_tree(nodes)[0]) == cid
+
+
 def test_a_large_folder_is_sharded_and_read() -> None:
     nodes: list[TreeNode] = [(f"file number {n}", FILE, bytes([n & 7])) for n in range(6000)]
     root, blocks = unixfs.import_tree(nodes)

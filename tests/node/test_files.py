@@ -17,22 +17,28 @@ from tests.test_chunker import stream
 from promisegrid.block import Block
 from promisegrid.cid import Cid
 from promisegrid.errors import LocalError
+from promisegrid_node import door
 from promisegrid_node.api import About, Api
 from promisegrid_node.chunker import Buzhash
 from promisegrid_node.gather import BATCH_BYTES
+from promisegrid_node.home import Home
 from promisegrid_node.resuming import part_file, to_file
-from promisegrid_node.session import Emit, InProcess, Pieces, Progress
+from promisegrid_node.session import Emit, InProcess, Node, Pieces, Progress
 from promisegrid_node.storing import ahead, store
 
 MIB = 1024 * 1024
 DATA = stream(31, 9 * MIB + 7)
 
 
-class Counting:
-    """A node that counts the bytes going in and out, and breaks off after so many."""
+class Cut(Exception):
+    """Somebody stopped the command."""
 
-    def __init__(self, node: InProcess) -> None:
-        self._node = node
+
+class Counting:
+    """A node that counts the bytes going in and out, and breaks off after so many, once some are stored."""
+
+    def __init__(self, node: Node, stored: Mapping[bytes, bytes]) -> None:
+        self._node, self.stored = node, stored
         self.sent = self.read = 0
         self.breaks_at: int | None = None
 
@@ -50,6 +56,8 @@ class Counting:
             assert pieces is not None
             async for blocks in pieces:
                 assert isinstance(blocks, list)
+                while self._is_spent(self.sent) and not self.stored:
+                    await asyncio.sleep(0)
                 self._spend(self.sent)
                 yield blocks
                 self.sent += sum(len(block.data) for block in blocks)
@@ -64,9 +72,12 @@ class Counting:
         given = counted() if pieces else None
         return await self._node.call(verb, args, given, told if emit else None, progress)
 
+    def _is_spent(self, spent: int) -> bool:
+        return self.breaks_at is not None and spent >= self.breaks_at
+
     def _spend(self, spent: int) -> None:
-        if self.breaks_at is not None and spent >= self.breaks_at:
-            raise ConnectionError("the line is cut")
+        if self._is_spent(spent):
+            raise Cut
 
 
 def quiet(_: Mapping[str, Any]) -> None:
@@ -77,9 +88,9 @@ def quiet(_: Mapping[str, Any]) -> None:
 async def test_a_put_goes_on_where_it_stopped(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(DATA)
     async with hosted() as made:
-        node = Counting(InProcess(Api(made.host, About(None)).verbs))
+        node = Counting(InProcess(Api(made.host, About(None)).verbs), made.store.tables["blocks"])
         node.breaks_at = BATCH_BYTES
-        with pytest.raises(ConnectionError):
+        with pytest.raises(Cut):
             await store(node, tmp_path / "f", quiet)
         node.breaks_at, node.sent = None, 0
         found = await store(node, tmp_path / "f", quiet)
@@ -92,9 +103,34 @@ async def test_a_put_goes_on_where_it_stopped(tmp_path: Path) -> None:
 
 
 @on_loop
+async def test_both_go_on_through_the_door(tmp_path: Path) -> None:
+    """The client is cut off in the middle of a put, and of a get: what was acknowledged is not sent again."""
+    (tmp_path / "f").write_bytes(DATA)
+    home = Home(tmp_path / "home")
+    home.create()
+    async with hosted() as made:
+        opened = door.Door(home.door, Api(made.host, About(None)).verbs)
+        await opened.open()
+        node = Counting(door.RemoteNode(home.door), made.store.tables["blocks"])
+        node.breaks_at = 2 * BATCH_BYTES
+        with pytest.raises(Cut):
+            await store(node, tmp_path / "f", quiet)
+        node.breaks_at, node.sent = None, 0
+        found = await store(node, tmp_path / "f", quiet)
+        assert 0 < node.sent == found.stored < len(DATA)
+        node.breaks_at = 5 * MIB
+        with pytest.raises(Cut):
+            await to_file(node, str(found.cid), tmp_path / "out", len(DATA), quiet)
+        node.breaks_at, node.read = None, 0
+        assert await to_file(node, str(found.cid), tmp_path / "out", len(DATA), quiet) == 5 * MIB
+        assert (tmp_path / "out").read_bytes() == DATA
+        await opened.close()
+
+
+@on_loop
 async def test_an_edit_sends_a_few_chunks(tmp_path: Path) -> None:
     async with hosted() as made:
-        node = Counting(InProcess(Api(made.host, About(None)).verbs))
+        node = Counting(InProcess(Api(made.host, About(None)).verbs), made.store.tables["blocks"])
         (tmp_path / "f").write_bytes(DATA)
         await store(node, tmp_path / "f", quiet, chunker=Buzhash())
         (tmp_path / "f").write_bytes(DATA[:3_000_000] + b"!" + DATA[3_000_000:])
@@ -106,7 +142,7 @@ async def test_an_edit_sends_a_few_chunks(tmp_path: Path) -> None:
 @on_loop
 async def test_a_rotten_block_is_sent_again(tmp_path: Path) -> None:
     async with hosted() as made:
-        node = Counting(InProcess(Api(made.host, About(None)).verbs))
+        node = Counting(InProcess(Api(made.host, About(None)).verbs), made.store.tables["blocks"])
         (tmp_path / "f").write_bytes(DATA)
         found = await store(node, tmp_path / "f", quiet)
         made.store.tables["blocks"][bytes(Cid.of(DATA[:MIB]))] = DATA[1:MIB]
@@ -119,10 +155,10 @@ async def test_a_get_goes_on_where_it_stopped(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(DATA)
     target = tmp_path / "out"
     async with hosted() as made:
-        node = Counting(InProcess(Api(made.host, About(None)).verbs))
+        node = Counting(InProcess(Api(made.host, About(None)).verbs), made.store.tables["blocks"])
         found = await store(node, tmp_path / "f", quiet)
         node.breaks_at = 5 * MIB
-        with pytest.raises(ConnectionError):
+        with pytest.raises(Cut):
             await to_file(node, str(found.cid), target, len(DATA), quiet)
         assert not target.exists()
         (part,) = tmp_path.glob("out.*.part")
@@ -140,7 +176,7 @@ async def test_a_get_goes_on_where_it_stopped(tmp_path: Path) -> None:
 @on_loop
 async def test_a_part_of_something_else_is_not_gone_on_with(tmp_path: Path) -> None:
     async with hosted() as made:
-        node = Counting(InProcess(Api(made.host, About(None)).verbs))
+        node = Counting(InProcess(Api(made.host, About(None)).verbs), made.store.tables["blocks"])
         (tmp_path / "f").write_bytes(b"content")
         cid = str((await store(node, tmp_path / "f", quiet)).cid)
         part = tmp_path / f"out.{cid[-12:]}.part"
