@@ -346,12 +346,8 @@ class Ledger:
     async def waited(self, name: Cid, said: Statement, block: Block) -> None:
         """What was awaited has come, or will not: a statement says so."""
         row = Write("grid", _row(b"wait", name), None)
-        await self.commit((row, *self.say(said, block)), lambda: self._came(name, said.state))
-
-    def _came(self, name: Cid, state: str) -> None:
-        wait = self.waits.pop(name, None)
-        if wait is not None and state == "broken":
-            self._seen.broken.add(wait.promise)
+        came = self._seen.came
+        await self.commit((row, *self.say(said, block)), lambda: came(self.waits.pop(name, None), said.state))
 
     def news(self, name: Cid) -> Signal[None]:
         """Set when something happens to a deferred call."""

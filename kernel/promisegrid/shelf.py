@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from promisegrid import capability, dagcbor
 from promisegrid.capability import Grant
 from promisegrid.cid import Cid
+from promisegrid.deferral import Wait
 from promisegrid.limits import Limits
 from promisegrid.statement import Statement
 
@@ -118,6 +119,11 @@ class Impressions:
         for one in grant.chain:
             self.times[one.name] = self.times.get(one.name, 0) + 1
             self.broken.discard(one.name)
+
+    def came(self, wait: Wait | None, state: str) -> None:
+        """What was awaited has come: the call was kept, or broken."""
+        if wait is not None and state == "broken":
+            self.broken.add(wait.promise)
 
     def drop(self, name: Cid) -> None:
         """Forget one promise."""
