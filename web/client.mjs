@@ -88,11 +88,13 @@ export class Client extends EventTarget {
   call(verb, args = null, { onprogress, signal } = {}) {
     if (this.#gone) return Promise.reject(this.#gone);
     if (signal?.aborted) return Promise.reject(new NodeError("cancelled", "The call was cancelled."));
-    return this.#calls.start((id) => {
+    const done = this.#calls.start((id) => {
       const sent = this.#send({ type: "call", id, verb, args });
       if (!sent) this.#early.push({ id, verb, args });
       signal?.addEventListener("abort", () => this.#cancel(id), { once: true });
     }, onprogress);
+    done.then(() => this.dispatchEvent(new CustomEvent("called", { detail: verb })), () => {});
+    return done;
   }
 
   /** @param {number} id */

@@ -6,6 +6,7 @@ import { Client } from "./client.mjs";
 import { looksLikeCid } from "./api.mjs";
 import { Files } from "./files.mjs";
 import { link, notice, panels } from "./panels.mjs";
+import { persistAfter } from "./persist.mjs";
 import { promisesPanel } from "./promises.mjs";
 import { runPanel } from "./run-panel.mjs";
 import { byId, el, keep, short, size, stored } from "./ui.mjs";
@@ -30,6 +31,7 @@ Object.defineProperty(globalThis, "promisegrid", { value: grid, enumerable: true
 
 theme();
 phases();
+persistAfter(client);
 panels(client);
 runPanel(grid, client, promisesPanel(grid, client));
 showRecent();

@@ -26,7 +26,6 @@ export function panels(client) {
   for (let count = 2; count <= Math.min(4, navigator.hardwareConcurrency || 2); count++) byId("serve-cpu").append(el("option", {}, `${count}`));
   const set = async (/** @type {boolean} */ on) => {
     byId("serve-error").textContent = "";
-    if (on) navigator.storage?.persist?.().catch(() => false); // what is promised should outlive a full disk
     const promise = on ? { cpu: Number(byId("serve-cpu").value), memory: Number(byId("serve-memory").value) } : false;
     await client.call("serve", promise).catch((error) => (byId("serve-error").textContent = error.message));
     refresh();

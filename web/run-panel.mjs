@@ -96,7 +96,6 @@ class RunPanel {
     try {
       const task = this.#task();
       this.#busy(true);
-      navigator.storage?.persist?.().catch(() => false);
       const code = await this.#code(signal);
       const given = this.#files;
       const done = await this.grid.run({ ...task, code, signal, onprogress: (detail) => this.#progress(detail) });

@@ -254,6 +254,12 @@ async function whole(context, cid) {
   return out;
 }
 
+/** What the browser says of the origin's disk space. */
+async function room() {
+  const { usage = null, quota = null } = (await navigator.storage?.estimate?.().catch(() => null)) ?? {};
+  return { used: usage, quota };
+}
+
 /** A run's answer with what it wrote. @param {Context} context @param {any} done */
 async function left(context, done) {
   const [stdout, stderr] = await Promise.all([done.stdout, done.stderr].map((cid) => (cid ? whole(context, cid) : new Uint8Array())));
@@ -333,8 +339,11 @@ const VERBS = {
 
   /** blocks and what the origin takes up on the disk; quota: what the browser would give; heap: Python's memory. */
   stat: async (node) => {
-    const { usage = null, quota = null } = (await navigator.storage?.estimate?.().catch(() => null)) ?? {};
+    const { used, quota } = await room();
     const shell = /** @type {Shell} */ (node.shell);
-    return { blocks: await shell.host.store.count("blocks"), bytes: usage, quota, heap: node.heap(), turns: shell.turns };
+    return { blocks: await shell.host.store.count("blocks"), bytes: used, quota, heap: node.heap(), turns: shell.turns };
   },
+
+  /** Bytes the origin takes up and may take up, null where the browser does not say; whether it promised to keep them. */
+  storage: async (node) => ({ ...(await room()), persisted: node.kept && ((await navigator.storage?.persisted?.().catch(() => false)) ?? false) }),
 };

@@ -43,6 +43,7 @@
  *     cap.history                  → [{statement, about, state, by, at, receipt, result, reason}]: what was said, newest first
  *     cap.keep call; cap.break {call, reason}; cap.await {call, timeout} → as run, once the issuer has kept it
  *     publish {cid, name, description}; published; verify; leave; stat → {blocks, bytes, quota, heap, turns}
+ *     storage                      → {used, quota, persisted}: bytes of this origin, and whether the browser promised to keep them
  *
  * @typedef {object} Given  a promise, as far as this node knows of it
  * @property {string} promise @property {string} issuer @property {string} holder
