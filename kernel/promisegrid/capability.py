@@ -34,7 +34,6 @@ TOKEN_MAX: Final = 16 * 1024
 """Bytes of one promise: a policy of 32 rules and two long names fit; what a stranger can make us parse."""
 CHAIN_MAX: Final = DELEGATE_MAX + 1
 """Promises in one chain, as many as a message can carry."""
-_UNBOUNDED: Final = Budget()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +104,7 @@ class Grant:
 
     def narrowed(self, budget: Budget) -> Budget:
         """A budget that is asked for, within the one that is promised."""
-        return least(self.budget, budget) if budget != _UNBOUNDED else self.budget
+        return self.budget if budget is claims.NO_BUDGET else least(self.budget, budget)
 
 
 # -- making ------------------------------------------------------------------------------------------------

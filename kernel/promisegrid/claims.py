@@ -49,7 +49,8 @@ BUDGET_NAMES: Final = {
 }
 
 
-_NO_BUDGET: Final = Budget()
+NO_BUDGET: Final = Budget()
+"""That of claims which name none."""
 
 
 @frozen
@@ -65,7 +66,7 @@ class Claims:
     call: tuple[str, tuple[object, ...]] | None = None
     files: Cid | None = None
     stdin: Cid | None = None
-    budget: Budget = _NO_BUDGET
+    budget: Budget = NO_BUDGET
     reply_to: Cid | None = None
     body: object = None
     refusal: tuple[str, str] | None = None
@@ -258,7 +259,7 @@ def _any(value: object, limits: Limits) -> object:
 
 
 def _write_budget(budget: Budget) -> bytes:
-    if budget is _NO_BUDGET:
+    if budget is NO_BUDGET:
         return b""
     given = {name: most for name, at in BUDGET_NAMES.items() if (most := getattr(budget, at)) is not None}
     return _DIALECT.encode(given) if given else b""

@@ -27,6 +27,8 @@ Typ = Literal["grid-message", "grid-hello", "grid-capability", "grid-receipt", "
 ES256: Final = -7
 EDDSA: Final = -8
 _ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+_ZERO, _HALF, _TOP = (limit.to_bytes(32, "big") for limit in (0, _ORDER // 2, _ORDER))
+"""Bounds of r and s as they are written: bytes of one length compare as the numbers do."""
 _ED25519_ORDER: Final = 2**252 + 27742317777372353535851937790883648493
 _SIGN1: Final = 18
 _CWT: Final = 61
@@ -166,16 +168,15 @@ async def holds(sign1: Sign1, payload: bytes, signer: str) -> bool:
 def low_s(signature: bytes) -> bytes:
     """The same ES256 signature with s in the lower half of the group's order."""
     assert len(signature) == 64, "ES256 signatures are raw r‖s"
-    s = int.from_bytes(signature[32:], "big")
-    return signature if s <= _ORDER // 2 else signature[:32] + (_ORDER - s).to_bytes(32, "big")
+    if signature[32:] <= _HALF:
+        return signature
+    return signature[:32] + (_ORDER - int.from_bytes(signature[32:], "big")).to_bytes(32, "big")
 
 
 def is_low_s(signature: bytes) -> bool:
     """Whether bytes could be an ES256 signature with the low s: both numbers in their range."""
-    if len(signature) != 64:
-        return False
-    r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
-    return 0 < r < _ORDER and 0 < s <= _ORDER // 2
+    r, s = signature[:32], signature[32:]
+    return len(signature) == 64 and _ZERO < r < _TOP and _ZERO < s <= _HALF
 
 
 def _is_possible(key: did.PublicKey, signature: bytes) -> bool:

@@ -300,7 +300,7 @@ class Dispatcher:
 
     async def _evaluated(self, link: Link, outer: Verified, task: Task, tally: Tally) -> Task:
         """The task with the values of messages among its arguments in their place."""
-        if not nested.has_any(task.args):
+        if task.named is not None or not nested.has_any(task.args):
             return task
 
         async def evaluate(raw: bytes, inside: Tally) -> object:

@@ -41,7 +41,7 @@ class Tally:
 
 def has_any(args: tuple[object, ...]) -> bool:
     """Whether there is a message among arguments; cheap for those that have none."""
-    return any(isinstance(arg, dict | list) for arg in args) and any(map(_holds, args))
+    return any(isinstance(arg, (dict, list)) and _holds(arg) for arg in args)
 
 
 async def replaced(args: tuple[object, ...], evaluate: Evaluate, tally: Tally) -> tuple[object, ...]:

@@ -27,7 +27,7 @@ ABILITIES: Final = {RUN: "any program", MEMBER: "belong to the grid"}
 Kind = Literal["ability", "code", "protocol"]
 What = tuple[Kind, str | Cid]
 _FIELDS: Final = {"grid", "promise", "func", "policy", "budget", "uses", "delegate", "keep", "parent"}
-_UNBOUNDED: Final = Budget()
+_UNBOUNDED: Final = claims.NO_BUDGET
 DIMENSIONS: Final = tuple(claims.BUDGET_NAMES.items())
 
 

@@ -32,6 +32,7 @@ _RSA_EXPONENT_MAX: Final = (1 << 32) - 1
 _KNOWN_MAX: Final = 1024
 """Public keys kept parsed; parsing a point costs half as much as verifying."""
 _SHA256: Final = hashes.SHA256()
+_ECDSA: Final = ec.ECDSA(_SHA256)
 PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey
 
 
@@ -56,7 +57,7 @@ class Keys:
 
     def sign(self, message: bytes) -> bytes:
         """ES256: 64 bytes r‖s."""
-        r, s = decode_dss_signature(self._private.sign(message, ec.ECDSA(_SHA256)))
+        r, s = decode_dss_signature(self._private.sign(message, _ECDSA))
         return r.to_bytes(32, "big") + s.to_bytes(32, "big")
 
     def verify(self, alg: int, key: bytes, message: bytes, signature: bytes) -> bool:
@@ -146,7 +147,7 @@ def _verify(key: PublicKey, message: bytes, signature: bytes) -> None:
         if len(signature) != 64:
             raise InvalidSignature
         r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
-        key.verify(encode_dss_signature(r, s), message, ec.ECDSA(_SHA256))
+        key.verify(encode_dss_signature(r, s), message, _ECDSA)
     elif isinstance(key, ed25519.Ed25519PublicKey):
         key.verify(signature, message)
     else:
