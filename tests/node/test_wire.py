@@ -11,12 +11,14 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp.test_utils import TestServer
-from tests.node.hosting import Hosted, hosted, make_bundle, on_loop
+from tests.node.hosting import Hosted, add_one, add_one_module, hosted, make_bundle, on_loop
 
-from promisegrid import multibase
+from promisegrid import multibase, unixfs
 from promisegrid.cid import Cid
-from promisegrid.errors import LocalError
+from promisegrid.effects import Budget
+from promisegrid.errors import LocalError, RemoteError
 from promisegrid.limits import Limits
+from promisegrid.task import RunResult, Task
 from promisegrid_node import greeters, headers, wire
 from promisegrid_node.tls import Pins
 from promisegrid_node.web import Site
@@ -118,6 +120,42 @@ async def test_a_dialled_peer_joins_by_the_join_url_and_both_see_each_other(tmp_
         assert site.node.kernel.peers()[0]["via"] == "ws"
         dialling.cancel()
         await until(lambda: not site.node.kernel.peers())
+
+
+@on_loop
+async def test_a_call_under_the_grids_tag_goes_from_node_to_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    under_the_tag: list[bytes] = []
+    send = wire.SocketTransport.send
+
+    def seen(transport: wire.SocketTransport, frame: bytes) -> None:
+        if b"\xda\x67\x72\x69\x64" in frame[:12]:
+            under_the_tag.append(frame)
+        send(transport, frame)
+
+    monkeypatch.setattr(wire.SocketTransport, "send", seen)
+    async with (
+        served(tmp_path) as site,
+        hosted("bob", founds=False) as bob,
+        dialled(site, bob, tmp_path),
+    ):
+        ann, module = site.node, b"\0asm module"
+        ann.runtime.programs[module] = (add_one_module(), add_one)
+        cid, blocks = unixfs.import_bytes(module)
+        await ann.host.ask(ann.kernel.save(blocks))
+        await ann.host.ask(ann.kernel.owner.set_serving(1, 1 << 20))
+        task, on = Task(cid, "add_one", (41,)), ann.keys.did
+        tagged = await bob.host.ask(bob.kernel.run(task, Budget(), on=on, fresh=True, tagged=True))
+        plain = await bob.host.ask(bob.kernel.run(task, Budget(), on=on, fresh=True))
+        assert isinstance(tagged, RunResult) and isinstance(plain, RunResult)
+        assert (tagged.value, tagged.by) == (42, on)
+        assert tagged.result == plain.result and tagged.task == plain.task
+        assert len(under_the_tag) == 2, "the call, and its reply"
+        await ann.host.ask(ann.kernel.owner.set_serving(0, 0))
+        with pytest.raises(RemoteError) as refused:
+            await bob.host.ask(bob.kernel.run(task, Budget(), on=on, fresh=True, tagged=True))
+        assert refused.value.code == "not_serving"
 
 
 @on_loop
