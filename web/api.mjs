@@ -250,9 +250,7 @@ export class PromiseGrid extends EventTarget {
 
   /** Room in this browser, in bytes, and whether it promised to keep what is here. @returns {Promise<{used: number | null, quota: number | null, persisted: boolean}>} */
   async storage() {
-    const told = await this.#client.call("storage").catch(() => navigator.storage?.estimate?.().then(({ usage, quota }) => ({ used: usage, quota })));
-    const persisted = await navigator.storage?.persisted?.().catch(() => false);
-    return { used: null, quota: null, ...told, persisted: Boolean(told?.persisted || persisted) };
+    return this.#client.call("storage");
   }
 
   /** A small folder whole: [{path, kind, data}]. @param {string} cid */

@@ -69,7 +69,6 @@ export class PutPanel {
   }
 
   async #work() {
-    navigator.storage?.persist?.().catch(() => false); // somebody has just said what they want kept
     for (let thing = this.#waiting.shift(); thing; thing = this.#waiting.shift()) {
       this.#storing = new AbortController();
       byId("put-now").hidden = false;

@@ -8,7 +8,7 @@
  */
 
 /** Verbs that leave something of the person's own: content, what is kept or published of it, promises to others. */
-const WORTH = new Set(["put", "put.end", "put.close", "folder", "putTree", "pin", "publish", "move", "serve", "cap.grant", "cap.delegate", "cap.accept"]);
+const WORTH = new Set(["put", "put.end", "put.close", "folder", "putTree", "pin", "publish", "log.move", "serve", "cap.grant", "cap.delegate", "cap.accept"]);
 
 /** @param {EventTarget} client whose `called` event tells a verb that was answered */
 export function persistAfter(client) {
