@@ -31,8 +31,12 @@ export class Runtime {
   /** @type {Map<number, () => void>} */
   #cancels = new Map();
 
-  /** @param {Pool} pool @param {{module: Function, shelve: Function}} store @param {Pool | null} [meters] workers with a Python (meter.worker.mjs) */
-  constructor(pool, store, meters = null) {
+  /**
+   * @param {Pool} pool @param {{module: Function, shelve: Function}} store @param {Pool | null} [meters] workers with a Python (meter.worker.mjs)
+   * @param {{meterMs?: number}} [patience] how long looking at a large module may take, and rewriting it
+   */
+  constructor(pool, store, meters = null, { meterMs = METER_MS } = {}) {
+    this.meterMs = meterMs;
     this.pool = pool;
     this.store = store;
     this.meters = meters;
@@ -63,7 +67,7 @@ export class Runtime {
   /** Everything from a large module's bytes to `keep`, off this thread; what is known about it.
    * @param {number} ticket @param {Uint8Array} code @param {Uint8Array} data @param {number} pages @returns {Promise<Uint8Array>} */
   async meter(ticket, code, data, pages) {
-    const how = { ms: METER_MS, late: tooComplex("Metering", METER_MS) };
+    const how = { ms: this.meterMs, late: tooComplex("Metering", this.meterMs) };
     const info = await this.#do(ticket, { op: "look", data }, how, this.meters);
     await this.check(ticket, data.slice());
     const guarded = await this.#do(ticket, { op: "guard", data, pages }, { ...how, transfer: [data.buffer] }, this.meters);
