@@ -74,10 +74,10 @@ def open_message(raw: bytes, grid: Cid, bytes_max: int) -> Envelope:
     else:
         protocol_bytes, at = _link_at(raw, _tag(raw), "protocol")
         grid_bytes, at = _link_at(raw, at, "grid")
-    if grid_bytes != bytes(grid):
+    if grid_bytes != grid.encoded:
         raise RemoteError("wrong_grid", f"A message for another grid; this is {grid}.")
     try:
-        protocol = Cid.decode(protocol_bytes)
+        protocol = Cid(protocol_bytes)
     except CidError as error:
         raise RemoteError("bad_cid", f"The protocol is not a CID: {error}.") from error
     claims, at = _bytes_at(raw, at, "claims")
@@ -113,6 +113,11 @@ def _link_at(raw: bytes, at: int, what: str) -> tuple[bytes, int]:
 def _bytes_at(raw: bytes, at: int, what: str) -> tuple[bytes, int]:
     """A byte string in its shortest form, and the offset behind it."""
     first = raw[at] if at < len(raw) else 0
+    if first == 0x59 and raw[at + 1 : at + 2] > b"\0":  # 256 to 65535 bytes, nearly always
+        begin = at + 3
+        end = begin + (raw[at + 1] << 8 | raw[at + 2])
+        if end <= len(raw):
+            return raw[begin:end], end
     width = {0x58: 1, 0x59: 2, 0x5A: 4}.get(first, 0)
     length = first - 0x40 if 0x40 <= first <= 0x57 else int.from_bytes(raw[at + 1 : at + 1 + width], "big")
     begin = at + 1 + width

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable
+from itertools import islice
 from typing import Any, Literal
 
 from promisegrid import dagcbor, did, frames, membership, receipt, settings, units
 from promisegrid.cid import Cid
+from promisegrid.dealt import Dealt
 from promisegrid.effects import Commit, Notify, Scan, Write
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.exchange import Exchange
@@ -48,7 +50,7 @@ class Owner:
         self._verifier, self._replay, self._ledger = verifier, replay, ledger
         self.at_boot: list[Callable[[], Awaitable[None]]] = []
         """What else reads what is kept."""
-        self._history: deque[dict[str, Any]] = deque(maxlen=_HISTORY)
+        self._history: deque[Dealt] = deque(maxlen=_HISTORY)
 
     # -- belonging -------------------------------------------------------------------------------------
 
@@ -197,22 +199,7 @@ class Owner:
         self, asker: str, task: Task, done: RunResult | None, refusal: RemoteError | None, ms: int
     ) -> None:
         """Note a call that was dealt with, and tell who is watching."""
-        detail: dict[str, Any] = {
-            "at_ms": self._state.now_ms,
-            "ms": ms,
-            "for": asker,
-            "code": str(task.code),
-            "func": task.func,
-            "task": None if done is None else str(done.task),
-            "result": None if done is None else str(done.result),
-            "receipt": None if done is None else str(done.receipt),
-            "exit": None if done is None else done.exit,
-            "by": None if done is None else done.by,
-            "cached": None if done is None else done.cached,
-            "fuel": None if done is None else done.fuel,
-            "refused": None if refusal is None else refusal.code,
-            "text": None if refusal is None else refusal.text,
-        }
+        detail = Dealt(self._state.now_ms, ms, asker, task, done, refusal)
         self._history.appendleft(detail)
         self._state.scheduler.emit(Notify("receipt" if done is not None else "message", detail))
 
@@ -222,7 +209,7 @@ class Owner:
 
     async def history(self, limit: int = 50) -> list[dict[str, Any]]:
         """The latest calls, newest first, since this node started."""
-        return list(self._history)[: max(0, limit)]
+        return [dict(dealt) for dealt in islice(self._history, max(0, limit))]
 
     async def running(self) -> list[dict[str, Any]]:
         """What is running now, for whom, since when; `stop` takes the task."""

@@ -79,7 +79,8 @@ class Replay:
 
         RemoteError: bad_claims when the cti was used for another message, busy when the table is full.
         """
-        self._forget()
+        if self._expiry and self._expiry[0][0] < self._scheduler.now_ms:
+            self._forget()
         key = (claims.iss, claims.cti)
         entry = self._entries.get(key)
         if entry is not None and entry.name != name:
