@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from promisegrid.block import Block
 from promisegrid.cid import RAW, Cid
@@ -25,6 +25,8 @@ Rows = tuple[tuple[bytes, bytes], ...]
 SPACE = "space"
 PREFIX = space_prefix(SPACE)
 KEYS = st.sampled_from([b"", b"a", b"aa", b"ab", b"b", b"\xff", b"\xff\xff"])
+PREFIXES = st.sampled_from([b"", b"", b"a", b"\xff"])
+SLOTS = st.integers(0, 1)
 VALUES = st.binary(max_size=3)
 
 
@@ -32,24 +34,22 @@ VALUES = st.binary(max_size=3)
 class Try:
     """A transaction under way, and what it was told: reads without its own writes, and those."""
 
-    transaction: Transaction
+    transaction: Transaction = field(default_factory=lambda: Transaction(SPACE, Limits()))
     gets: dict[bytes, bytes | None] = field(default_factory=dict)
     scans: dict[tuple[bytes, bytes, int], Rows] = field(default_factory=dict)
     writes: dict[bytes, bytes | None] = field(default_factory=dict)
     blocks: list[Block] = field(default_factory=list)
-    is_over: bool = False
 
 
 class Machine(RuleBasedStateMachine):
     """See above. `model` holds the keys of the space, `stored` the blocks."""
-
-    tries = Bundle("tries")
 
     def __init__(self) -> None:
         super().__init__()
         self.model: dict[bytes, bytes] = {}
         self.stored: dict[bytes, bytes] = {}
         self.base = MemoryBase()
+        self.tries = [Try(), Try()]
 
     # -- the host's ----------------------------------------------------------------------------------
 
@@ -62,47 +62,52 @@ class Machine(RuleBasedStateMachine):
 
     # -- steps ---------------------------------------------------------------------------------------
 
-    @rule(target=tries)
-    def begin(self) -> Try:
-        return Try(Transaction(SPACE, Limits()))
+    @initialize(rows=st.dictionaries(KEYS, VALUES, min_size=4))
+    def there_is_something(self, rows: dict[bytes, bytes]) -> None:
+        for key, value in rows.items():
+            self.somebody_writes(key, value, Commit)
 
-    @rule(one=tries, key=KEYS)
-    def get(self, one: Try, key: bytes) -> None:
+    @rule(slot=SLOTS, key=KEYS)
+    def get(self, slot: int, key: bytes) -> None:
+        one = self.tries[slot]
         known = {**one.gets, **one.writes}
-        found, told = self.step(one, one.transaction.get(key), key not in known)
+        found, told = self.step(slot, one.transaction.get(key), key not in known)
         if told:
             assert found == (known[key] if key in known else self.model.get(key))
             if key not in known:
                 one.gets[key] = found
 
-    @rule(one=tries, prefix=st.sampled_from([b"", b"a", b"\xff", b"c"]), after=KEYS, limit=st.integers(1, 4))
-    def scan(self, one: Try, prefix: bytes, after: bytes, limit: int) -> None:
+    @rule(slot=SLOTS, prefix=PREFIXES, after=KEYS, limit=st.integers(1, 2))
+    def scan(self, slot: int, prefix: bytes, after: bytes, limit: int) -> None:
+        one = self.tries[slot]
         mine = {key: value for key, value in one.writes.items() if key.startswith(prefix) and key > after}
         asked = (prefix, after, limit + len(mine))
-        found, told = self.step(one, one.transaction.scan(prefix, after, limit), asked not in one.scans)
+        found, told = self.step(slot, one.transaction.scan(prefix, after, limit), asked not in one.scans)
         if told:
             base = one.scans.setdefault(asked, rows(self.model, *asked))
             both = {**dict(base), **mine}
             kept = {key: value for key, value in both.items() if value is not None}
             assert found == rows(kept, prefix, after, limit)
 
-    @rule(one=tries, key=KEYS, value=VALUES | st.none())
-    def write(self, one: Try, key: bytes, value: bytes | None) -> None:
-        if value is None:
-            one.transaction.delete(key)
-        else:
-            one.transaction.put(key, value)
-        one.writes[key] = value
+    @rule(slot=SLOTS, writes=st.dictionaries(KEYS, VALUES | st.none(), min_size=1, max_size=3))
+    def write(self, slot: int, writes: dict[bytes, bytes | None]) -> None:
+        one = self.tries[slot]
+        for key, value in writes.items():
+            if value is None:
+                one.transaction.delete(key)
+            else:
+                one.transaction.put(key, value)
+        one.writes.update(writes)
 
-    @rule(one=tries, data=VALUES)
-    def keep(self, one: Try, data: bytes) -> None:
-        one.blocks.append(Block(Cid.of(data, RAW), data))
-        one.transaction.keep(one.blocks[-1])
+    @rule(slot=SLOTS, data=VALUES)
+    def keep(self, slot: int, data: bytes) -> None:
+        block = Block(Cid.of(data, RAW), data)
+        self.tries[slot].blocks.append(block)
+        self.tries[slot].transaction.keep(block)
 
-    @rule(one=consumes(tries))
-    def commit(self, one: Try) -> None:
-        if one.is_over:
-            return
+    @rule(slot=SLOTS)
+    def commit(self, slot: int) -> None:
+        one, self.tries[slot] = self.tries[slot], Try()
         is_done = self.drive(one.transaction.commit())
         assert is_done is self.holds(one)
         if is_done:
@@ -139,19 +144,17 @@ class Machine(RuleBasedStateMachine):
             rows(self.model, *asked) == found for asked, found in one.scans.items()
         )
 
-    def step(self, one: Try, work: Coroutine[Any, Any, Any], is_fresh: bool) -> tuple[Any, bool]:
-        """Do one thing in a transaction; (None, False) when it is over, or has to begin again.
+    def step(self, slot: int, work: Coroutine[Any, Any, Any], is_fresh: bool) -> tuple[Any, bool]:
+        """Do one thing in a transaction; (None, False) when it has to begin again.
 
         It has to if, and only if, it asks the base and something it read before has changed.
         """
-        if one.is_over:
-            work.close()
-            return None, False
+        one = self.tries[slot]
         try:
             found = self.drive(work)
         except Stale:
             assert is_fresh and not self.holds(one)
-            one.is_over = True
+            self.tries[slot] = Try()
             return None, False
         assert self.holds(one) or not is_fresh
         return found, True

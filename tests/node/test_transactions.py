@@ -14,7 +14,6 @@ from tests.transacting import Machine
 from promisegrid_node import store_file
 from promisegrid_node.store import FILE, Store
 
-
 MEMORY = "/dev/shm"
 """Where syncing costs nothing: what a disk does is not what is tested here."""
 
