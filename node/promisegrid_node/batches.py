@@ -23,7 +23,7 @@ def write(blocks: Iterable[Block]) -> list[bytes]:
     return parts
 
 
-def read(piece: bytes) -> list[Block]:
+def read(piece: bytes | memoryview) -> list[Block]:
     """The blocks of a piece, each hashed: best done in a thread.
 
     RemoteError("bad_block") for one that is not what its CID says, LocalError for what is no piece.

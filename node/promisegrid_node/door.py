@@ -79,7 +79,7 @@ def _read_bulk(data: bytes) -> list[Any] | None:
             for width in (1, 2, 3, 5):
                 size = len(data) - len(start) - width
                 if size >= 0 and data[len(start) : len(data) - size] == head(2, size):
-                    return [kind, data[len(data) - size :]]
+                    return [kind, memoryview(data)[len(data) - size :]]
     return None
 
 
@@ -179,7 +179,7 @@ class _Caller:
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
-        self._input: asyncio.Queue[bytes | None] = asyncio.Queue(2)
+        self._input: asyncio.Queue[bytes | memoryview | None] = asyncio.Queue(2)
 
     async def wish(self) -> tuple[str, Args]:
         """The verb and its arguments."""
@@ -203,17 +203,17 @@ class _Caller:
         """Take input as fast as the verb does; returns when the caller hung up."""
         with contextlib.suppress(LocalError):
             while (said := await read_frame(self._reader)) is not None:
-                if said[0] == "input" and len(said) == 2 and isinstance(said[1], bytes):
+                if said[0] == "input" and len(said) == 2 and isinstance(said[1], bytes | memoryview):
                     await self._input.put(said[1])
                 elif said[0] == "end":
                     await self._input.put(None)
 
     async def pieces(self) -> AsyncIterator[bytes]:
         while (piece := await self._input.get()) is not None:
-            yield piece
+            yield bytes(piece)
 
     async def blocks(self) -> AsyncIterator[list[Block]]:
-        async for piece in self.pieces():
+        while (piece := await self._input.get()) is not None:
             yield await asyncio.to_thread(batches.read, piece)
 
     async def emit(self, piece: bytes) -> None:
@@ -274,9 +274,9 @@ class RemoteNode:
         while True:
             said = await self._next(reader, feeding)
             match said:
-                case ["output", bytes(piece)]:
+                case ["output", (bytes() | memoryview()) as piece]:
                     if emit is not None:
-                        await emit(piece)
+                        await emit(bytes(piece))
                 case ["progress", dict(detail)]:
                     if progress is not None:
                         progress(detail)

@@ -2,7 +2,8 @@
 
 While one batch is on its way to the disk the next is sent, and the one after it read, cut and hashed. A node
 is first asked which blocks of a batch it lacks, and only those are sent: content that was put before, a put
-that was interrupted, or a file that has changed in places costs reading and hashing it.
+that was interrupted, or a file that has changed in places costs reading and hashing it. While all is new to
+the node it is asked less and less often.
 
 Promises: memory for a few batches, whatever the size; the names of what was left out are told.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, Final, TypeVar
 
 from promisegrid.block import Block
 from promisegrid.chunker import Chunker
@@ -21,6 +22,8 @@ from promisegrid_node.gather import Gathered, Gatherer
 from promisegrid_node.output import Watcher, complain
 from promisegrid_node.session import Node
 
+SKIP: Final = 15
+"""Batches sent unasked, at most, after one of which the node had nothing: always asking costs a tenth."""
 T = TypeVar("T")
 
 
@@ -46,9 +49,17 @@ async def store(
     gatherer = Gatherer(hidden, count, instead, chunker)
 
     async def wanted() -> AsyncIterator[list[Block]]:
+        skip = streak = 0
         async for batch in ahead(_off_loop(gatherer.batches(source))):
             watch({"phase": "put", "done": told, "total": total})
-            if lacked := await _lacked(node, batch):
+            if skip:
+                skip -= 1
+                yield batch
+                continue
+            lacked = await _lacked(node, batch)
+            streak = min(2 * streak + 1, SKIP) if len(lacked) == len(batch) else 0
+            skip = streak
+            if lacked:
                 yield lacked
 
     answer = await node.call("save", {}, pieces=ahead(wanted()))
