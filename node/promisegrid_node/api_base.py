@@ -21,6 +21,8 @@ from promisegrid_node.host import Host
 from promisegrid_node.session import Args, Session, Verb
 
 T = TypeVar("T")
+ENDING: Final = 4
+"""Letters at the end of a CID that may stand for it, where it is one of a few."""
 SIZED: Final = 1000
 """Pins whose size is told; each costs a look into its first block."""
 
@@ -72,7 +74,11 @@ class BaseApi:
         try:
             cid = Cid.parse(text)
         except CidError:
-            found = [kept async for kept in self._every_pin() if kept.name == text and text]
+            kept = [pin async for pin in self._every_pin()]
+            found = [pin for pin in kept if pin.name == text and text]
+            end = text.removeprefix("…")  # as a table shows it
+            if not found and len(end) >= ENDING:
+                found = [pin for pin in kept if str(pin.cid).endswith(end)]
         else:
             one = await self._host.ask(self._base.pinned(cid))
             found = [] if one is None else [one]

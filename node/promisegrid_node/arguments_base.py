@@ -6,6 +6,8 @@ import argparse
 import re
 from typing import Final, Protocol
 
+from promisegrid_node.argtypes import positive
+
 CID: Final = "CID[/PATH]"
 CHUNKER: Final = "size-1048576"
 
@@ -67,8 +69,7 @@ def _cars(verb: AddVerb) -> None:
     export = verb(
         "export",
         "Write content as a CAR file, blocks and all: a backup, or something to hand over.",
-        "promisegrid export --all -o backup.car\n"
-        "promisegrid export bafybei… | ssh pi promisegrid import -",
+        "promisegrid export --all -o backup.car\npromisegrid export bafybei… | ssh pi promisegrid import -",
     )
     export.add_argument("cids", metavar="CID", nargs="*", help="roots; everything below them goes along")
     export.add_argument(
@@ -108,12 +109,16 @@ def _keeping(verb: AddVerb) -> None:
         "Let go of content; the next `gc` takes what nothing else keeps.",
         "promisegrid unpin bafybei…",
     )
-    unpin.add_argument("cid", metavar="CID|NAME", help="as `promisegrid pins` lists it")
+    unpin.add_argument(
+        "cid", metavar="CID|NAME", help="or an ending of the CID, as `promisegrid pins` lists it"
+    )
     verb("pins", "List what is pinned, the newest first.", "promisegrid pins --json")
     gc = verb(
         "gc",
         "Take away what nobody keeps: neither pins nor streams, apps, promises or remembered results.",
-        "promisegrid gc --dry-run\npromisegrid gc --results      # forget what programs gave, too",
+        "promisegrid gc --dry-run\n"
+        "promisegrid gc --results      # forget what programs gave, too\n\n"
+        "What a running node stored in the last ten minutes is left alone: somebody may be about to pin it.",
     )
     gc.add_argument("--dry-run", action="store_true", help="only say what would go")
     gc.add_argument(
@@ -134,7 +139,9 @@ def _looking_after(verb: AddVerb) -> None:
         "--from", metavar="HEAD", dest="previous", action="append", default=[],
         help="move from this head only (default: from all there are); repeatable",
     )  # fmt: skip
-    log.add_argument("--limit", type=int, default=100, metavar="N", help="tell so many heads (default: 100)")
+    log.add_argument(
+        "--limit", type=positive, default=100, metavar="N", help="tell so many heads (default: 100)"
+    )
     verb("stat", "Say what this node holds, where, and how much room is left.", "promisegrid stat --json")
     verify = verb(
         "verify",

@@ -75,7 +75,9 @@ async def gc(options: argparse.Namespace, node: Node, out: Output) -> int:
     lines = [f"{blocks} {_plural('block', value['removed'])} {did}, {freed}"]
     lines.append(f"{units.number(value['kept'])} {_plural('block', value['kept'])} kept")
     out.answer(value, lines)
-    if options.dry_run and value["removed"]:
+    if not value["removed"]:
+        out.note("What a running node stored in the last ten minutes is left alone, pinned or not.")
+    elif options.dry_run:
         out.note("Nothing was touched; `promisegrid gc` does it, `promisegrid pin CID` keeps.")
     return 0
 

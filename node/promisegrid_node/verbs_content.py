@@ -116,6 +116,10 @@ async def ls(options: argparse.Namespace, node: Node, out: Output) -> int:
     cid, path = split_path(options.cid)
     with out.watching() as watch:
         found = await node.call("locate", {"cid": cid, "path": path}, progress=watch)
+        if found["kind"] != "folder":
+            raise LocalError(
+                f"{options.cid} is a {found['kind']}, no folder: `promisegrid get` writes it out."
+            )
         value = await node.call("ls", {"cid": found["cid"]}, progress=watch)
     entries = value["entries"]
     names = [entry["name"] + MARKS[entry["kind"]] for entry in entries]

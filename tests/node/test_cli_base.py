@@ -13,6 +13,7 @@ import pytest
 from tests.node.hosting import Hosted, hosted, on_loop
 from tests.node.test_cli import OneNode, tree
 
+from promisegrid import dagcbor
 from promisegrid.block import Block
 from promisegrid.cid import Cid
 from promisegrid.errors import LocalError, RemoteError
@@ -52,6 +53,12 @@ class Person:
         await self.made.host.ask(self.made.kernel.base.save([block]))
         return str(block.cid)
 
+    def dates(self, cid: str, at: int) -> None:
+        """Have a pin be from another time, in seconds since 1970."""
+        pins = self.made.store.tables["pins"]
+        key = bytes(Cid.parse(cid))
+        pins[key] = dagcbor.encode({**dagcbor.decode(pins[key]), "at": at})
+
 
 @contextlib.asynccontextmanager
 async def person(capsys: pytest.CaptureFixture[str]) -> AsyncIterator[Person]:
@@ -74,6 +81,11 @@ def test_what_is_put_is_pinned_and_what_is_let_go_is_collected(
             assert (pin["cid"], pin["name"], pin["kind"]) == (kept["cid"], "tree", "recursive")
             assert 256 * 10_000 < pin["size"] < 256 * 10_000 + 2000
             assert (await me.asks("gc", "--dry-run"))["removed"] == 0
+            older = await me.stores(b"older")
+            await me.types("pin", older, "--name", "a")
+            me.dates(older, 1_000_000_000)
+            assert [kept["name"] for kept in (await me.asks("pins"))["pins"]] == ["tree", "a"]
+            await me.types("unpin", older)
             assert (await me.asks("unpin", "tree")) == {"cid": kept["cid"], "name": "tree"}
             assert (await me.asks("pins"))["pins"] == []
             dry = await me.asks("gc", "--dry-run")
@@ -82,6 +94,36 @@ def test_what_is_put_is_pinned_and_what_is_let_go_is_collected(
             assert (await me.types("gc"))[1] == ["0 blocks removed, 0 B", "1 block kept"]
             with pytest.raises(LocalError, match="is not pinned; `promisegrid pins` lists"):
                 await me.types("unpin", "tree")
+            with pytest.raises(LocalError, match="is a file, no folder: `promisegrid get`"):
+                await me.types("ls", await me.stores(b"a file"))
+
+    run()
+
+
+def test_a_person_at_a_terminal_is_told_what_became_of_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tree(tmp_path)
+    monkeypatch.setattr("promisegrid_node.output.sys.stderr.isatty", lambda: True, raising=False)
+
+    @on_loop
+    async def run() -> None:
+        async with person(capsys) as me:
+
+            async def hears(*words: str) -> str:
+                options = arguments.parse(words)
+                capsys.readouterr()
+                await cli.VERBS[options.verb](options, me.node, output.Output(options.json))
+                return capsys.readouterr().err
+
+            assert "Nothing is pinned" in await hears("pins")
+            assert "No streams yet" in await hears("log")
+            assert "2.4 MiB in 2 files; pinned as “tree”." in await hears("put", str(folder))
+            assert "not pinned: `promisegrid gc` may" in await hears("put", str(folder), "--no-pin")
+            assert "`promisegrid gc` takes away" in await hears("unpin", "tree")
+            assert "Nothing was touched" in await hears("gc", "--dry-run")
+            assert "left alone" in (await hears("gc"), await hears("gc"))[1]
+            assert await hears("pins", "--json") == "", "nothing but the object for a program"
 
     run()
 
@@ -124,7 +166,10 @@ def test_a_pin_is_one_of_content_that_is_here(capsys: pytest.CaptureFixture[str]
             await me.types("pin", other, "--name", "mine")
             with pytest.raises(LocalError, match="2 pins are called 'mine': say which by its CID"):
                 await me.types("unpin", "mine")
-            assert (await me.asks("unpin", other))["cid"] == other
+            assert (await me.asks("unpin", f"…{other[-12:]}"))["cid"] == other
+            for ending in (cid[-3:], "…", ""):
+                with pytest.raises(LocalError, match="is not pinned"):
+                    await me.node.call("unpin", {"cid": ending})
 
     run()
 
