@@ -38,6 +38,7 @@ from promisegrid.effects import Budget
 from promisegrid.task import Task
 from promisegrid_node import tls, wire
 from promisegrid_node.assemble import node_limits, open_host
+from promisegrid_node.greeters import Greeters
 from promisegrid_node.home import Home
 from promisegrid_node.host import Host
 from promisegrid_node.keys import Keys
@@ -118,7 +119,8 @@ async def serve_node(folder: Path) -> None:
         code, blocks = unixfs.import_bytes(bytes(wasmtime.wat2wasm(ADD_ONE)))
         await host.ask(host.kernel.save(blocks))
         site = web.Application()
-        site.router.add_get("/grid", lambda request: wire.serve(host, request, limits))
+        strangers = Greeters(host, limits.greeting_per_address)
+        site.router.add_get("/grid", lambda request: wire.serve(host, request, limits, strangers))
         runner = web.AppRunner(site)
         await runner.setup()
         listening = web.TCPSite(runner, "127.0.0.1", 0)
