@@ -66,6 +66,11 @@ def test_the_page_offers_peers_that_serve(browser_context: BrowserContext, run_n
     expect(page.locator(".shown img")).to_be_visible()
     expect(page.locator(".slip")).not_to_contain_text("this tab")
     assert page.locator(f'.slip [title="{node.did}"]').count() == 1
+    page.click("#more summary")
+    for peers, sentence in (("1", "at least 2"), ("2", "2 peers are to run it")):
+        page.fill("#compare", peers)
+        page.click("#go")
+        expect(page.locator("#run-error")).to_contain_text(sentence)
 
 
 SENTENCES = {

@@ -91,8 +91,14 @@ def test_a_tab_promises_and_takes_back(browser_context: BrowserContext, node: No
     expect(page.locator("#give-code")).to_have_value(node.cli.ok("put", add_one).text)
     page.fill("#give-func", "add_one")
     page.fill("#give-uses", "2")
+    page.fill("#give-fuel", "1000000")
+    page.fill("#give-memory", "64")
+    page.fill("#give-time", "5")
     page.click("#give-form button[type=submit]")
     edge(page, "offered")
+    expect(page.locator("#promise-detail")).to_contain_text("fuel 1,000,000, memory 64 MiB, time 5 s")
+    (held,) = told(node)
+    assert held["budget"] == {"fuel": 1_000_000, "memory": 64 * 1024 * 1024, "time": 5_000}
     call = ("call", add_one, "add_one", "--on", did)
     assert node.cli.ok(*call, "41").text == "42"
     edge(page, "kept")

@@ -81,6 +81,7 @@ function slip({ done, name, me }, receipt) {
     program: name,
     exit: done.exit === null ? "a value" : `${done.exit}`,
     by: done.by === me ? "this tab" : copyable(done.by, "who ran it"),
+    ...(done.verified ? { agreed: el("span", {}, ...agreeing(done).map((did) => copyable(did, "a peer that signed the same"))) } : {}),
     ...(done.fuel === null ? {} : { fuel: number(done.fuel) }),
     ...(receipt ? { memory: size(receipt.memory) } : {}),
     result: copyable(done.result, "the result's CID"),
@@ -91,6 +92,9 @@ function slip({ done, name, me }, receipt) {
   const stamp = done.cached ? el("p", { class: "stamp" }, "Known: nobody ran it again") : null;
   return el("section", { class: "slip", ariaLabel: "Receipt" }, el("h3", {}, glyph(done.by, 24), "Receipt"), el("dl", {}, ...lines), stamp);
 }
+
+/** Who signed this very result, of those it was compared with. @param {any} done @returns {string[]} */
+const agreeing = ({ verified, result }) => verified.filter((/** @type {any} */ one) => one.result === result).map((/** @type {any} */ one) => one.did);
 
 /** A value for reading: JSON, with whole numbers of any size. @param {any} value */
 function written(value) {

@@ -240,6 +240,7 @@ export class Promises extends EventTarget {
         uses: Number(text("give-uses")) || undefined,
         days: Number(text("give-days")) || undefined,
         delegate: Number(text("give-delegate")) || 0,
+        budget: budgetOf(text),
       };
       const { caps } = this.grid;
       const made = await (this.#passing ? caps.delegate({ ...terms, parent: this.#passing.promise }) : caps.grant({ ...terms, code, later: byId("give-later").checked }));
@@ -286,6 +287,12 @@ function edge(given, me) {
   const { what: promised, func } = given;
   const label = promised.ability ?? func ?? nameOf(promised.code ?? "") ?? "run a program";
   return { id: given.promise, from: given.issuer, to: given.holder, state: given.state, label, says: states(given), title: `${title(given, me)}; ${states(given)}` };
+}
+
+/** The budget of the form, without what is left empty. @param {(id: string) => string} text @returns {Record<string, number>} */
+function budgetOf(text) {
+  const most = { fuel: Number(text("give-fuel")), memory: Number(text("give-memory")) * 1024 * 1024, time: Number(text("give-time")) * 1000 };
+  return Object.fromEntries(Object.entries(most).filter(([, value]) => value > 0).map(([name, value]) => [name, Math.round(value)]));
 }
 
 /** What limits it, as rows. @param {Given} given @returns {Record<string, any>} */

@@ -148,13 +148,16 @@ class RunPanel {
     if (asInput && this.#files.length > 1) throw problem("Standard input is one file; remove the others, or give them as a folder.");
     const func = byId("func").value.trim();
     const line = words(byId("args").value);
+    const peers = byId("compare").value.trim();
+    if (peers && !(Number(peers) >= 2 && Number.isInteger(Number(peers)))) throw problem("Comparing takes a whole number of peers, at least 2; leave it empty to have one run it.");
     return {
       code: named,
       func: func || undefined,
       args: func && func !== "_start" ? line.map(parsed) : line,
       files: !asInput && this.#files.length ? this.#files : undefined,
       stdin: asInput ? this.#files[0] : undefined,
-      on: this.#on() || undefined,
+      on: peers ? undefined : this.#on() || undefined,
+      verify: Number(peers) || undefined,
       timeout: Number(byId("timeout").value) || undefined,
       fresh: byId("fresh").checked || undefined,
     };
