@@ -175,7 +175,7 @@ check() {
   .venv/bin/mypy --no-error-summary
   .venv/bin/mypy --no-error-summary worker/bundle.py
   local file
-  for file in worker/*.mjs web/*.mjs web/*.js node/promisegrid_node/*.mjs; do
+  for file in worker/*.mjs web/*.mjs web/*.js node/*.mjs node/promisegrid_node/*.mjs; do
     if [[ -f $file ]]; then node --check "$file"; fi
   done
 }

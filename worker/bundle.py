@@ -39,7 +39,7 @@ PYODIDE = WORKER / "node_modules" / "pyodide"
 CACHE = ROOT / "build" / "cache"
 PACKAGES = (ROOT / "kernel" / "promisegrid", WORKER / "promisegrid_worker")
 ENGINE = ("pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm")
-BUILD_ONLY = ("freeze.mjs", "compress.mjs", "tests-in-pyodide.mjs", "store.disk.mjs")
+BUILD_ONLY = ("freeze.mjs", "compress.mjs", "tests-in-pyodide.mjs", "store.disk.mjs", "socket.node.mjs")
 PLATFORM = ("pyemscripten_2026_0_wasm32", "3.14", "cp314")
 ARCHIVE = "python.zip"
 

@@ -42,13 +42,40 @@ const METERS = { startMs: 120_000, idleMs: 60_000 };
  * @property {(kind: string, detail: any) => void} onevent
  * @property {(code: string, message: string) => void} onfailed after `start` resolved: the node has stopped
  */
+/**
+ * What this thread lives in: a browser's worker, or Node.js (node/headless.mjs).
+ * @typedef {object} Place
+ * @property {(file: string, name: string) => Worker} worker  a worker from a file of this folder
+ * @property {(told: Told, stop: (code: string, message: string) => void) => Promise<{store: any, keys: Keys}>} keeping
+ */
 /** One call of the page: `ask` the kernel, `progress` to the caller. @typedef {{ask: (verb: string, args?: any) => Promise<any>, progress: (detail: any) => void}} Context */
 
+/** A browser's worker: the store in IndexedDB and the keys in it; in memory where the browser gives no database. @type {Place} */
+const TAB = {
+  worker: (file, name) => new Worker(new URL(file, import.meta.url), { type: "module", name }),
+  keeping: async ({ onphase }, stop) => {
+    onphase("store", "Opening the store");
+    const onlost = (/** @type {string} */ text) => stop("superseded", text);
+    try {
+      const store = await IdbStore.open({ onwait: (text) => onphase("store", text), onlost });
+      onphase("identity", "Finding this node's key");
+      return { store, keys: await Keys.open(store) };
+    } catch (error) {
+      if (!(error instanceof StoreError)) throw error;
+      if (!["refused", "internal"].includes(error.code)) throw new NodeError(error.code, error.message);
+      onphase("store", `${error.message} Nothing will be kept after this tab closes.`);
+      const store = new MemoryStore();
+      return { store, keys: await Keys.open(store) };
+    }
+  },
+};
+
 export class Node {
-  /** @param {import("./rpc.mjs").Config} config @param {Told} told */
-  constructor(config, told) {
+  /** @param {import("./rpc.mjs").Config} config @param {Told} told @param {Place} place */
+  constructor(config, told, place = TAB) {
     this.config = config;
     this.told = told;
+    this.place = place;
     /** @type {{state: "online" | "offline" | "refused", text: string}} */
     this.link = { state: "offline", text: "Not connected to any node." };
     /** Why the last connection was refused, until one is not. */
@@ -69,13 +96,13 @@ export class Node {
 
   /** @returns {Promise<import("./rpc.mjs").Ready>} */
   async start() {
-    const [python, { store, keys }] = await Promise.all([this.#python(), this.#keeping()]);
+    const { place } = this;
+    const [python, { store, keys }] = await Promise.all([this.#python(), place.keeping(this.told, this.stop)]);
     const { entry, wasi } = python;
     this.kept = store.kept;
     const runs = Math.max(1, Math.min(RUNS_MAX, navigator.hardwareConcurrency || 2));
-    const spawn = () => new Worker(new URL("./handler.worker.mjs", import.meta.url), { type: "module", name: "handler" });
-    const second = () => new Worker(new URL("./meter.worker.mjs", import.meta.url), { type: "module", name: "meter" });
-    const meters = new Pool(second, { op: "setup" }, 1, METERS);
+    const meters = new Pool(() => place.worker("./meter.worker.mjs", "meter"), { op: "setup" }, 1, METERS);
+    const spawn = () => place.worker("./handler.worker.mjs", "handler");
     const runtime = new Runtime(new Pool(spawn, { op: "setup", wasi }, 2 * runs + 1), store, meters); // the owner's, the guests', and one to compile
     const host = { store, keys, runtime, wire: this.#wire(), onevent: this.#heard, onfailed: this.stop };
     this.shell = new Shell(this.#begin(entry, keys.publicKey, runs), host);
@@ -121,24 +148,6 @@ export class Node {
     else if (phase.phase === "python") this.told.onphase("python", "Starting Python");
     else if (phase.phase === "kernel") this.told.onphase("kernel", "Loading the kernel");
   };
-
-  /** The store and the keys in it; in memory where the browser gives no database. */
-  async #keeping() {
-    const { onphase } = this.told;
-    onphase("store", "Opening the store");
-    const onlost = (/** @type {string} */ text) => this.stop("superseded", text);
-    try {
-      const store = await IdbStore.open({ onwait: (text) => onphase("store", text), onlost });
-      onphase("identity", "Finding this node's key");
-      return { store, keys: await Keys.open(store) };
-    } catch (error) {
-      if (!(error instanceof StoreError)) throw error;
-      if (!["refused", "internal"].includes(error.code)) throw new NodeError(error.code, error.message);
-      onphase("store", `${error.message} Nothing will be kept after this tab closes.`);
-      const store = new MemoryStore();
-      return { store, keys: await Keys.open(store) };
-    }
-  }
 
   /** The one call that hands things to Python; what it returns performs turns. @param {any} entry @param {Uint8Array} publicKey @param {number} runs */
   #begin(entry, publicKey, runs) {
