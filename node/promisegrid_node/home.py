@@ -38,9 +38,12 @@ class Home:
         self.log = self.path / "node.log"
 
     def create(self) -> None:
-        """Make the directory. LocalError says what is in the way."""
+        """Make the directory, durably. LocalError says what is in the way."""
+        fresh = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for folder in fresh:
+                sync_folder(folder.parent)
         except OSError as error:
             raise LocalError(
                 f"{self.path} cannot be the home of a node: {error.strerror}; use --home DIR."
@@ -95,6 +98,15 @@ class Home:
                         f"The home {self.path} is used by {_holder(descriptor)}: stop it, or use --home DIR."
                     ) from error
             time.sleep(0.05)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make durable which files a folder has. OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _holder(descriptor: int) -> str:

@@ -20,6 +20,7 @@ from typing import Any, Final
 from promisegrid.effects import TABLES, Commit, Conflict, Failure, Load, Read, Save, Scan, Table, Write
 from promisegrid.errors import LocalError
 from promisegrid_node import store_file
+from promisegrid_node.home import sync_folder
 from promisegrid_node.ports import Place, StoreEffect
 from promisegrid_node.store_file import CHECKPOINT_BYTES, FILE, Damaged, Log
 
@@ -283,11 +284,7 @@ def _touch(path: Path) -> None:
     if path.exists():
         return
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)
 
 
 def _name(table: Table) -> str:

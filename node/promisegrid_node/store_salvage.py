@@ -23,6 +23,7 @@ from typing import Final
 from promisegrid.cid import Cid, CidError
 from promisegrid.effects import TABLES, Commit, Failure, Save, Write
 from promisegrid.errors import LocalError
+from promisegrid_node.home import sync_folder
 from promisegrid_node.store import Store
 from promisegrid_node.store_file import FILE, PAGE_BYTES, crc
 
@@ -154,10 +155,7 @@ def _exchange(home: Path, making: Path) -> Path:
         with contextlib.suppress(FileNotFoundError):
             os.rename(f"{path}{suffix}", f"{aside}{suffix}")
     os.replace(making / FILE, path)
-    for folder in (making, home):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-        os.fsync(descriptor)
-        os.close(descriptor)
+    sync_folder(home)
     return aside
 
 

@@ -3,7 +3,7 @@
  *
  * POWERCUT_ROOT names the folder, POWERCUT_LOG the record: a row of entries, each a kind (one byte), the
  * offset or size (8 bytes), the lengths of path and data (4 and 4, all little-endian), path and data.
- * Kinds: C created, W written, T cut to a size, S synced, F not synced, U unlinked, R renamed (data: to), K mkdir, M mark.
+ * Kinds: C created, W written, T cut to a size, S synced, F not synced, U unlinked, R renamed, L linked (data: to), K mkdir, M mark.
  * A folder is synced under its own path. Shared memory (`-shm`) is no file: it does not outlive a power cut.
  *
  * powercut_fault(ops, at, times, error): the `at`th operation from now of those kinds fails, and as many
@@ -212,6 +212,15 @@ int rename(const char *from, const char *to) {
   pthread_mutex_unlock(&lock);
   return done;
 }
+
+int linkat(int here, const char *from, int there, const char *to, int flags) {
+  pthread_mutex_lock(&lock);
+  int done = (int)syscall(SYS_linkat, here, from, there, to, flags);
+  if (!done && watched(to)) say('L', 0, from, to, (uint32_t)strlen(to));
+  pthread_mutex_unlock(&lock);
+  return done;
+}
+int link(const char *from, const char *to) { return linkat(AT_FDCWD, from, AT_FDCWD, to, 0); }
 
 int mkdir(const char *path, mode_t mode) {
   pthread_mutex_lock(&lock);

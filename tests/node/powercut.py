@@ -121,10 +121,14 @@ class Disk:
         self._files = {path: _File(data) for path, data in (there or {}).items()}
         self._kept: dict[str, _File] = dict(self._files)
         self._since: list[tuple[str, str, _File | None]] = []
+        self._folders: set[str] = set()
 
     def follow(self, entry: Entry) -> None:
         """Do what was done."""
         match entry.kind:
+            case "K":
+                self._folders.add(entry.path)
+                self._since.append(("put", entry.path, _File()))
             case "C":
                 self._files[entry.path] = _File()
                 self._since.append(("put", entry.path, self._files[entry.path]))
@@ -135,6 +139,9 @@ class Disk:
                 moved = self._files.pop(entry.path)
                 self._files[entry.data.decode()] = moved
                 self._since += [("put", entry.data.decode(), moved), ("drop", entry.path, None)]
+            case "L":
+                self._files[entry.data.decode()] = self._files[entry.path]
+                self._since.append(("put", entry.data.decode(), self._files[entry.path]))
             case "W" | "T" if entry.path in self._files:
                 self._files[entry.path].since.append(entry)
             case "S" if entry.path in self._files:
@@ -151,7 +158,12 @@ class Disk:
         for name in self._since:
             if dice.random() < odds:
                 _rename(names, name)
-        return {path: file.image(how, dice) for path, file in names.items()}
+        gone = tuple(f"{folder}/" for folder in self._folders if folder not in names)
+        return {
+            path: file.image(how, dice)
+            for path, file in names.items()
+            if path not in self._folders and not path.startswith(gone)
+        }
 
     def _sync_folder(self, path: str) -> None:
         for name in [name for name in self._since if os.path.dirname(name[1]) == path]:

@@ -39,7 +39,8 @@ def homes(log: bytes) -> Iterator[tuple[str, list[powercut.Entry]]]:
             if part:
                 yield name, part
             name, part = entry.path, []
-        part.append(entry)
+        else:
+            part.append(entry)
     yield name, part
 
 
