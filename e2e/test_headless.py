@@ -1,4 +1,4 @@
-"""A node under Node.js, the tab's bundle without the tab: it joins, serves, keeps key and store, and stops."""
+"""A node under Node.js, the tab's bundle without the tab: it joins, serves, keeps key and store, stops."""
 
 from __future__ import annotations
 
