@@ -96,16 +96,6 @@ def test_opened_directly_an_app_leads_to_the_page(
     assert page.url == f"{node.url}#/app/{app}"
 
 
-def test_content_by_cid_is_downloaded_not_shown(
-    browser_context: BrowserContext, node: Node, app: str
-) -> None:
-    page = browser_context.new_page()
-    page.goto(f"{node.url}healthz")
-    with page.expect_download() as download:
-        page.evaluate("(url) => { location.href = url; }", f"{node.url}ipfs/{app}/index.html")
-    assert download.value.suggested_filename == "index.html"
-
-
 def test_a_page_of_another_origin_cannot_open_the_grid(
     browser_context: BrowserContext, node: Node, run_node: object
 ) -> None:

@@ -16,7 +16,7 @@ from aiohttp import web
 from promisegrid.cid import Cid
 from promisegrid.errors import RemoteError
 from promisegrid_node import headers
-from promisegrid_node.asking import asker
+from promisegrid_node.asking import Opened, asker
 from promisegrid_node.bundle import Bundle, content_type
 from promisegrid_node.gateway import cid_of, refuse_service_worker, stream
 from promisegrid_node.host import Host
@@ -29,8 +29,8 @@ REMEMBERED: Final = 4096
 class Content:
     """The handlers of `/app`."""
 
-    def __init__(self, host: Host, bundle: Bundle) -> None:
-        self._host, self._bundle = host, bundle
+    def __init__(self, host: Host, bundle: Bundle, opened: Opened) -> None:
+        self._host, self._bundle, self._opened = host, bundle, opened
         self._paths: OrderedDict[tuple[Cid, str], Cid] = OrderedDict()
 
     # -- apps ----------------------------------------------------------------------------------------
@@ -88,10 +88,12 @@ class Content:
     async def _must_be_allowed(self, request: web.Request, root: Cid) -> None:
         """Only a request from this machine may make this node ask its peers."""
         who = asker(request)
-        if who.is_local and who.may_all(self._host.kernel.open_mode):
+        may_all = who.may_all(self._host.kernel.open_mode) or self._opened.is_inner(who, request, root)
+        if may_all:
+            self._opened.note(who, request, root)
+        if may_all and who.is_local:
             return
-        is_public = await self._host.ask(self._host.kernel.publishing.has(root))
-        is_allowed = is_public or who.may_all(self._host.kernel.open_mode)
+        is_allowed = may_all or await self._host.ask(self._host.kernel.publishing.has(root))
         if not is_allowed or not await self._host.ask(self._host.kernel.has(root)):
             raise RemoteError(
                 "not_found", f"{root} is not on this node; open it in a tab that joined the grid."

@@ -23,7 +23,7 @@ from promisegrid.errors import RemoteError
 from promisegrid.promisebase.archive import Export
 from promisegrid.selection import Found, Wanted, entity
 from promisegrid_node import headers, negotiation
-from promisegrid_node.asking import asker
+from promisegrid_node.asking import Opened, asker
 from promisegrid_node.bundle import content_type
 from promisegrid_node.headers import CAR_TYPE, RAW_TYPE, RECORD_TYPE
 from promisegrid_node.host import Host
@@ -38,8 +38,8 @@ UNKNOWN: Final = "application/octet-stream"
 class Gateway:
     """The handlers of `/ipfs`."""
 
-    def __init__(self, host: Host) -> None:
-        self._host, self._kernel = host, host.kernel
+    def __init__(self, host: Host, opened: Opened) -> None:
+        self._host, self._kernel, self._opened = host, host.kernel, opened
 
     async def preflight(self, request: web.Request) -> web.StreamResponse:
         """May a page of another site ask? It may; what it gets is decided when it does."""
@@ -73,11 +73,16 @@ class Gateway:
     async def _allowed(self, request: web.Request, root: Cid) -> dict[str, str]:
         """Who may have it: as headers. RemoteError("not_found") for who may not know whether it is here."""
         who, is_open = asker(request), self._kernel.open_mode
-        is_public = await self._host.ask(self._kernel.publishing.has(root))
-        if not is_public and not who.may_all(is_open):
+        if await self._host.ask(self._kernel.publishing.has(root)) or self._opened.is_inner(
+            who, request, root
+        ):
+            return headers.SHARED
+        if not who.may_all(is_open):
             raise _not_here(request, RemoteError("not_found", f"{root} is not on this node."))
-        is_shared = is_public or who.is_inner or (is_open and not who.is_near)
-        return headers.SHARED if is_shared else headers.OWN
+        if who.is_led and who.is_near:
+            raise _led_here(request, root)
+        self._opened.note(who, request, root)
+        return headers.SHARED if is_open and not who.is_near else headers.OWN
 
     # -- verifiable ----------------------------------------------------------------------------------
 
@@ -187,6 +192,19 @@ def _page(cid: Cid, entries: list[unixfs.Entry]) -> str:
         f"<style>body{{font:16px system-ui;margin:2em}}li{{margin:.3em 0}}small{{color:#666}}</style>"
         f'<h1><code>{cid}</code></h1><ul><li><a href="../">..</a></li>{rows}</ul>{more}</html>\n'
     )
+
+
+def _led_here(request: web.Request, root: Cid) -> web.HTTPException:
+    """Another site's link into this node: its reader is asked, and the next step is his own."""
+    query = f"?{request.query_string}" if request.query_string else ""
+    text = (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Open this?</title>'
+        "<style>body{font:16px system-ui;margin:2em;max-width:40em}</style>"
+        "<h1>Open this from your node?</h1><p>A link on another site led here, to content of this node:"
+        f"</p><p><code>{root}</code></p>"
+        f'<p><a href="{html.escape(quote(request.path) + query)}">Open it</a></p>\n'
+    )
+    return web.HTTPOk(text=text, headers=headers.for_question())
 
 
 def _told(request: web.Request, root: Cid, path: str) -> dict[str, str]:

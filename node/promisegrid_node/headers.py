@@ -174,8 +174,7 @@ def for_app(scheme: str, host: HostName, cid: str) -> dict[str, str]:
     """For a file of an app: an opaque origin, its own folder, and no network.
 
     In an opaque origin `'self'` matches nothing, so the folder is named by its URL; it answers with CORS `*`
-    because module scripts of an opaque origin are fetched with `Origin: null`. Their Referer, which is no
-    more than our origin, is how we know them.
+    because module scripts of an opaque origin are fetched with `Origin: null`.
     """
     folder = f"{scheme}://{host}/app/{cid}/"
     policy = (
@@ -190,7 +189,6 @@ def for_app(scheme: str, host: HostName, cid: str) -> dict[str, str]:
         | SHARED
         | {
             "Content-Security-Policy": policy,
-            "Referrer-Policy": "strict-origin-when-cross-origin",
             "Permissions-Policy": NO_POWERS,
             "Connection-Allowlist": f'("{folder}*")',
             "X-DNS-Prefetch-Control": "off",
@@ -219,7 +217,6 @@ def for_site(scheme: str, host: HostName, cid: str) -> dict[str, str]:
         | _SAFE_ALONE
         | {
             "Content-Security-Policy": policy,
-            "Referrer-Policy": "strict-origin-when-cross-origin",
             "Connection-Allowlist": f'("{folder}*")',
             "X-DNS-Prefetch-Control": "off",
             "Vary": CONTENT_VARIES,
@@ -240,6 +237,16 @@ def for_list() -> dict[str, str]:
             "Vary": CONTENT_VARIES,
         }
     )
+
+
+def for_question() -> dict[str, str]:
+    """For a question of ours in content's place: our own origin, so that the answer is not a stranger's."""
+    policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'"
+    told = {
+        "Content-Type": "text/html; charset=utf-8",
+        "Content-Security-Policy": f"{policy}; form-action 'none'",
+    }
+    return for_refusal() | told
 
 
 def for_gateway(name: str, kind: str, etag: str) -> dict[str, str]:

@@ -15,9 +15,11 @@ from aiohttp import web
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.limits import Limits
 from promisegrid_node import headers, wire
+from promisegrid_node.asking import Opened
 from promisegrid_node.bundle import Asset, Bundle, content_type
 from promisegrid_node.content import Content
 from promisegrid_node.gateway import Gateway
+from promisegrid_node.greeters import Greeters
 from promisegrid_node.host import Host
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -38,7 +40,9 @@ class Site:
 
     def __init__(self, host: Host, bundle: Bundle, names: frozenset[str], limits: Limits) -> None:
         self._host, self._bundle, self._names, self._limits = host, bundle, names, limits
-        self._content, self._gateway = Content(host, bundle), Gateway(host)
+        self._greeters = Greeters(host, limits.greeting_per_address)
+        opened = Opened()
+        self._content, self._gateway = Content(host, bundle, opened), Gateway(host, opened)
 
     def application(self) -> web.Application:
         """The aiohttp application, for a runner or a test."""
@@ -76,7 +80,7 @@ class Site:
             raise
 
     async def _grid(self, request: web.Request) -> web.StreamResponse:
-        return await wire.serve(self._host, request, self._limits)
+        return await wire.serve(self._host, request, self._limits, self._greeters)
 
     async def _page(self, request: web.Request) -> web.StreamResponse:
         asset = self._bundle.assets.get("index.html")

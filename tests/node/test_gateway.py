@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import ClientPayloadError
+from aiohttp.test_utils import make_mocked_request
 from tests.node.hosting import on_loop
 from tests.node.test_web import Served, served
 from yarl import URL
@@ -14,6 +15,7 @@ from promisegrid import dagcbor, unixfs
 from promisegrid.block import Block
 from promisegrid.car import CarError, CarReader
 from promisegrid.cid import Cid
+from promisegrid_node.asking import OPEN_S, OPENED_MAX, Asker, Opened
 
 CAR = "application/vnd.ipld.car"
 RAW = "application/vnd.ipld.raw"
@@ -337,7 +339,7 @@ def test_private_content_is_for_the_owners_machine(
             for path in ("/page.svg", "?format=raw", "?format=car", "/docs/", "/"):
                 answer = await site.client.get(f"/ipfs/{root}{path}", headers={**BROWSER, **who})
                 assert answer.status == (everybody if is_open else invited), path
-                if answer.status == 200:
+                if answer.status == 200 and who != LINK:
                     assert "Access-Control-Allow-Origin" not in answer.headers
                 assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
                 assert answer.headers.get("Cross-Origin-Opener-Policy", "same-origin") == "same-origin"
@@ -390,23 +392,62 @@ async def test_private_or_absent_looks_the_same_from_elsewhere(tmp_path: Path) -
 
 
 @on_loop
-async def test_a_sandboxed_page_of_ours_has_its_own_folder(tmp_path: Path) -> None:
-    async with served(tmp_path) as site:
-        root = await site_of(site)
-        ours = {
-            "Sec-Fetch-Site": "cross-site",
-            "Sec-Fetch-Dest": "script",
-            "Origin": "null",
-            "Referer": str(site.client.make_url("/")),
-        }
-        for base in ("ipfs", "app"):
-            answer = await site.client.get(f"/{base}/{root}/page.svg", headers=ours)
+async def test_a_folder_that_is_shown_has_itself_and_nothing_else(tmp_path: Path) -> None:
+    inner = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "script", "Origin": "null"}
+    shown = {"Sec-Fetch-Site": "none", "Sec-Fetch-Dest": "document"}
+    framed = {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Dest": "iframe"}
+    for base, opening in (("ipfs", shown), ("app", framed)):
+        async with served(tmp_path / base) as site:
+            root, other = await site_of(site), await site.put(b"mine")
+            path = f"/{base}/{root}/page.svg"
+            assert (await site.client.get(path, headers=inner)).status == 404
+            led = await site.client.get(path, headers=LINK, allow_redirects=False)
+            assert led.status in (200, 302)
+            assert (await site.client.get(path, headers=inner)).status == 404
+            assert (await site.client.get(path, headers=opening)).status == 200
+            answer = await site.client.get(path, headers=inner)
             assert answer.status == 200
             assert answer.headers["Access-Control-Allow-Origin"] == "*"
             assert answer.headers["Cross-Origin-Resource-Policy"] == "cross-origin"
-            assert answer.headers["Referrer-Policy"] == "strict-origin-when-cross-origin"
-            theirs = {**ours, "Referer": "https://evil.example/"}
-            assert (await site.client.get(f"/{base}/{root}/page.svg", headers=theirs)).status == 404
+            for more in ({"Origin": "https://evil.example"}, {"Referer": "https://evil.example/"}):
+                assert (await site.client.get(path, headers={**inner, **more})).status == 404
+            assert (await site.client.get(f"/ipfs/{other}?format=raw", headers=inner)).status == 404
+
+
+def test_a_folder_counts_as_opened_for_a_while_and_not_too_many_do() -> None:
+    now = 0.0
+    opened = Opened(lambda: now)
+    who = Asker("127.0.0.1", True, True, False, False)
+    stranger = Asker("127.0.0.1", True, True, True, False)
+    request = make_mocked_request("GET", "/")
+    roots = [Cid.of(b"%d" % number) for number in range(OPENED_MAX + 1)]
+    opened.note(who, request, roots[0])
+    now = OPEN_S - 1
+    assert opened.is_inner(stranger, request, roots[0])
+    now += OPEN_S - 1
+    assert opened.is_inner(stranger, request, roots[0])
+    assert not opened.is_inner(Asker("10.0.0.1", False, True, True, False), request, roots[0])
+    now += OPEN_S
+    assert not opened.is_inner(stranger, request, roots[0])
+    for root in roots:
+        opened.note(who, request, root)
+    assert not opened.is_inner(stranger, request, roots[0])
+    assert opened.is_inner(stranger, request, roots[-1])
+
+
+@on_loop
+async def test_another_sites_link_is_a_question(tmp_path: Path) -> None:
+    async with served(tmp_path) as site:
+        root = await site_of(site)
+        answer = await site.client.get(f"/ipfs/{root}/page.svg?a=%22%3E", headers=LINK)
+        text = await answer.text()
+        assert answer.headers["Content-Type"].startswith("text/html")
+        assert f'href="/ipfs/{root}/page.svg?a=%22%3E"' in text or "&quot;" in text
+        assert "script-src" not in answer.headers["Content-Security-Policy"]
+        assert "sandbox" not in answer.headers["Content-Security-Policy"]
+        await site.node.host.ask(site.node.kernel.publishing.publish(root))
+        answer = await site.client.get(f"/ipfs/{root}/page.svg", headers=LINK)
+        assert answer.headers["Content-Type"] == "image/svg+xml"
 
 
 @on_loop
