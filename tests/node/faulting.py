@@ -16,7 +16,10 @@ from typing import Final
 
 from tests.node import crashing
 
-from promisegrid.effects import Commit, Failure, Save
+from promisegrid.cid import Cid
+from promisegrid.effects import TABLES, Commit, Failure, Load, Save, Table
+from promisegrid.promisebase.memory import MemoryBase
+from promisegrid_node import store_file
 from promisegrid_node.store import FILE, Store
 
 WRITE, SYNC, CUT, OPEN, READ = 1, 2, 4, 8, 16
@@ -75,9 +78,55 @@ def killed(home: Path) -> int:
         return crashing.content(Path(made))
 
 
+def lie(recorder: crashing.Recorder, home: Path, at: int, how: int) -> int:
+    """One home, one wrong answer of the disk; how many rows that hurt. What it hurt for good is told."""
+    home.mkdir()
+    base, store = MemoryBase(), Store.open(home)
+    store.log_pages = 12
+    effects = list(crashing.workload(at, EFFECTS))
+    for effect in effects[:-4]:
+        assert store.perform([effect]) == [base.answer(effect)]
+    store.close()
+    store = Store.open(home)
+    store._connection.execute("PRAGMA cache_size=4")
+    recorder.c.powercut_lie(at, how)
+    hurt = differing(store, base)
+    for effect in effects[-4:]:
+        if store.perform([effect]) == [None]:
+            base.answer(effect)
+    recorder.c.powercut_lie(0, 0)
+    store.close()
+    store = Store.open(home)
+    lost = differing(store, base)
+    store.close()
+    told = store_file.check(home / FILE) != [] or any(table == "blocks" for table, _ in lost)
+    assert told or not lost, (home, lost)
+    shutil.rmtree(home)
+    return len(hurt | lost)
+
+
+def differing(store: Store, base: MemoryBase) -> set[tuple[Table, bytes]]:
+    """What a store does not answer, or says it cannot; nothing but blocks may be answered otherwise."""
+    found: set[tuple[Table, bytes]] = set()
+    for table in TABLES:
+        for key, value in base.tables[table].items():
+            answer = store.perform([Load(table, (key,))])[0]
+            if isinstance(answer, Failure) or answer == (None,):
+                found.add((table, key))
+            elif answer != (value,):
+                assert table == "blocks" and isinstance(answer, tuple), (table, key)
+                assert not Cid.decode(key).holds(answer[0])
+                found.add((table, key))
+    return found
+
+
 def main() -> None:
-    """Some kinds of fault, at so many operations, with so many workloads each."""
+    """Some kinds of fault, at so many operations, with so many workloads each; or lies, for kind "lie"."""
     recorder, root, count, seeds = crashing.Recorder(), Path(sys.argv[1]), int(sys.argv[3]), int(sys.argv[4])
+    if sys.argv[2] == "lie":
+        hurt = sum(lie(recorder, root / f"lie{at}", at, 1 + at % 3) for at in range(1, count))
+        assert hurt, "no lie was of any consequence"
+        return
     for kind in map(int, sys.argv[2].split(",")):
         step = 1 if KINDS[kind][0] == "sync" else 3
         refused = sum(

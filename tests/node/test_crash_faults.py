@@ -30,6 +30,10 @@ def test_what_a_failing_disk_refused_has_changed_nothing(tmp_path: Path) -> None
     run(tmp_path, "0,1,2,3,4", 10, 1, Path("/dev/null"))
 
 
+def test_a_disk_that_lies_once_is_found_out(tmp_path: Path) -> None:
+    run(tmp_path, "lie", 40, 0, Path("/dev/null"))
+
+
 def homes(log: bytes) -> Iterator[tuple[str, list[powercut.Entry]]]:
     """The record, a home at a time."""
     part: list[powercut.Entry] = []

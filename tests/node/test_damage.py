@@ -6,13 +6,11 @@ import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from tests.node import crashing
+from tests.node import crashing, faulting
 
-from promisegrid.cid import Cid
-from promisegrid.effects import TABLES, Failure, Load, Table
+from promisegrid.effects import TABLES, Table
 from promisegrid.errors import LocalError
 from promisegrid.promisebase.memory import MemoryBase
 from promisegrid_node import store_file
@@ -57,20 +55,12 @@ def truth(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, MemoryBase]:
 
 
 def differing(home: Path, base: MemoryBase) -> set[tuple[Table, bytes]]:
-    """What a store does not answer, or says it cannot; nothing but blocks may be answered otherwise."""
-    store, found = Store.open(home), set[tuple[Table, bytes]]()
-    for table in TABLES:
-        for key, value in base.tables[table].items():
-            answer: Any = store.perform([Load(table, (key,))])[0]
-            if isinstance(answer, Failure) or answer == (None,):
-                found.add((table, key))
-            elif table != "blocks":
-                assert answer == (value,), (table, key)
-            elif answer != (value,):
-                assert not Cid.decode(key).holds(answer[0])
-                found.add((table, key))
-    store.close()
-    return found
+    """As `faulting.differing`, of a home."""
+    store = Store.open(home)
+    try:
+        return faulting.differing(store, base)
+    finally:
+        store.close()
 
 
 @pytest.mark.parametrize("damage", [flip, flip_head, zero, misplace])
