@@ -96,6 +96,8 @@ def test_the_index_is_made_anew_and_apps_are_in_it(ann: Node) -> None:
     ann.do(ann.kernel.publishing.publish(root))
     ann.do(ann.kernel.owner.publish(app, "App", ""))
     wanted = below(ann, root) | below(ann, app)
+    ann.do(ann.kernel.publishing.catch_up())
+    assert public(ann) == wanted
     for key in list(ann.tables["grid"]):
         if key.startswith(b"public/block/"):
             del ann.tables["grid"][key]

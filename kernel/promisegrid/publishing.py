@@ -55,6 +55,13 @@ class Publishing:
         await Commit((Write("grid", _ROOT + bytes(cid), record),))
         return made
 
+    async def catch_up(self) -> None:
+        """Apps published before there was an index get into it, as far as they are here."""
+        for cid in await self._apps():
+            await self._index(cid, _left_out)
+            record = dagcbor.encode({"name": "", "at": self._state.now_ms // 1000})
+            await Commit((Write("grid", _ROOT + bytes(cid), record),))
+
     async def withdraw(self, cid: Cid) -> bool:
         """Publish a CID no longer; whether it was. What another published root has below stays public."""
         (record,) = await Load("grid", (_ROOT + bytes(cid),))
@@ -76,15 +83,7 @@ class Publishing:
 
     async def rebuild(self) -> int:
         """Make the index anew from what was published, apps too; how many roots. What is lost is left out."""
-        apps, after = list[bytes](), b""
-        while rows := await Scan("apps", b"", after, _ROWS):
-            after = rows[-1][0]
-            apps += [key for key, _ in rows]
-        for key in apps:
-            record = dagcbor.encode({"name": "", "at": self._state.now_ms // 1000})
-            (known,) = await Load("grid", (_ROOT + key,))
-            if known is None:
-                await Commit((Write("grid", _ROOT + key, record),))
+        await self.catch_up()
         await self._forget(b"")
         count, after = 0, b""
         while roots := await self.page(after):
@@ -94,6 +93,15 @@ class Publishing:
         return count
 
     # -- inside --------------------------------------------------------------------------------------
+
+    async def _apps(self) -> list[Cid]:
+        """Apps that are not among the roots."""
+        apps, after = list[Cid](), b""
+        while rows := await Scan("apps", b"", after, _ROWS, keys_only=True):
+            after = rows[-1][0]
+            known = await Load("grid", tuple(_ROOT + key for key, _ in rows))
+            apps += [Cid.decode(row[0]) for row, root in zip(rows, known, strict=True) if root is None]
+        return apps
 
     async def _index(self, root: Cid, missing: Missing) -> None:
         walk = Walk(self._exchange, self._state.limits.walk_blocks, missing)

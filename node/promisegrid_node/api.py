@@ -46,7 +46,7 @@ class Api:
         self._kernel, self._owner = host.kernel, host.kernel.owner
         self._content = ContentApi(host)
         self._base = BaseApi(host, self._content)
-        self._archive = ArchiveApi(host)
+        self._archive = ArchiveApi(host, about.url)
         self._caps = CapApi(host, self._finish)
 
     @property
@@ -143,6 +143,7 @@ class Api:
         """Note a folder, saved before, as an app of this node: {cid, url}."""
         cid = read_cid(args.get("cid"))
         await self._host.ask(self._owner.publish(cid, str(args["name"]), str(args["description"])))
+        await self._host.ask(self._kernel.publishing.publish(cid, str(args["name"])))
         return {"cid": str(cid), "url": self._app_url(str(cid))}
 
     async def published(self, args: Args, session: Session) -> dict[str, Any]:

@@ -84,6 +84,15 @@ def _cars(verb: AddVerb) -> None:
     )
     bring.add_argument("path", metavar="FILE|-", help="a CAR file, or - for standard input")
     bring.add_argument("--no-pin", action="store_false", dest="pin", help="`gc` may take it away again")
+    publish = verb(
+        "publish",
+        "Let anybody read content through this node's gateway; without a CID, list what is published.",
+        "promisegrid publish bafybei… --name site\npromisegrid unpublish bafybei…",
+    )
+    publish.add_argument("cid", metavar=CID, nargs="?")
+    publish.add_argument("--name", metavar="TEXT", default="", help="what the list calls it")
+    unpublish = verb("unpublish", "Take a publication back: it stays here, for this node's members.")
+    unpublish.add_argument("cid", metavar="CID")
     gateways = verb(
         "gateways",
         "Say which gateways are asked for what no peer has; every block is checked.",

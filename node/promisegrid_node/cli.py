@@ -37,6 +37,8 @@ VERBS: dict[str, Act] = {
     "export": verbs_car.export,
     "import": verbs_car.bring,
     "gateways": verbs_car.gateways,
+    "publish": verbs_car.publish,
+    "unpublish": verbs_car.unpublish,
     "pin": verbs_base.pin,
     "unpin": verbs_base.unpin,
     "pins": verbs_base.pins,

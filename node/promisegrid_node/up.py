@@ -122,6 +122,7 @@ async def _settle(
     kernel = host.kernel
     if kernel.grid is None and not peers:
         await host.ask(kernel.owner.found(options.name or GRID_NAME))
+    await host.ask(kernel.publishing.catch_up())
     for url in options.gateway:
         kernel.gateways.use(url)
     kernel.open_mode = options.open or (place.is_loopback and not options.invite_only)

@@ -1,4 +1,4 @@
-"""export, import, gateways: content in CAR files, and where it may be fetched from besides peers."""
+"""export, import, publish, gateways: content in CAR files, for anybody, and from elsewhere."""
 
 from __future__ import annotations
 
@@ -99,6 +99,32 @@ async def _brought(
     with out.watching() as watch:
         asked = {"pin": options.pin, "name": name}
         return await node.call("car.import", asked, pieces=pieces(watch))
+
+
+async def publish(options: argparse.Namespace, node: Node, out: Output) -> int:
+    """Publish content, and print where it is to be had; or list what is published."""
+    if options.cid is None:
+        value = await node.call("content.published", {})
+        rows = [[one["cid"], one["name"] or "–"] for one in value["published"]]
+        out.table(value, ["CID", "NAME"], rows, names=1)
+        if not rows:
+            out.note("Nothing is published; `promisegrid publish CID` lets anybody read it here.")
+        return 0
+    cid, path = split_path(options.cid)
+    with out.watching() as watch:
+        if path:
+            cid = (await node.call("locate", {"cid": cid, "path": path}, progress=watch))["cid"]
+        name = options.name or path.rpartition("/")[2]
+        value = await node.call("content.publish", {"cid": cid, "name": name}, progress=watch)
+    out.answer(value, [value["url"] or value["cid"]])
+    return 0
+
+
+async def unpublish(options: argparse.Namespace, node: Node, out: Output) -> int:
+    """Publish it no longer."""
+    value = await node.call("content.unpublish", {"cid": split_path(options.cid)[0]})
+    out.answer(value, [value["cid"]])
+    return 0
 
 
 async def gateways(options: argparse.Namespace, node: Node, out: Output) -> int:
