@@ -87,6 +87,8 @@ def read(data: bytes, typ: Typ) -> Sign1:
     usual = _usual(typ)
     if len(data) == len(usual) + 64 and data.startswith(usual):
         return Sign1(protected_header(typ), ES256, typ, None, data[len(usual) :])
+    if (attached := _attached(data, typ)) is not None:
+        return attached
     found = read_any(data)
     if found.tags != (_SIGN1,):
         raise RemoteError("malformed", "A signature here carries the tag of COSE_Sign1, 18, and no other.")
@@ -141,6 +143,25 @@ def _untagged(data: bytes) -> tuple[tuple[int, ...], object]:
 def _usual(typ: Typ) -> bytes:
     """How nearly every signature begins: ES256, detached, 64 bytes to follow."""
     return assemble(protected_header(typ), None, bytes(64))[:-64]
+
+
+def _attached(data: bytes, typ: Typ) -> Sign1 | None:
+    """What nearly every token is: ES256, its payload of 24 to 65535 bytes inside; None for all else."""
+    opening = _token(typ)
+    at, end = len(opening), len(data) - 66
+    if not data.startswith(opening) or data[end : end + 2] != b"\x58\x40":
+        return None
+    begin = at + (2 if data[at : at + 1] == b"\x58" else 3)
+    payload = data[begin:end]
+    if begin > end or len(payload) < 24 or data[at:begin] != head(2, len(payload)):
+        return None
+    return Sign1(protected_header(typ), ES256, typ, payload, data[end + 2 :])
+
+
+@lru_cache(maxsize=64)
+def _token(typ: Typ) -> bytes:
+    """How nearly every token begins: ES256, its payload to follow."""
+    return b"".join((_OPENING, byte_string(protected_header(typ)), b"\xa0"))
 
 
 @lru_cache(maxsize=64)

@@ -113,7 +113,7 @@ def _link_at(raw: bytes, at: int, what: str) -> tuple[bytes, int]:
 def _bytes_at(raw: bytes, at: int, what: str) -> tuple[bytes, int]:
     """A byte string in its shortest form, and the offset behind it."""
     first = raw[at] if at < len(raw) else 0
-    if first == 0x59 and raw[at + 1 : at + 2] > b"\0":  # 256 to 65535 bytes, nearly always
+    if first == 0x59 and len(raw) > at + 2 and raw[at + 1]:  # 256 to 65535 bytes, nearly always
         begin = at + 3
         end = begin + (raw[at + 1] << 8 | raw[at + 2])
         if end <= len(raw):

@@ -8,10 +8,12 @@ wasi, executor}`; its name is the raw CID of its bytes. A signature proves who c
 from __future__ import annotations
 
 from collections.abc import Iterable
+from types import NoneType
 from typing import Final, Literal
 
 from promisegrid import cose, dagcbor
 from promisegrid.block import Block
+from promisegrid.cbor import link, number, text
 from promisegrid.cid import Cid
 from promisegrid.did import DID_MAX
 from promisegrid.errors import RemoteError
@@ -40,19 +42,16 @@ class Receipt:
     meter: Cid | None = METER
 
     def payload(self) -> bytes:
-        """The bytes that are signed."""
-        return dagcbor.encode(
-            {
-                "task": self.task,
-                "result": self.result,
-                "fuel": self.fuel,
-                "meter": self.meter,
-                "memory": self.memory,
-                "engine": self.engine,
-                "wasi": self.wasi,
-                "executor": self.executor,
-            }
-        )
+        """The bytes that are signed: dag-cbor, which has the keys in this order."""
+        wasi = b"\xf6" if self.wasi is None else link(self.wasi)
+        meter = b"\xf6" if self.meter is None else link(self.meter)
+        fuel = b"\xf6" if self.fuel is None else number(self.fuel)
+        parts = (
+            b"\xa8\x64fuel", fuel, b"\x64task", link(self.task), b"\x64wasi", wasi, b"\x65meter", meter,
+            b"\x66engine", text(self.engine), b"\x66memory", number(self.memory), b"\x66result",
+            link(self.result), b"\x68executor", text(self.executor),
+        )  # fmt: skip
+        return b"".join(parts)
 
 
 async def seal(receipt: Receipt) -> Block:
@@ -65,7 +64,7 @@ def read(data: bytes) -> tuple[Receipt, cose.Sign1]:
     """A receipt as claimed; nothing is verified. RemoteError("malformed")."""
     sign1 = cose.read(data, "grid-receipt")
     try:
-        value = dagcbor.decode(sign1.payload or b"")
+        value = dagcbor.decode_loosely(sign1.payload or b"")
     except ValueError as error:
         raise RemoteError("malformed", f"Not a receipt: {error}.") from error
     if not isinstance(value, dict) or set(value) != _FIELDS:
@@ -80,11 +79,15 @@ def read(data: bytes) -> tuple[Receipt, cose.Sign1]:
         or len(value["engine"]) > 80
         or (fuel is not None and (type(fuel) is not int or fuel < 0))
         or type(memory) is not int
-        or not all(isinstance(module, Cid | None) for module in (wasi, meter))
+        or not isinstance(wasi, (Cid, NoneType))
+        or not isinstance(meter, (Cid, NoneType))
     ):
         raise RemoteError("malformed", "Not a receipt: a field is of the wrong kind.")
     who, engine = value["executor"], value["engine"]
-    return Receipt(value["task"], value["result"], who, engine, fuel, memory, wasi, meter), sign1
+    receipt = Receipt(value["task"], value["result"], who, engine, fuel, memory, wasi, meter)
+    if receipt.payload() != sign1.payload:
+        raise RemoteError("malformed", "Not a receipt: not in its one canonical form.")
+    return receipt, sign1
 
 
 async def verify(data: bytes) -> Receipt | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from promisegrid import dagcbor
-from promisegrid.cbor import Encoded
+from promisegrid.cbor import Encoded, link
 from promisegrid.cid import Cid
 from promisegrid.effects import Load
 from promisegrid.errors import RemoteError
@@ -32,8 +32,10 @@ class Replies:
             self._kept.move_to_end(done.receipt)
             return body
         blocks = await self._inline(done)
-        value = {"receipt": done.receipt, "cached": done.cached, "blocks": [[c, data] for c, data in blocks]}
-        body = Encoded(dagcbor.encode(value))
+        cached = b"\xf5" if done.cached else b"\xf4"
+        inline = dagcbor.encode_within([[cid, data] for cid, data in blocks])
+        parts = (b"\xa3\x66blocks", inline, b"\x66cached", cached, b"\x67receipt", link(done.receipt))
+        body = Encoded(b"".join(parts))
         if done.cached and done.receipt not in self._kept:
             self._keep(done.receipt, body)
         return body

@@ -69,6 +69,8 @@ class Runner:
         self.guests = Slots(state.scheduler, 0, limits.runs_waiting)
         self.promised = Slots(state.scheduler, max(1, limits.runs // 2), limits.runs_waiting)
         self.flights: dict[Cid, Flight] = {}
+        self._started: dict[Watch, int] = {}
+        self._signs: Strand[None] | None = None
 
     async def entry_of(self, code: Cid, watch: Watch, hint: Link | None = None) -> str:
         """The function that is meant when a task names none; a new module is compiled now. RemoteError."""
@@ -203,11 +205,13 @@ class Runner:
         way = abi.choose(info, task.func)
         work = self._job(block.cid, task, info, way, budget, await self._inputs(task, hint, tell))
         tell("run", 0, None)
-        signs = self._state.scheduler.spawn(_signs_of_life(tell))
+        self._started[tell] = self._state.steady_ms
+        if self._signs is None:
+            self._signs = self._state.scheduler.spawn(self._signs_of_life())
         try:
             outcome: Outcome = await Run(work)
         finally:
-            self._state.scheduler.cancel(signs)
+            del self._started[tell]
         tell("run", 1, 1)
         content, blocks = self._result(task, info, way, outcome)
         result = content.block()
@@ -277,6 +281,18 @@ class Runner:
             raise RemoteError("bad_file", f"{what} {cid} cannot be read: {error}.") from error
         return b"".join(pieces)
 
+    async def _signs_of_life(self) -> None:
+        """Say of every program that still runs that it does, until none does."""
+        try:
+            while self._started:
+                await Pause(None, _SIGN_S * 1000)
+                for tell, since_ms in tuple(self._started.items()):
+                    seconds = (self._state.steady_ms - since_ms) // 1000
+                    if seconds >= _SIGN_S:
+                        tell("run", seconds, None)
+        finally:
+            self._signs = None
+
     def _job(
         self, task_cid: Cid, task: Task, info: ModuleInfo, way: abi.Abi, budget: Budget, inputs: _Inputs
     ) -> Job:
@@ -322,10 +338,3 @@ class Runner:
         return Result(ended.exit, stdout, stderr, files), blocks
 
 
-async def _signs_of_life(tell: Watch) -> None:
-    """Say that a program still runs, until it does not."""
-    seconds = 0
-    while True:
-        await Pause(None, _SIGN_S * 1000)
-        seconds += _SIGN_S
-        tell("run", seconds, None)

@@ -73,12 +73,13 @@ class Result:
 
     def block(self) -> Block:
         """The result's block: `{"exit", "stdout", "stderr", "files"?}` or `{"value"}`."""
-        content: dict[str, Any] = {"value": self.value}
-        if self.exit is not None:
-            content = {"exit": self.exit, "stdout": self.stdout, "stderr": self.stderr}
+        if self.exit is None:
+            data = b"\xa1\x65value" + dagcbor.encode_within(self.value)
+        else:
+            content: dict[str, Any] = {"exit": self.exit, "stdout": self.stdout, "stderr": self.stderr}
             if self.files is not None:
                 content["files"] = self.files
-        data = dagcbor.encode(content)
+            data = dagcbor.encode(content)
         return Block(Cid.of(data, "dag-cbor"), data)
 
     def parts(self) -> tuple[Cid, ...]:
