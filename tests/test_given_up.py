@@ -47,6 +47,26 @@ def test_a_revocation_given_up_at_any_moment_is_in_memory_and_on_disk_or_in_neit
     assert 0 < taken_back < STEPS, "it was given up early and late"
 
 
+def test_a_use_given_up_at_any_moment_is_counted_in_memory_and_on_disk_or_in_neither() -> None:
+    world = World()
+    ann, bob = world.grid("ann", "bob")
+    code = module(ann, add_one)
+    proofs = (promised(ann, bob.did, Terms(("code", code), uses=100)),)
+    counted = []
+    for delay in range(STEPS):
+        content = replace(claims_of(bob, ann, args=(delay,)), proofs=proofs, cti=bytes([delay]) * 16)
+        message, link = sealed(bob, code, content), link_from(ann, bob)
+        ann.perform(ann.kernel.receive(link, frames.encode(frames.Message(message)), world.now_ms))
+        for _ in range(delay):
+            world.step()
+        cancel = frames.encode(frames.Cancel(Cid.of(message)))
+        ann.perform(ann.kernel.receive(link, cancel, world.now_ms))
+        world.run()
+        assert book(ann) == on_disk(ann), delay
+        counted.append(sum(book(ann)["uses"].values()))
+    assert counted[0] == 0 < counted[-1] == len(set(counted)) - 1, "early ones do not count, late ones once"
+
+
 def test_a_member_that_tells_of_its_own_dismissal_is_out_for_good() -> None:
     """Its link is closed for it, and the work on what it said goes with the link; the word must stay."""
     world = World()

@@ -264,7 +264,7 @@ class Dispatcher:
             await Commit((*later.writes, *record))
         except RemoteError as wrong:
             if not issued or wrong.code != "cancelled":
-                self._redeemer.undo(redeemed, verified.name)
+                self._redeemer.undo(redeemed)
             raise
         self._replay.keep(entry)
         return reply

@@ -133,6 +133,9 @@ class Ledger:
             kind, _, key = write.key.removeprefix(_ROOT).partition(b"/")
             if kind == b"said":
                 self.said = [one for one in self.said if _said(*one) != write.key]
+            elif kind == b"use":
+                name, message = (Cid.decode(key[at : at + len(key) // 2]) for at in (0, len(key) // 2))
+                self._counted(name).names.pop(message, None)
             elif kind == b"known" and (name := Cid.decode(key)) in self.known:
                 self.known.drop(name)
             elif kind == b"call" and (name := Cid.decode(key)) in self.ending:
@@ -221,7 +224,7 @@ class Ledger:
     def use(self, grant: Grant, message: Cid, expires_at: int) -> tuple[Write, ...]:
         """Count one use of every link that counts; nothing when this message was counted before.
 
-        Counted in memory at once, so that two messages cannot share a last use: commit, or call `unuse`.
+        Counted in memory at once, so that two messages cannot share a last use: commit, or call `undo`.
         RemoteError("busy") when too many messages that may come again have used it.
         """
         if not grant.uses:
@@ -239,11 +242,6 @@ class Ledger:
             key = _row(b"use", name) + bytes(message)
             writes += [Write("grid", key, dagcbor.encode(expires_at)), *self._fold(name, uses)]
         return tuple(writes)
-
-    def unuse(self, grant: Grant, message: Cid) -> None:
-        """What `use` counted could not be written down."""
-        for name, _ in grant.uses:
-            self._counted(name).names.pop(message, None)
 
     def _fold(self, name: Cid, uses: Uses) -> list[Write]:
         """Messages that have expired are counted, no longer named."""

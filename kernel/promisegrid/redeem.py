@@ -14,7 +14,7 @@ from promisegrid.capability import Grant
 from promisegrid.cid import Cid
 from promisegrid.claims import Claims
 from promisegrid.deferral import Call
-from promisegrid.effects import Budget, Commit, Notify, Write
+from promisegrid.effects import Budget, Notify, Write
 from promisegrid.errors import RemoteError
 from promisegrid.frozen import frozen
 from promisegrid.ledger import Ledger
@@ -61,14 +61,7 @@ class Redeemer:
             self._ledger.undo(shown)
             raise
         if shown or uses:
-            try:
-                await Commit((*shown, *uses))
-            except RemoteError as wrong:
-                if wrong.code != "cancelled":  # given up in the middle, it may have been written
-                    self._ledger.undo(shown)
-                    if uses:
-                        self._ledger.unuse(grant, name)
-                raise
+            await self._ledger.commit((*shown, *uses))
         self._tell("used", grant, content.iss)
         return Redeemed(grant, budget, bool(grant.uses))
 
@@ -92,11 +85,10 @@ class Redeemer:
             self._still_good(grant, name)
         return grant
 
-    def undo(self, redeemed: Redeemed, name: Cid) -> None:
+    def undo(self, redeemed: Redeemed) -> None:
         """The answer of a deferral could not be written down, or is not wanted. One made before stays."""
         if redeemed.later is None or not redeemed.later.writes:
             return
-        self._ledger.unuse(redeemed.grant, name)
         self._ledger.undo(redeemed.later.writes)
 
     def _still_good(self, grant: Grant, message: Cid) -> None:
@@ -131,12 +123,12 @@ class Redeemer:
         self._still_good(grant, name)
         shown = self._shown(grant)
         call = Call(content.iss, grant.name, name, task, budget, now, grant.until)
+        uses: tuple[Write, ...] = ()
         try:
             uses = self._ledger.use(grant, name, content.exp)
             deferred = self._ledger.defer(block.cid, call)
         except RemoteError:
-            self._ledger.undo(shown)
-            self._ledger.unuse(grant, name)
+            self._ledger.undo((*shown, *uses))
             raise
         self._tell("deferred", grant, content.iss)
         return Answer({"promise": block.cid}, (*shown, *uses, *deferred, *self._ledger.say(said, block)))
