@@ -25,8 +25,8 @@ _PAGE: Final = 512
 """Leaves named in one piece of output."""
 LACKS: Final = 1024
 """Blocks that may be asked about together."""
-WRITING: Final = 2
-"""Batches of one `save` on their way to the disk, while the next is taken in."""
+WRITING: Final = 8 * 1024 * 1024
+"""Bytes of one `save` on their way to the disk, while more is taken in."""
 
 
 class ContentApi:
@@ -50,20 +50,29 @@ class ContentApi:
 
     async def save(self, args: Args, session: Session) -> dict[str, Any]:
         """Keep blocks, durably: while some are written, the next are taken in. {blocks, bytes}."""
-        count = size = 0
-        writing: deque[asyncio.Task[None]] = deque()
+        count = size = written = 0
+        writing: deque[tuple[asyncio.Task[None], int]] = deque()
+
+        async def settle() -> None:
+            nonlocal written
+            task, some = writing[0]
+            await task
+            writing.popleft()
+            written += some
+
         try:
             async for blocks in session.blocks():
-                while len(writing) >= WRITING:
-                    await writing.popleft()
-                writing.append(asyncio.create_task(self._host.ask(self._kernel.save(blocks))))
-                count, size = count + len(blocks), size + sum(len(block.data) for block in blocks)
+                while size - written >= WRITING:
+                    await settle()
+                some = sum(len(block.data) for block in blocks)
+                writing.append((asyncio.create_task(self._host.ask(self._kernel.save(blocks))), some))
+                count, size = count + len(blocks), size + some
             while writing:
-                await writing.popleft()
+                await settle()
         finally:
-            for task in writing:
+            for task, _ in writing:
                 task.cancel()
-            await asyncio.gather(*writing, return_exceptions=True)
+            await asyncio.gather(*(task for task, _ in writing), return_exceptions=True)
         return {"blocks": count, "bytes": size}
 
     async def locate(self, args: Args, session: Session) -> dict[str, Any]:

@@ -6,21 +6,30 @@ its bytes. Nothing is copied to write one, and a block once to read it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Final
 
 from promisegrid import varint
 from promisegrid.block import Block
 from promisegrid.cid import CidError, take
 from promisegrid.errors import LocalError, RemoteError
 
+PIECE: Final = 1024 * 1024
+"""Bytes of a piece, about: a reader that is busy elsewhere is not kept from the first by the last."""
 
-def write(blocks: Iterable[Block]) -> list[bytes]:
-    """The parts of a piece, to be sent one after another."""
-    parts = []
+
+def write(blocks: Iterable[Block]) -> Iterator[list[bytes]]:
+    """Blocks as pieces of input, each as the parts to send one after another."""
+    parts, size = list[bytes](), 0
     for block in blocks:
         cid = bytes(block.cid)
         parts += [varint.encode(len(cid) + len(block.data)) + cid, block.data]
-    return parts
+        size += len(block.data)
+        if size >= PIECE:
+            yield parts
+            parts, size = [], 0
+    if parts:
+        yield parts
 
 
 def read(piece: bytes | memoryview) -> list[Block]:

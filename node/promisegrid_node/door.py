@@ -313,10 +313,10 @@ async def _feed(writer: asyncio.StreamWriter, verb: str, args: Args, pieces: Pie
         raise LocalError(f"What was asked of the node cannot be written for it: {error}.") from error
     if pieces is not None:
         async for piece in pieces:
-            parts = [piece] if isinstance(piece, bytes) else batches.write(piece)
-            writer.write(bulk("input", sum(map(len, parts))))
-            for part in parts:
-                writer.write(part)
-                await writer.drain()
+            for parts in [[piece]] if isinstance(piece, bytes) else batches.write(piece):
+                writer.write(bulk("input", sum(map(len, parts))))
+                for part in parts:
+                    writer.write(part)
+                    await writer.drain()
     writer.write(frame("end"))
     await writer.drain()

@@ -16,12 +16,21 @@ from promisegrid_node import batches
 @given(st.lists(st.binary(max_size=300), max_size=8), st.sampled_from(["raw", "dag-pb", "dag-cbor"]))
 def test_blocks_arrive(contents: list[bytes], codec: str) -> None:
     blocks = [Block.of(data, codec) for data in contents]
-    assert batches.read(b"".join(batches.write(blocks))) == blocks
+    pieces = [b"".join(parts) for parts in batches.write(blocks)]
+    assert [block for piece in pieces for block in batches.read(piece)] == blocks
+
+
+def test_a_piece_is_about_a_leaf() -> None:
+    blocks = [Block.of(bytes([number]) * 400_000) for number in range(5)]
+    pieces = [b"".join(parts) for parts in batches.write(blocks)]
+    assert [len(batches.read(piece)) for piece in pieces] == [3, 2]
+    assert list(batches.write([])) == []
 
 
 @given(st.lists(st.binary(max_size=40), min_size=1, max_size=3), st.data())
 def test_damage_is_refused(contents: list[bytes], data: st.DataObject) -> None:
-    piece = b"".join(batches.write(Block.of(content) for content in contents))
+    (parts,) = batches.write(Block.of(content) for content in contents)
+    piece = b"".join(parts)
     at = data.draw(st.integers(0, len(piece) - 1))
     bad = piece[:at] + bytes([piece[at] ^ data.draw(st.integers(1, 255))]) + piece[at + 1 :]
     for wrong in (bad, piece[:at] if at else b"\x01"):
