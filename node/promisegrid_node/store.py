@@ -10,6 +10,7 @@ Does not know: who else uses the home (`home.Home`), what the bytes mean.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sqlite3
 from collections.abc import Iterable
@@ -23,6 +24,8 @@ from promisegrid_node import store_file
 from promisegrid_node.home import sync_folder
 from promisegrid_node.ports import Place, StoreEffect
 from promisegrid_node.store_file import CHECKPOINT_BYTES, FILE, Damaged, Log
+
+log = logging.getLogger("promisegrid")
 
 
 @dataclass(slots=True)
@@ -56,17 +59,25 @@ class Store:
         with contextlib.ExitStack() as undo:
             try:
                 _touch(path)
+                committed = store_file.last_commit(path)
                 connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
                 undo.callback(connection.close)
                 reader = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
                 undo.callback(reader.close)
                 store_file.set_up(connection, path, bytes_max)
                 reader.execute("PRAGMA query_only=1")
+                reader.execute("PRAGMA cell_size_check=1")
                 store = cls(connection, reader, path)
             except (sqlite3.Error, OSError) as error:
                 text = f"The store {path} cannot be opened: {error}. {store_file.remedy(error)}"
                 raise LocalError(text) from error
             undo.pop_all()
+        if store._log.pages() < committed:
+            log.warning(
+                "The end of the log of %s is not whole. After a power cut that is as it should be: what is "
+                "missing was not acknowledged. After anything else the disk has lost data: replace it.",
+                path,
+            )
         return store
 
     @property

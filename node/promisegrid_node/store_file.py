@@ -10,6 +10,7 @@ that is no store, is left exactly as it was.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import sqlite3
 import struct
@@ -103,6 +104,26 @@ class Log:
         return 65536 if size == 1 else size, pages
 
 
+def last_commit(path: Path) -> int:
+    """Pages up to the last commit in the log of a store that is not open; damaged pages count, too.
+
+    Once it is open, the log has fewer pages only if one before that commit is damaged: either the power went
+    before it was synced, or the disk has lost what was acknowledged.
+    """
+    found = 0
+    with contextlib.suppress(OSError), open(f"{path}-wal", "rb") as log:
+        head = log.read(_LOG_HEADER)
+        size, salt = int.from_bytes(head[8:12], "big"), head[16:24]
+        for number in itertools.count(1):
+            frame = log.read(_FRAME_HEADER)
+            if size < 512 or len(frame) < _FRAME_HEADER or frame[8:16] != salt:
+                break
+            if frame[4:8] != bytes(4):
+                found = number
+            log.seek(size, os.SEEK_CUR)
+    return found
+
+
 def set_up(connection: sqlite3.Connection, path: Path, bytes_max: int | None) -> None:
     """Settings, and the tables of the newest version. sqlite3.Error; LocalError for a newer file.
 
@@ -110,6 +131,7 @@ def set_up(connection: sqlite3.Connection, path: Path, bytes_max: int | None) ->
     """
     run = connection.execute
     run("PRAGMA synchronous=FULL")
+    run("PRAGMA cell_size_check=1")  # a damaged page is found when it is read
     run("PRAGMA fullfsync=1")  # macOS: fsync alone leaves the data in the drive's cache
     version = _version(connection, path)
     if version == 0:

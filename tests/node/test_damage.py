@@ -101,3 +101,25 @@ def test_a_whole_store_is_saved_whole(truth: tuple[bytes, MemoryBase], tmp_path:
     assert found.saved == {table: len(base.tables[table]) for table in TABLES}
     assert found.aside.read_bytes() == whole
     assert sorted(file.name for file in tmp_path.iterdir()) == [FILE, f"{FILE}.damaged-1"]
+
+
+def test_a_damaged_log_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    home, damaged = tmp_path / "home", tmp_path / "damaged"
+    home.mkdir()
+    damaged.mkdir()
+    store = Store.open(home)
+    effects = list(crashing.workload(SEED, 20))
+    for effect in effects:
+        assert store.perform([effect]) == [None]
+    data = bytearray((home / f"{FILE}-wal").read_bytes())
+    for folder, flipped in ((tmp_path, 0), (damaged, 16)):
+        data[len(data) // 2] ^= flipped
+        (folder / FILE).write_bytes((home / FILE).read_bytes())
+        (folder / f"{FILE}-wal").write_bytes(data)
+    store.close()
+    states = crashing.states(effects)
+    Store.open(tmp_path).close()
+    assert crashing.content(tmp_path) == states[-1] and not caplog.records
+    Store.open(damaged).close()
+    assert crashing.content(damaged) in states[:-1]
+    assert "not whole" in caplog.text and str(damaged) in caplog.text
