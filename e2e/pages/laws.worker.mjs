@@ -1,7 +1,7 @@
 // The contract suite in a tab's worker: the bundle's Python, the tab's own store and shell. Driven by e2e/test_store_laws.py.
 import { FILES, court, tried } from "./laws.mjs";
 
-globalThis.onmessage = async ({ data: { id, args: [base, kind] } }) => {
+globalThis.onmessage = async ({ data: { id, args: [base] } }) => {
   try {
     const part = (name) => import(new URL(name, base).href);
     const [{ boot }, { Shell }, { IdbStore }, { MemoryStore }] = await Promise.all(["boot.mjs", "shell.mjs", "store.mjs", "store.memory.mjs"].map(part));
@@ -13,11 +13,13 @@ globalThis.onmessage = async ({ data: { id, args: [base, kind] } }) => {
       request.onsuccess = resolve;
       request.onerror = () => reject(request.error);
     });
-    const empty = kind === "memory" ? async () => new MemoryStore() : async () => {
+    const kept = async () => {
       await fresh();
       return IdbStore.open({ onwait() {}, onlost() {} });
     };
-    globalThis.postMessage({ id, value: await tried(court(pyodide, files), Shell, empty) });
+    const turn = court(pyodide, files);
+    const value = { IndexedDB: await tried(turn, Shell, kept), memory: await tried(turn, Shell, async () => new MemoryStore()) };
+    globalThis.postMessage({ id, value });
   } catch (error) {
     globalThis.postMessage({ id, error: { code: error.code ?? error.name, message: `${error.stack ?? error}` } });
   }
