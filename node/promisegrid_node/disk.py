@@ -26,7 +26,7 @@ WAITING_BYTES: Final = 64 * 1024 * 1024
 """Bytes waiting for the disk above which there is no `room`."""
 BEHIND_BYTES: Final = 16 * 1024
 """The largest `Save` that is answered before it is written: receipts, tasks and small results."""
-GATHER_S: Final = 0.005
+GATHER_S: Final = 0.05
 """How long writes that nobody waits for gather into one transaction."""
 LATER: Final = object()
 """The answer of `at_once` to an effect that takes its time."""
@@ -63,6 +63,8 @@ class Disk:
             return LATER if known is None else known
         if isinstance(effect, Scan) and effect.table == "memo":
             stored = self._store.glance(effect)
+            if stored is None:
+                return LATER
             return stored if isinstance(stored, Failure) else self._behind.scan(effect, stored)
         return LATER
 

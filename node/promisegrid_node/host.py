@@ -11,7 +11,6 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -222,27 +221,36 @@ class Host:
     def _enter(self, *steps: Callable[[int], Issued]) -> None:
         """Entries into the kernel, and everything that can be done at once for them.
 
-        Effects are performed in order, and what their answers lead to behind them. A fault is a bug of ours:
-        it costs whoever met it, not those whose frames came in the same turn.
+        Effects are performed in order, and what their answers lead to behind them, a round at a time. A fault
+        is a bug of ours: it costs whoever met it, not those whose frames came in the same turn.
         """
-        todo: deque[tuple[int, Effect]] = deque()
+        todo: Issued = []
         for step in steps:
-            try:
-                todo.extend(step(self._clock()))
-            except Exception as fault:  # noqa: BLE001  nobody may be left waiting for what it lost
-                self._give_up(fault)
+            todo += self._led_to(step)
         while todo:
-            ticket, effect = todo.popleft()
+            answers: list[tuple[int, object]] = []
+            for ticket, effect in todo:
+                try:
+                    if not ticket:
+                        self._tell(effect)
+                    elif (value := self._at_once(effect)) is not LATER:
+                        answers.append((ticket, value))
+                    else:
+                        self._begin(ticket, effect)
+                except Exception as fault:  # noqa: BLE001  nobody may be left waiting for what it lost
+                    self._give_up(fault)
+            todo = self._led_to(partial(self.kernel.answers, answers)) if answers else []
+        self._arm()
+
+    def _led_to(self, step: Callable[[int], Issued]) -> Issued:
+        """What an entry into the kernel led to. After a fault those that were due in the same entry go on."""
+        for _ in range(FRAMES_A_TURN):
             try:
-                if not ticket:
-                    self._tell(effect)
-                elif (value := self._at_once(effect)) is not LATER:
-                    todo.extend(self.kernel.answer(ticket, value, self._clock()))
-                else:
-                    self._begin(ticket, effect)
+                return step(self._clock())
             except Exception as fault:  # noqa: BLE001  nobody may be left waiting for what it lost
                 self._give_up(fault)
-        self._arm()
+                step = self.kernel.tick
+        return []
 
     def _turn(self) -> None:
         """The frames of one turn, a bounded number: like steps of all go together, which keeps them quick."""
@@ -280,13 +288,13 @@ class Host:
 
     def _at_once(self, effect: Effect) -> object:
         """The answer, where that is cheaper than a trip to a thread; else LATER."""
-        if isinstance(effect, Sign):
+        if type(effect) is Sign:
             return self._keys.sign(effect.message)
-        if isinstance(effect, Verify):
+        if type(effect) is Verify:
             return self._keys.verify(effect.alg, effect.key, effect.message, effect.signature)
         if isinstance(effect, StoreEffect):
             return self._disk.at_once(effect)
-        if isinstance(effect, Prepare | Run):
+        if isinstance(effect, (Prepare, Run)):
             return self._run_at_once(effect)
         return LATER
 
@@ -331,20 +339,18 @@ class Host:
             asked.future.set_result(effect.value)
 
     def _answer(self, answers: list[tuple[int, object]]) -> None:
-        for ticket, value in answers:
-            if not self._closed:
-                self._enter(partial(self.kernel.answer, ticket, value))
+        if answers and not self._closed:
+            self._enter(partial(self.kernel.answers, answers))
 
     def _arm(self) -> None:
-        """Set the one timer to the kernel's next."""
+        """Set the one timer to the kernel's next. One that is early does no harm: it finds the right time."""
         due = self.kernel.next_timer()
-        if due == self._timer_ms or self._closed:
+        if self._closed or due is None or (self._timer_ms is not None and self._timer_ms <= due):
             return
         if self._timer is not None:
             self._timer.cancel()
-        self._timer_ms, self._timer = due, None
-        if due is not None:
-            self._timer = self._loop.call_later(max(0, due - self._clock()) / 1000, self._tick)
+        self._timer_ms = due
+        self._timer = self._loop.call_later(max(0, due - self._clock()) / 1000, self._tick)
 
     def _tick(self) -> None:
         self._timer_ms = self._timer = None
