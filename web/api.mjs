@@ -253,6 +253,12 @@ export class PromiseGrid extends EventTarget {
     return this.#client.call("storage");
   }
 
+  /** Gateways asked for what no peer has, one added or taken away; the node of this page must name them too.
+   * @param {{add?: string, rm?: string}} [how] @returns {Promise<{url: string, kept: boolean, failures: number, aside_ms: number}[]>} */
+  async gateways(how = {}) {
+    return this.#client.call("gateways", how);
+  }
+
   /** A small folder whole: [{path, kind, data}]. @param {string} cid */
   async tree(cid) {
     return this.#client.call("tree", cid);

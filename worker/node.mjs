@@ -12,6 +12,7 @@ import { Buzhash, Cutter } from "./chunker.mjs";
 import { Keys } from "./keys.mjs";
 import { Pool } from "./pool.mjs";
 import { GET_BYTES, NodeError, PIECE_BYTES } from "./rpc.mjs";
+import { Gateways } from "./gateway.mjs";
 import { Runtime } from "./runtime.mjs";
 import { Shell } from "./shell.mjs";
 import { StoreError } from "./store.common.mjs";
@@ -104,7 +105,7 @@ export class Node {
     const meters = new Pool(() => place.worker("./meter.worker.mjs", "meter"), { op: "setup" }, 1, METERS);
     const spawn = () => place.worker("./handler.worker.mjs", "handler");
     const runtime = new Runtime(new Pool(spawn, { op: "setup", wasi }, 2 * runs + 1), store, meters); // the owner's, the guests', and one to compile
-    const host = { store, keys, runtime, wire: this.#wire(), onevent: this.#heard, onfailed: this.stop };
+    const host = { store, keys, runtime, gateways: new Gateways(), wire: this.#wire(), onevent: this.#heard, onfailed: this.stop };
     this.shell = new Shell(this.#begin(entry, keys.publicKey, runs), host);
     this.told.onphase("kernel", "Waking the kernel");
     const booted = await this.shell.ask("boot", null);

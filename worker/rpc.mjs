@@ -22,6 +22,7 @@
  *     gc {dry_run, results}        → {dry_run, removed, freed, kept}: blocks that nobody keeps, bytes, blocks
  *     log; log {stream, limit}     → [{stream, heads: [Head]}]; {stream, heads: [cid], history: [Head]}; Head: {head, value, previous, height, by, at}
  *     log.move {stream, cid, previous} → Head: moves a stream on, after these heads or all there are
+ *     gateways {add, rm} | null    → [{url, kept, failures, aside_ms}]: asked for what no peer has; the page's node must name them too
  *     tree cid                     → [{path, kind, data}]
  *     fetch cid                    → {blocks, bytes}: everything under it, into this node's store
  *     run {code, func, args, files, stdin, on, fuel, memory, timeout, output, fresh, verify}

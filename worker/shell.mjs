@@ -20,6 +20,7 @@ const TIMER_MS = 3600_000;
  * @property {import("./store.mjs").IdbStore | import("./store.memory.mjs").MemoryStore} store
  * @property {import("./keys.mjs").Keys} keys
  * @property {import("./runtime.mjs").Runtime} runtime
+ * @property {import("./gateway.mjs").Gateways} gateways
  * @property {import("./wire.mjs").Wire | null} wire
  * @property {(kind: string, detail: any) => void} onevent
  * @property {(code: string, message: string) => void} onfailed the node cannot go on
@@ -144,7 +145,10 @@ const EFFECTS = {
   reply: (_, [id, value], shell) => shell.settle({ type: "done", id, value }),
   refused: (_, [id, code, message], shell) => shell.settle({ type: "error", id, error: { code, message } }),
   fail: (_, [ticket, code, text], shell) => shell.happened(["failure", ticket, code, text]),
-  cancel: ({ runtime }, [ticket]) => runtime.cancel(ticket),
+  cancel: ({ runtime, gateways }, [ticket]) => {
+    runtime.cancel(ticket);
+    gateways.cancel(ticket);
+  },
   fault: ({ onevent }, [where, text]) => {
     console.error(`${where}: ${text}`);
     onevent("fault", { where, text });
@@ -166,4 +170,5 @@ const ANSWERED = {
   keep: ({ runtime }, ticket, [code, data, info]) => runtime.keep(ticket, code, data, info),
   meter: ({ runtime }, ticket, [code, data, pages]) => runtime.meter(ticket, code, data, pages),
   run: ({ runtime }, ticket, [job]) => runtime.run(ticket, job),
+  gateway: ({ gateways }, ticket, [url, cid, most, ms]) => gateways.block(ticket, url, cid, most, ms),
 };

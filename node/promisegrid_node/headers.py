@@ -133,9 +133,12 @@ def always() -> dict[str, str]:
     return {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 
 
-def for_page(host: HostName) -> dict[str, str]:
-    """For `/` and everything of the bundle: its own scripts and WebAssembly, its own node, nothing else."""
-    sockets = f"ws://{host} wss://{host}"
+def for_page(host: HostName, gateways: tuple[str, ...] = ()) -> dict[str, str]:
+    """For `/` and everything of the bundle: its own scripts and WebAssembly, its own node, nothing else.
+
+    gateways: addresses that the node in a tab may ask; said of its worker's first file, whose policy counts.
+    """
+    sockets = " ".join((f"ws://{host} wss://{host}", *(f"{url}/ipfs/" for url in gateways)))
     policy = (
         "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; font-src 'self';"
         f" img-src 'self' blob: data:; connect-src 'self' {sockets}; worker-src 'self'; manifest-src 'self';"

@@ -6,6 +6,7 @@ never gathered; nothing a stranger made is ever rendered in the page's origin.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -32,6 +33,8 @@ STATUS = {
     "too_large": 413,
     "out_of_time": 504,
 }
+WORKER = "node.worker.mjs"
+"""The file whose policy is that of a tab's node: never kept without asking, since its gateways may change."""
 log = logging.getLogger("promisegrid")
 
 
@@ -93,7 +96,10 @@ class Site:
         asset = self._bundle.assets.get(name)
         if asset is None:
             return plain(404, f"There is nothing at /{name[:200]}.")
-        return send_asset(request, asset, name, name.startswith("static/"))
+        if name != f"{self._bundle.static.strip('/')}/{WORKER}":
+            return send_asset(request, asset, name, name.startswith("static/"))
+        gateways = tuple(one["url"] for one in self._host.kernel.gateways.ls())
+        return send_asset(request, asset, name, False, gateways)
 
     async def _health(self, request: web.Request) -> web.Response:
         grid = self._host.kernel.grid
@@ -135,18 +141,20 @@ def plain(status: int, text: str, **more: str) -> web.Response:
 
 
 def send_asset(
-    request: web.Request, asset: Asset, name: str, immutable: bool, own: dict[str, str] | None = None
+    request: web.Request, asset: Asset, name: str, immutable: bool, gateways: tuple[str, ...] = ()
 ) -> web.StreamResponse:
-    """A file of the bundle, compressed as the browser likes, with the page's policy or `own` headers."""
+    """A file of the bundle, compressed as the browser likes, with the policy of the page."""
     host = headers.read_host(request.headers.get("Host", ""), request.scheme)
     assert host is not None, "the guard let a request without Host through"
     path, encoding = asset.pick(request.headers.get("Accept-Encoding", ""))
-    answer: dict[str, Any] = (own or headers.for_page(host)) | {
+    answer: dict[str, Any] = headers.for_page(host, gateways) | {
         "Cache-Control": headers.IMMUTABLE if immutable else headers.REVALIDATE,
         "Content-Type": content_type(name),
         "Vary": "Accept-Encoding",
     }
     etag = asset.etag if encoding is None else f'{asset.etag[:-1]}-{encoding}"'
+    if gateways:
+        etag = f'{etag[:-1]}-{hashlib.sha256(" ".join(gateways).encode()).hexdigest()[:16]}"'
     if etag in request.headers.get("If-None-Match", ""):
         return web.Response(status=304, headers=answer | {"ETag": etag})
     if not path.is_file():

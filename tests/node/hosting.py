@@ -199,6 +199,7 @@ def make_bundle(folder: Path) -> bundle.Bundle:
         "index.html": b"<!doctype html><title>PromiseGrid</title>",
         "sw.js": b"// offline",
         "static/0123456789abcdef/boot.mjs": b"export const boot = 1;\n" * 100,
+        "static/0123456789abcdef/node.worker.mjs": b"export const worker = 1;\n",
         "static/0123456789abcdef/grid.js": b"export const grid = 1;\n",
         "static/0123456789abcdef/engine.wasm": b"\0asm\1\0\0\0",
     }

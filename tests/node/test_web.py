@@ -116,6 +116,23 @@ async def test_hashed_files_are_immutable_typed_and_compressed_as_asked(tmp_path
         assert wasm.headers["Content-Type"] == "application/wasm"
 
 
+@on_loop
+async def test_a_tabs_worker_may_ask_the_gateways_named_now(tmp_path: Path) -> None:
+    async with served(tmp_path) as site:
+        url = f"{STATIC}/node.worker.mjs"
+        before = await site.client.get(url)
+        assert before.headers["Cache-Control"] == "no-cache"
+        await site.node.host.ask(site.node.kernel.gateways.add("https://ipfs.example/gateway"))
+        after = await site.client.get(url, headers={"If-None-Match": before.headers["ETag"]})
+        assert after.status == 200
+        assert " https://ipfs.example/gateway/ipfs/;" in after.headers["Content-Security-Policy"]
+        again = await site.client.get(url, headers={"If-None-Match": after.headers["ETag"]})
+        assert again.status == 304
+        assert "ipfs.example" in again.headers["Content-Security-Policy"]
+        other = await site.client.get(f"{STATIC}/boot.mjs")
+        assert "ipfs.example" not in other.headers["Content-Security-Policy"]
+
+
 @pytest.mark.parametrize("path", ["/stamp", "/static/../../stamp", "/static/%2e%2e/%2e%2e/stamp", "/%00"])
 def test_only_what_is_listed_can_be_had(tmp_path: Path, path: str) -> None:
     @on_loop

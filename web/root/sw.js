@@ -16,6 +16,7 @@ worker.addEventListener("fetch", (/** @type {any} */ event) => {
   const url = new URL(event.request.url);
   if (event.request.method !== "GET" || url.origin !== location.origin) return;
   if (url.pathname === "/" && event.request.mode === "navigate") event.respondWith(page(event.request));
+  else if (url.pathname.endsWith("/node.worker.mjs")) event.respondWith(current(event.request));
   else if (url.pathname.startsWith("/static/")) event.respondWith(fixed(event.request));
 });
 
@@ -28,6 +29,11 @@ async function page(request) {
     if (copy) return copy;
     throw error;
   }
+}
+
+/** The worker's first file: it never changes either, but what the node lets it reach comes with it. @param {Request} request */
+async function current(request) {
+  return fetch(request).catch(() => fixed(request));
 }
 
 /** A file that never changes. @param {Request} request */

@@ -28,6 +28,7 @@ from promisegrid.effects import (
     Digest,
     Effect,
     Failure,
+    Gateway,
     Load,
     Notify,
     Prepare,
@@ -190,6 +191,10 @@ class Host:
     def _run(self, ticket: int, effect: Run) -> Record:
         return self._runtime.run(ticket, effect)
 
+    def _gateway(self, ticket: int, effect: Gateway) -> Record:
+        limits = self.limits
+        return ["gateway", ticket, effect.url, str(effect.cid), limits.block_bytes, limits.gateway_ms]
+
     def _notify(self, _: int, effect: Notify) -> Record:
         detail = dict(effect.detail)
         if effect.kind == "progress" and isinstance(ask := detail.get("ask"), int):
@@ -215,6 +220,7 @@ class Host:
         Sign: lambda _self, ticket, effect: keys.sign(ticket, effect),
         Verify: lambda _self, ticket, effect: keys.verify(ticket, effect),
         Digest: lambda _self, ticket, effect: keys.digest(ticket, effect),
+        Gateway: _gateway,
         Prepare: _prepare,
         Run: _run,
     }

@@ -236,6 +236,13 @@ class Verbs:
     async def _history(self, limit: int | None) -> object:
         return await self._kernel.owner.history(50 if limit is None else limit)
 
+    async def _gateways(self, args: Args | None) -> object:
+        gateways = self._kernel.gateways
+        for name, step in (("add", gateways.add), ("rm", gateways.remove)):
+            if args is not None and args.get(name):
+                await step(str(args[name]))
+        return gateways.ls()
+
     async def _receipt(self, cid: str) -> object:
         return await self._kernel.owner.receipt(read_cid(cid))
 
@@ -309,6 +316,7 @@ class Verbs:
         "stop": _stop,
         "history": _history,
         "receipt": _receipt,
+        "gateways": _gateways,
         "cap.ls": lambda self, _: self._caps.ls(),
         "cap.show": lambda self, promise: self._caps.show(promise),
         "cap.history": lambda self, _: self._caps.history(),
