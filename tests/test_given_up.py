@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
+import pytest
 from tests.scenes import add_one, claims_of, hand, link_from, module, promised, read_reply, replies, sealed
 from tests.sim import Node, World
 from tests.test_failed_commits import book, on_disk
@@ -12,6 +14,7 @@ from tests.test_promises import again
 from promisegrid import capability, frames
 from promisegrid.capability import Terms
 from promisegrid.cid import Cid
+from promisegrid.effects import Cancel, Commit, Effect
 from promisegrid.protocols.promise import PROMISE
 
 STEPS = 14
@@ -23,9 +26,32 @@ def asked(sender: Node, to: Node, op: str, args: tuple[object, ...], proofs: tup
     return sealed(sender, PROMISE, replace(claims_of(sender, to), call=(op, args), proofs=proofs))
 
 
-def test_a_revocation_given_up_at_any_moment_is_in_memory_and_on_disk_or_in_neither() -> None:
+def slow_disk(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that takes its time to commit, and does not when that is given up before it began."""
+    perform, given_up = node.perform, set[int]()
+
+    def commit(ticket: int, effect: Effect) -> None:
+        if ticket not in given_up:
+            perform([(ticket, effect)])
+
+    def slowly(effects: list[tuple[int, Effect]]) -> None:
+        for ticket, effect in effects:
+            if isinstance(effect, Commit):
+                node.world.later(partial(commit, ticket, effect))
+                continue
+            if isinstance(effect, Cancel):
+                given_up.add(effect.ticket)
+            perform([(ticket, effect)])
+
+    monkeypatch.setattr(node, "perform", slowly)
+
+
+def test_a_revocation_given_up_at_any_moment_is_in_memory_and_on_disk_or_in_neither(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     world = World()
     ann, bob = world.grid("ann", "bob")
+    slow_disk(ann, monkeypatch)
     code = module(ann, add_one)
     root = promised(ann, bob.did, Terms(("code", code), delegate=1))
     taken_back = 0
@@ -47,9 +73,12 @@ def test_a_revocation_given_up_at_any_moment_is_in_memory_and_on_disk_or_in_neit
     assert 0 < taken_back < STEPS, "it was given up early and late"
 
 
-def test_a_use_given_up_at_any_moment_is_counted_in_memory_and_on_disk_or_in_neither() -> None:
+def test_a_use_given_up_at_any_moment_is_counted_in_memory_and_on_disk_or_in_neither(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     world = World()
     ann, bob = world.grid("ann", "bob")
+    slow_disk(ann, monkeypatch)
     code = module(ann, add_one)
     proofs = (promised(ann, bob.did, Terms(("code", code), uses=100)),)
     counted = []
