@@ -13,6 +13,7 @@ from typing import Any, Final
 from promisegrid import dagcbor, dagpb, unixfs
 from promisegrid.cid import DAG_PB, RAW, Cid
 from promisegrid.errors import LocalError, RemoteError
+from promisegrid_node.ahead import ahead
 from promisegrid_node.api_args import passing, read_cid, whole
 from promisegrid_node.host import Host
 from promisegrid_node.session import Args, Session, Verb
@@ -104,7 +105,7 @@ class ContentApi:
     async def read(self, args: Args, session: Session) -> dict[str, Any]:
         """A file's bytes as output, from the byte `start` on."""
         size = 0
-        async for piece in self.pieces(read_cid(args.get("cid")), whole(args, "start", 0)):
+        async for piece in ahead(self.pieces(read_cid(args.get("cid")), whole(args, "start", 0))):
             await session.emit(piece)
             size += len(piece)
         return {"bytes": size}
@@ -149,7 +150,7 @@ class ContentApi:
             await session.emit(dagcbor.encode([path, "symlink", item.target]))
             return
         await session.emit(dagcbor.encode([path, "file", b""]))
-        async for piece in self.pieces(cid):
+        async for piece in ahead(self.pieces(cid)):
             await session.emit(dagcbor.encode([path, "more", piece]))
 
     async def fetch(self, args: Args, session: Session) -> dict[str, Any]:

@@ -10,13 +10,13 @@ Promises: memory for a few batches, whatever the size; the names of what was lef
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import BinaryIO, Final, TypeVar
+from typing import BinaryIO, Final
 
 from promisegrid.block import Block
 from promisegrid.chunker import Chunker
+from promisegrid_node.ahead import ahead
 from promisegrid_node.aside import aside
 from promisegrid_node.gather import Gathered, Gatherer
 from promisegrid_node.output import Watcher, complain
@@ -24,7 +24,6 @@ from promisegrid_node.session import Node
 
 SKIP: Final = 15
 """Batches sent unasked, at most, after one of which the node had nothing: always asking costs a tenth."""
-T = TypeVar("T")
 
 
 async def store(
@@ -67,26 +66,6 @@ async def store(
     for path in gatherer.found.left_out:
         complain(f"{path} is neither a file, a folder nor a link: left out.")
     return gatherer.found
-
-
-async def ahead(items: AsyncIterator[T]) -> AsyncIterator[T]:
-    """The same items, each made while the one before it is used."""
-    making = asyncio.ensure_future(_next(items))
-    try:
-        while True:
-            try:
-                item = await making
-            except StopAsyncIteration:
-                return
-            making = asyncio.ensure_future(_next(items))
-            yield item
-    finally:
-        making.cancel()
-        await asyncio.gather(making, return_exceptions=True)
-
-
-async def _next(items: AsyncIterator[T]) -> T:
-    return await anext(items)
 
 
 async def _off_loop(batches: Iterator[list[Block]]) -> AsyncIterator[list[Block]]:

@@ -18,13 +18,14 @@ from promisegrid.block import Block
 from promisegrid.cid import Cid
 from promisegrid.errors import LocalError
 from promisegrid_node import door
+from promisegrid_node.ahead import ahead
 from promisegrid_node.api import About, Api
 from promisegrid_node.chunker import Buzhash
 from promisegrid_node.gather import BATCH_BYTES
 from promisegrid_node.home import Home
 from promisegrid_node.resuming import part_file, to_file
 from promisegrid_node.session import Emit, InProcess, Node, Pieces, Progress
-from promisegrid_node.storing import ahead, store
+from promisegrid_node.storing import store
 
 MIB = 1024 * 1024
 DATA = stream(31, 9 * MIB + 7)
