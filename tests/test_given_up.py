@@ -73,15 +73,16 @@ def test_a_revocation_given_up_at_any_moment_is_in_memory_and_on_disk_or_in_neit
     assert 0 < taken_back < STEPS, "it was given up early and late"
 
 
+@pytest.mark.parametrize("later", [False, True])
 def test_a_use_given_up_at_any_moment_is_counted_in_memory_and_on_disk_or_in_neither(
-    monkeypatch: pytest.MonkeyPatch,
+    later: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = World()
     ann, bob = world.grid("ann", "bob")
     slow_disk(ann, monkeypatch)
     code = module(ann, add_one)
-    proofs = (promised(ann, bob.did, Terms(("code", code), uses=100)),)
-    counted = []
+    terms = Terms(("code", code), uses=100, later=later or None)
+    proofs, counted = (promised(ann, bob.did, terms),), []
     for delay in range(STEPS):
         content = replace(claims_of(bob, ann, args=(delay,)), proofs=proofs, cti=bytes([delay]) * 16)
         message, link = sealed(bob, code, content), link_from(ann, bob)
@@ -94,6 +95,7 @@ def test_a_use_given_up_at_any_moment_is_counted_in_memory_and_on_disk_or_in_nei
         assert book(ann) == on_disk(ann), delay
         counted.append(sum(book(ann)["uses"].values()))
     assert counted[0] == 0 < counted[-1] == len(set(counted)) - 1, "early ones do not count, late ones once"
+    assert len(book(ann)["calls"]) == (counted[-1] if later else 0)
 
 
 def test_a_member_that_tells_of_its_own_dismissal_is_out_for_good() -> None:

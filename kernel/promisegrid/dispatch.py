@@ -20,7 +20,7 @@ from promisegrid.carriage import Carriage
 from promisegrid.cbor import Encoded
 from promisegrid.cid import Cid
 from promisegrid.claims import Claims
-from promisegrid.effects import Commit
+from promisegrid.effects import Commit, Write
 from promisegrid.envelope import Envelope
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.exchange import Exchange
@@ -255,19 +255,24 @@ class Dispatcher:
 
     async def _later(self, verified: Verified, entry: Entry, redeemed: Redeemed, later: Answer) -> bytes:
         """A promise that is kept later: the statement, the call and the reply are written down together."""
-        issued = False
         try:
             self._replay.check_room(verified.claims)
             reply = await self._seal(verified, later.body, None)
-            record = self._replay.record(entry, reply)
-            issued = True
-            await Commit((*later.writes, *record))
-        except RemoteError as wrong:
-            if not issued or wrong.code != "cancelled":
-                self._redeemer.undo(redeemed)
+            writes = (*later.writes, *self._replay.record(entry, reply))
+        except RemoteError:
+            self._redeemer.undo(redeemed)
+            raise
+        await self._state.scheduler.spawn(self._put_off(entry, redeemed, writes)).done
+        return reply
+
+    async def _put_off(self, entry: Entry, redeemed: Redeemed, writes: tuple[Write, ...]) -> None:
+        """Carried out, whatever becomes of who asked."""
+        try:
+            await Commit(writes)
+        except RemoteError:
+            self._redeemer.undo(redeemed)
             raise
         self._replay.keep(entry)
-        return reply
 
     async def _remember(self, verified: Verified, entry: Entry, reply: bytes) -> None:
         """A counted use gets the same reply after a restart too, while there is room to keep replies."""
