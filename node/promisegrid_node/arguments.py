@@ -135,6 +135,11 @@ def _up(up: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="another host name to answer to; repeatable",
     )
+    up.add_argument(
+        "--store", metavar="URL",
+        help="keep everything in this base, shared with other nodes: postgresql://USER@HOST/DATABASE; "
+        "`sqlite` is the home's own file (PROMISEGRID_STORE)",
+    )  # fmt: skip
     up.add_argument("--name", metavar="TEXT", help="name of the grid, when this start founds it")
     up.add_argument("--serve", action="store_true", help="run programs for other members")
     up.add_argument("--cpu", type=positive, metavar="N", help="… so many at once")

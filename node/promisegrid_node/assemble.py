@@ -13,6 +13,7 @@ from promisegrid.kernel import Kernel
 from promisegrid.limits import Limits
 from promisegrid.state import Identity
 from promisegrid_node.api import About, Api
+from promisegrid_node.backend import open_store
 from promisegrid_node.door import RemoteNode
 from promisegrid_node.home import Home
 from promisegrid_node.host import Host
@@ -20,7 +21,6 @@ from promisegrid_node.keys import FILE as KEY_FILE
 from promisegrid_node.keys import Keys
 from promisegrid_node.runtime import Runtime
 from promisegrid_node.session import InProcess, Node
-from promisegrid_node.store import Store
 
 DOOR_WAIT_S: Final = 10.0
 STEP_S: Final = 0.1
@@ -32,10 +32,13 @@ def node_limits() -> Limits:
 
 
 @contextlib.asynccontextmanager
-async def open_host(home: Home, limits: Limits) -> AsyncIterator[Host]:
-    """The node of a home, booted. The caller holds or shares the home. Raises LocalError."""
+async def open_host(home: Home, limits: Limits, store_url: str | None = None) -> AsyncIterator[Host]:
+    """The node of a home, booted; `store_url` chooses where it keeps things, from now on.
+
+    The caller holds or shares the home. Raises LocalError.
+    """
     keys = Keys.open(home.path)
-    store = Store.open(home.path)
+    store = open_store(home, keys.did, store_url)
     runtime = Runtime(home.path, limits)
     kernel = Kernel(
         Identity(keys.did, keys.public_key),

@@ -30,8 +30,11 @@ class Store(Protocol):
     def place(self) -> Place:
         """Where it is."""
 
-    def glance(self, effect: Scan) -> tuple[tuple[bytes, bytes], ...] | Failure:
-        """The answer to a scan of small rows, from the loop's own thread at any time: it never waits."""
+    def glance(self, effect: Scan) -> tuple[tuple[bytes, bytes], ...] | Failure | None:
+        """The answer to a scan of small rows, from the loop's own thread at any time: it never waits.
+
+        None where an answer takes its time: `perform` it.
+        """
 
     def perform(self, effects: Sequence[StoreEffect]) -> list[object]:
         """Perform effects in order, together; one answer each, as `effects.py` says, or a Failure."""

@@ -12,6 +12,7 @@ the key of the node is kept (`keys`), what the bytes mean.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Iterable, Sequence
@@ -45,6 +46,9 @@ class _Try:
     answers: list[object] = field(default_factory=list)
 
 
+log = logging.getLogger("promisegrid")
+
+
 class InDoubt(Exception):
     """The connection was lost when the transaction was to end; it is not known whether it did."""
 
@@ -71,17 +75,14 @@ class Store:
 
         link = Link(url, prepare)
         link.first()
+        if not link.is_synced:
+            log.warning("%s has fsync=off: what is stored there does not survive a power cut.", link.where)
         return cls(link, me, grace_s)
 
     @property
     def place(self) -> Place:
         """Its server and database, without a password."""
         return Place("PostgreSQL", self._link.where)
-
-    @property
-    def is_synced(self) -> bool:
-        """Whether the server survives a power cut, by its own settings (`fsync`)."""
-        return self._link.is_synced
 
     def perform(self, effects: Iterable[StoreEffect]) -> list[object]:
         """The answers of several effects, in order; neighbours that write, and that read, go together."""

@@ -102,7 +102,7 @@ async def up(options: argparse.Namespace) -> int:
     with home.hold():
         place = listen(options.listen, home, tuple(options.host), options.tls_cert, options.tls_key)
         limits = node_limits()
-        async with open_host(home, limits) as host:
+        async with open_host(home, limits, options.store) as host:
             await _settle(host, options, peers, place)
             async with (
                 _serving(host, home, pages, place, options, limits),
