@@ -1,11 +1,12 @@
 """Kills and power cuts, many more than the tests make: nothing that was acknowledged may be lost.
 
-    python bench/crash.py [--kills 1000] [--nodes 30] [--cuts 6] [--seed N]
+    python bench/crash.py [--kills 1000] [--nodes 30] [--cuts 3] [--seed N]
 
 kills: rounds in which a process that writes to a store is killed at a random moment (SIGKILL), and what it
-left compared, whole. nodes: the same with a whole node and its door. cuts: workloads recorded down to each
-write and sync; the disk after every single one of these is made in four ways (writes not yet synced lost,
-kept, some kept, torn by sectors), opened and compared. A failure names its seed and its moment.
+left compared, whole. nodes: the same with a whole node and its door, which collects garbage meanwhile. cuts:
+workloads recorded down to each write and sync; the disk after every single one of these is made in four ways
+(writes not yet synced lost, kept, some kept, torn by sectors), opened and compared. A failure names its seed
+and its moment.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--nodes", type=int, default=30)
-    parser.add_argument("--cuts", type=int, default=6)
+    parser.add_argument("--cuts", type=int, default=3)
     parser.add_argument("--seed", type=int, default=int(time.time()) % 100_000)
     options = parser.parse_args()
     print(f"seed {options.seed}")

@@ -27,7 +27,7 @@ from typing import Final
 from tests.node import crashing
 
 from promisegrid.effects import Commit, Save
-from promisegrid.errors import LocalError
+from promisegrid.errors import LocalError, RemoteError
 from promisegrid_node import store_file, storing
 from promisegrid_node.api import About, Api
 from promisegrid_node.assemble import node_limits, open_host
@@ -156,16 +156,27 @@ async def _visit(
     if stay_s is None:
         return
     asyncio.get_running_loop().call_later(stay_s, os.kill, child, signal.SIGKILL)
-    await asyncio.gather(*(_put(node, random.Random(dice.random()), kept) for _ in range(3)))
+    puts = [_put(node, random.Random(dice.random()), kept) for _ in range(3)]
+    await asyncio.gather(_collect(node), *puts)
+
+
+async def _collect(node: RemoteNode) -> None:
+    """Collect garbage, again and again, until nobody answers; there is some since the last kill."""
+    with contextlib.suppress(LocalError):
+        while True:
+            with contextlib.suppress(RemoteError):
+                await node.call("gc", {})
 
 
 async def _put(node: RemoteNode, dice: random.Random, kept: dict[str, bytes]) -> None:
-    """Put files, one after another, until nobody answers."""
+    """Put files, one after another, and pin most, until nobody answers. Those that are pinned are kept."""
     with contextlib.suppress(LocalError):
         while True:
             data = dice.randbytes(dice.choice((10, 3000, 300_000, 2_500_000)))
             found = await storing.store(node, io.BytesIO(data), lambda _: None)
-            kept[str(found.cid)] = data
+            if dice.random() < 0.7:
+                await node.call("pin", {"cid": str(found.cid)})
+                kept[str(found.cid)] = data
 
 
 def main() -> None:
