@@ -281,6 +281,28 @@ def test_storing_what_is_there_already_makes_it_new(ann: Node) -> None:
     assert stored(ann, cid)
 
 
+def test_who_asks_what_is_lacking_finds_it_when_the_answer_comes(ann: Node) -> None:
+    """What is said to be here stays for a while; what has rotted is not here."""
+    here, rotten, gone = ann.put(b"here"), ann.put(b"rotten"), Cid.of(b"gone")
+    age(ann)
+    ann.tables["blocks"][bytes(rotten)] = b"rotted"
+    asked = [gone, here, rotten]
+    assert ann.do(ann.kernel.base.lacking(asked)) == [gone, rotten]
+    ann.do(ann.kernel.base.collect())
+    assert stored(ann, here)
+    assert ann.do(ann.kernel.base.lacking([])) == []
+
+
+def test_nothing_is_collected_while_something_is_stored(ann: Node) -> None:
+    leaf = ann.put(b"the first leaf of a long file")
+    with ann.kernel.base.storing():
+        age(ann)
+        with pytest.raises(RemoteError, match="being put"):
+            ann.do(ann.kernel.base.collect())
+    assert stored(ann, leaf)
+    assert ann.do(ann.kernel.base.collect()).blocks == 1
+
+
 def test_apps_keys_and_what_the_grid_keeps_stay(ann: Node) -> None:
     app, named = ann.put(b"an app"), ann.put(b"named in a value")
     ann.do(ann.kernel.owner.publish(app, "app", ""))

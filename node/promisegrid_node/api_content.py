@@ -61,19 +61,20 @@ class ContentApi:
             writing.popleft()
             written += some
 
-        try:
-            async for blocks in session.blocks():
-                while size - written >= WRITING:
+        with self._kernel.base.storing():
+            try:
+                async for blocks in session.blocks():
+                    while size - written >= WRITING:
+                        await settle()
+                    some = sum(len(block.data) for block in blocks)
+                    writing.append((asyncio.create_task(self._host.ask(self._kernel.save(blocks))), some))
+                    count, size = count + len(blocks), size + some
+                while writing:
                     await settle()
-                some = sum(len(block.data) for block in blocks)
-                writing.append((asyncio.create_task(self._host.ask(self._kernel.save(blocks))), some))
-                count, size = count + len(blocks), size + some
-            while writing:
-                await settle()
-        finally:
-            for task, _ in writing:
-                task.cancel()
-            await asyncio.gather(*(task for task, _ in writing), return_exceptions=True)
+            finally:
+                for task, _ in writing:
+                    task.cancel()
+                await asyncio.gather(*(task for task, _ in writing), return_exceptions=True)
         return {"blocks": count, "bytes": size}
 
     async def locate(self, args: Args, session: Session) -> dict[str, Any]:

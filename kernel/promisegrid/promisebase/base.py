@@ -6,7 +6,8 @@ peer.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from promisegrid.block import Block
@@ -52,6 +53,15 @@ class Base:
         self._collector.stored(bytes(block.cid) for block in blocks)
         writes = block_writes(list(blocks))
         await (Commit(writes) if durable else Save(writes))
+
+    @contextlib.contextmanager
+    def storing(self) -> Iterator[None]:
+        """Around many `save`s of what only the last of them names: no collecting, however long they take."""
+        self._collector.holds += 1
+        try:
+            yield
+        finally:
+            self._collector.holds -= 1
 
     async def lacking(self, cids: Sequence[Cid]) -> list[Cid]:
         """Which of some blocks are not here, whole. Those that are will not be collected for a while.

@@ -131,7 +131,7 @@ class Collector:
         if self._marked is not None:
             raise RemoteError("busy", "The base is being collected already; wait, or stop that.")
         if self.holds:
-            raise RemoteError("busy", "A CAR file is being imported; collect when that is over.")
+            raise RemoteError("busy", "Content is being put or imported; collect when that is over.")
         if self._crowded_until_ms > self._state.now_ms:
             text = "So much was stored lately that what is new cannot be told from garbage; try again later."
             raise RemoteError("busy", text)
