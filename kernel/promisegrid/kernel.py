@@ -113,9 +113,8 @@ class Kernel(Reading):
         """Start a verb; its end is `Reply(ask, …)`. `ask` is the host's own number, not in use."""
         assert ask not in self._asks, f"ask {ask} is in use"
         self._scheduler.advance(now_ms)
-        strand = self._scheduler.spawn(verb)
+        strand = self._scheduler.spawn(self._carry_out(ask, verb))
         self._asks[ask], self._ask_of[strand] = strand, ask
-        self._scheduler.spawn(self._reply(ask, strand))
         return self._scheduler.run()
 
     def cancel(self, ask: int, now_ms: int) -> Issued:
@@ -327,12 +326,12 @@ class Kernel(Reading):
 
     # -- links ---------------------------------------------------------------------------------------------
 
-    async def _reply(self, ask: int, strand: Strand[Any]) -> None:
+    async def _carry_out(self, ask: int, verb: Coroutine[Any, Any, Any]) -> None:
         try:
-            value = await strand.done
+            value = await verb
         except (RemoteError, LocalError) as error:
             self._scheduler.emit(Reply(ask, error=error))
         else:
             self._scheduler.emit(Reply(ask, value))
         finally:
-            del self._asks[ask], self._ask_of[strand]
+            del self._ask_of[self._asks.pop(ask)]
