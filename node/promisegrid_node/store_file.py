@@ -190,7 +190,7 @@ def check(path: Path) -> list[str]:
     """
     found: list[str] = []
     try:
-        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True)) as connection:
+        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as connection:
             connection.execute("PRAGMA query_only=1")  # not mode=ro: that would leave an empty log behind
             connection.create_function("row_crc", 3, crc, deterministic=True)
             connection.execute("BEGIN")
