@@ -189,8 +189,9 @@ def check(path: Path) -> list[str]:
     Nobody needs to stop for it: it reads one state of the file, on a connection of its own.
     """
     found: list[str] = []
+    name = f"{path.absolute().as_uri()}?mode=rw"
     try:
-        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as connection:
+        with contextlib.closing(sqlite3.connect(name, uri=True)) as connection:
             connection.execute("PRAGMA query_only=1")  # not mode=ro: that would leave an empty log behind
             connection.create_function("row_crc", 3, crc, deterministic=True)
             connection.execute("BEGIN")
