@@ -237,6 +237,25 @@ def test_a_large_file_goes_in_and_out_by_pieces(page: Page) -> None:
     assert same
 
 
+def test_a_large_file_does_not_stay_in_memory(page: Page) -> None:
+    """Python's memory in a tab never shrinks: a file passes through it a few pieces at a time."""
+    before, after = page.evaluate("""async () => {
+        const piece = new Uint8Array(4 * 1024 * 1024);
+        const put = async (count) => {
+            const handle = await call("put.open");
+            for (let number = 0; number < count; number += 1) {
+                new Uint32Array(piece.buffer).fill(number);
+                await call("put.chunk", { handle, data: piece.slice() });
+            }
+            await call("put.close", handle);
+            return (await call("stat")).heap;
+        };
+        return [await put(4), await put(20)];
+    }""")
+    assert before > 0
+    assert after - before < 16 * 1024 * 1024
+
+
 def test_a_file_cut_by_content_is_the_same_file_here_and_there(page: Page) -> None:
     """The same CID as on CPython, in pieces that have nothing to do with the chunks."""
     cid = page.evaluate("""async () => {
