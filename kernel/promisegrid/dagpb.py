@@ -8,9 +8,13 @@ What the bytes mean is `unixfs`'s business. (Source: ipld.io/specs/codecs/dag-pb
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from promisegrid import protobuf
 from promisegrid.cid import Cid, CidError
+
+LINKS_MAX: Final = 65_536
+"""Links of one node: more than a block of names and hashes holds, less than one of empty links would."""
 
 
 class DagPbError(ValueError):
@@ -60,6 +64,8 @@ def decode(data: bytes) -> Node:
     try:
         for field, value in protobuf.fields(data):
             if field == 2 and isinstance(value, bytes) and not closed:
+                if len(links) == LINKS_MAX:
+                    raise DagPbError(f"not dag-pb: more than {LINKS_MAX} links")
                 links.append(_decode_link(value))
             elif field == 1 and isinstance(value, bytes) and content is None:
                 content, closed = value, bool(links)

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
-from promisegrid import dagcbor, dagpb, unixfs
+from promisegrid import dagcbor, dagpb, units, unixfs
 from promisegrid.cid import DAG_PB, RAW, Cid
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid_node.ahead import ahead
@@ -24,6 +24,10 @@ _LOOKED_INTO: Final = 256
 
 _PAGE: Final = 512
 """Leaves named in one piece of output."""
+UNFOLDED: Final = 65_536
+"""Files and folders written out that lie in folders written before: the same folder again and again."""
+UNFOLDED_BYTES: Final = 1 << 50
+"""Bytes of its files, where whoever asks does not say what there is room for."""
 LACKS: Final = 1024
 """Blocks that may be asked about together."""
 WRITING: Final = 8 * 1024 * 1024
@@ -128,17 +132,24 @@ class ContentApi:
         """A folder as output, a parent before its children; every piece is dag-cbor [path, kind, data].
 
         kind: "folder", "file", "symlink" (data is the target), or "more" of the file before it.
+        A few blocks can unfold to more than any disk holds: `most` bounds the bytes of its files, in all.
         """
         waiting = [("", read_cid(args.get("cid")))]
-        count = 0
+        count, again, left = 0, 0, whole(args, "most", UNFOLDED_BYTES)
+        seen: set[Cid] = set()
         while waiting:
             folder, cid = waiting.pop()
             if folder:
                 await session.emit(dagcbor.encode([folder, "folder", b""]))
-            found = []
+            found, is_known = [], cid in seen
+            seen.add(cid)
             for entry in await self._host.ask(self._kernel.ls(cid)):
+                again += is_known
                 path, count = f"{folder}/{entry.name}".lstrip("/"), count + 1
                 item = await self._item(entry.cid)
+                left -= item.size if isinstance(item, unixfs.File) else 0
+                if left < 0 or again > UNFOLDED or path.count("/") > unixfs.DEPTH:
+                    raise RemoteError("too_large", _unfolds(args))
                 if isinstance(item, unixfs.Directory | unixfs.HamtShard):
                     found.append((path, entry.cid))
                 else:
@@ -200,3 +211,8 @@ def _kind(item: unixfs.Item) -> str:
     if isinstance(item, unixfs.File):
         return "file"
     return "symlink" if isinstance(item, unixfs.Symlink) else "folder"
+
+
+def _unfolds(args: Args) -> str:
+    room = "" if "most" not in args else f", or to more than the {units.size(args['most'])} that are free"
+    return f"{args.get('cid')} unfolds to too many of the same folders, too deep{room}: get parts by path."

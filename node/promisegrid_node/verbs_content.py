@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import stat
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -108,7 +109,8 @@ def _to_stdout(out: Output) -> Emit:
 async def to_folder(node: Node, cid: str, target: Path) -> None:
     """Write a folder by CID below a new or empty directory."""
     with FolderWriter(target) as writer:
-        await node.call("export", {"cid": cid}, emit=writer.take)
+        asked = {"cid": cid, "most": shutil.disk_usage(target.parent).free}
+        await node.call("export", asked, emit=writer.take)
 
 
 async def ls(options: argparse.Namespace, node: Node, out: Output) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from promisegrid.unixfs.build import (
     CHUNK,
+    DEPTH,
     FILE,
     FOLDER,
     SYMLINK,
@@ -42,6 +43,7 @@ from promisegrid.unixfs.walk import (
 
 __all__ = [
     "CHUNK",
+    "DEPTH",
     "FILE",
     "FOLDER",
     "SYMLINK",
