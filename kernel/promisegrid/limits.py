@@ -189,6 +189,10 @@ class Limits:
     """Programs running at once; a host hands in what its machine can bear."""
     runs_waiting: int = 256
     """Tasks waiting for their turn, over all askers."""
+    modules: int = 64
+    """Modules known to be ready, by what they import and export."""
+    module_names: int = 1024
+    """Names that such a module imports and exports at most: some hundred kilobytes."""
     code_bytes: int = 64 * 1024 * 1024
     """One module."""
     input_bytes: int = 256 * 1024 * 1024
