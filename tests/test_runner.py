@@ -10,7 +10,7 @@ from tests.sim import Node, World
 
 from promisegrid import unixfs
 from promisegrid.cid import Cid
-from promisegrid.effects import Budget, Cancel, Failure, Job, Outcome, Run
+from promisegrid.effects import Budget, Cancel, Failure, Job, Outcome, Prepare, Run
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.limits import Limits
 from promisegrid.task import Task
@@ -313,3 +313,17 @@ def test_a_program_that_runs_long_gives_signs_of_life_until_it_ends() -> None:
     ann.world.pass_time(5_000)
     told = [note.detail for note in ann.notes if note.kind == "progress" and note.detail["phase"] == "run"]
     assert [(one["done"], one["total"]) for one in told] == [(0, None), (2, None), (4, None), (1, 1)]
+
+
+def test_a_module_is_asked_for_once_and_again_when_the_host_let_go_of_it() -> None:
+    (ann,) = World().grid("ann")
+    lost: list[Failure] = []
+    code = module(ann, lambda job: lost.pop() if lost else add_one(job))
+    for number in range(3):
+        assert ann.do(ann.kernel.run(Task(code, "add_one", (number,)), Budget())).value == number + 1
+    assert len([effect for effect in ann.log if isinstance(effect, Prepare)]) <= 2
+    before = len(ann.log)
+    lost.append(Failure("not_found", "The compiled module is no longer here; ask again."))
+    assert ann.do(ann.kernel.run(Task(code, "add_one", (9,)), Budget())).value == 10
+    kinds = [type(effect) for effect in ann.log[before:] if isinstance(effect, (Prepare, Run))]
+    assert kinds == [Run, Prepare, Run] and not lost

@@ -8,6 +8,7 @@ tries again. The flight ends early only when the last one who waits for it gives
 from __future__ import annotations
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -71,6 +72,7 @@ class Runner:
         self.flights: dict[Cid, Flight] = {}
         self._started: dict[Watch, int] = {}
         self._signs: Strand[None] | None = None
+        self._ready: OrderedDict[Cid, ModuleInfo] = OrderedDict()
 
     async def entry_of(self, code: Cid, watch: Watch, hint: Link | None = None) -> str:
         """The function that is meant when a task names none; a new module is compiled now. RemoteError."""
@@ -209,7 +211,7 @@ class Runner:
         if self._signs is None:
             self._signs = self._state.scheduler.spawn(self._signs_of_life())
         try:
-            outcome: Outcome = await Run(work)
+            outcome = await self._outcome(work, budget, hint, tell)
         finally:
             del self._started[tell]
         tell("run", 1, 1)
@@ -240,7 +242,24 @@ class Runner:
         self._memo.note(done, len(result.data))
         return done
 
+    async def _outcome(self, work: Job, budget: Budget, hint: Link | None, tell: Watch) -> Outcome:
+        """How a run ends. A module that the host let go of meanwhile is made ready once more."""
+        outcome: Outcome
+        try:
+            outcome = await Run(work)
+        except RemoteError as wrong:
+            if wrong.code != "not_found":
+                raise
+            self._ready.pop(work.code, None)
+            await self._prepare(work.code, budget, hint, tell)
+            outcome = await Run(work)
+        return outcome
+
     async def _prepare(self, code: Cid, budget: Budget, hint: Link | None, tell: Watch) -> ModuleInfo:
+        known = self._ready.get(code)
+        if known is not None:
+            self._ready.move_to_end(code)
+            return known
         info: ModuleInfo | None = await Prepare(code, None, budget)
         if info is None:
             data = await self._content(code, self._state.limits.code_bytes, hint, tell, "The module")
@@ -248,6 +267,10 @@ class Runner:
             info = await Prepare(code, data, budget)
             tell("compile", 1, 1)
         assert info is not None
+        if len(info.functions) + len(info.imports) <= self._state.limits.module_names:
+            self._ready[code] = info
+        if len(self._ready) > self._state.limits.modules:
+            self._ready.popitem(last=False)
         return info
 
     async def _inputs(self, task: Task, hint: Link | None, tell: Watch) -> _Inputs:
