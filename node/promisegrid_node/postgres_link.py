@@ -9,6 +9,7 @@ Does not know: what is asked, or whether something that was under way took effec
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
@@ -51,6 +52,7 @@ _SESSION: Final = """SELECT
 """Bounds, so that who stands still holds nobody up; durability, whatever the server's default; and rows by
 their key, in its order, however few there are."""
 _REFUSALS: Final = ("authentication failed", "does not exist", "pg_hba.conf", "no password")
+_COMING: Final = ("starting up", "not yet accepting", "shutting down", "recovery mode")
 _AGAIN: Final = frozenset({"40001", "40P01", "55P03"})
 _GONE: Final = frozenset({"57P01", "57P02", "57P03", "25006", "53300"})
 
@@ -97,6 +99,7 @@ class Link:
 
     def __init__(self, url: str, prepare: Callable[[Connection], None]) -> None:
         """`prepare` is called with each new connection before anything else is asked of it. LocalError."""
+        logging.getLogger("psycopg").setLevel(logging.ERROR)  # what it warns of is told here, in sentences
         self._parts = {**_DEFAULTS, **read_url(url)}
         self._prepare = prepare
         self._connection: Connection | None = None
@@ -106,10 +109,14 @@ class Link:
 
     def first(self) -> None:
         """Connect for the first time. LocalError: what is wrong, and what helps."""
-        try:
-            self.use(lambda connection: None, time.monotonic() + FIRST_S)
-        except (Unreachable, psycopg.Error) as error:
-            raise LocalError(self.sentence(error)) from None
+        until = time.monotonic() + WAIT_S
+        while self._connection is None:
+            try:
+                self.use(lambda connection: None, time.monotonic() + FIRST_S)
+            except (Unreachable, psycopg.Error) as error:
+                text = self.sentence(error)
+                if not any(part in text for part in _COMING) or time.monotonic() > until:
+                    raise LocalError(text) from None
 
     def deadline(self) -> float:
         """Until when a call that begins now may wait. After one that waited in vain none waits."""
@@ -120,7 +127,7 @@ class Link:
 
         Work that must not be done twice sees to that itself. Unreachable when the time is over.
         """
-        step = STEP_S
+        step = 0.0
         while True:
             try:
                 connection = self._connected()
@@ -133,7 +140,7 @@ class Link:
                     self._is_down = is_gone(error)
                     raise Unreachable(self.sentence(error)) from error
                 time.sleep(step)
-                step = min(step * 2, STEP_MAX_S)
+                step = min(max(step * 2, STEP_S), STEP_MAX_S)
             else:
                 self._is_down = False
                 return answer
@@ -149,7 +156,8 @@ class Link:
         """What went wrong, for people."""
         if isinstance(error, Unreachable):
             return str(error)
-        what = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+        said = str(error).partition("Is the server running")[0]
+        what = " ".join(said.split())[:300].rstrip(".") or type(error).__name__
         return f"The store {self.where} cannot be used: {what}. {_remedy(error, self._parts)}"
 
     # -- inside --------------------------------------------------------------------------------------
