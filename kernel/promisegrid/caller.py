@@ -112,8 +112,19 @@ class Caller:
         proofs: tuple[bytes, ...] = (),
     ) -> object:
         """Say something in a built-in protocol to a peer; the body of its reply. Errors as `run`."""
-        link = await self.reach(did)
-        raw = await self.seal(protocol, did, wait_ms // 1000 + 1, call=(op, args), proofs=proofs)
+        return await self.ask_on(await self.reach(did), protocol, op, args, wait_ms, proofs)
+
+    async def ask_on(
+        self,
+        link: Link,
+        protocol: Cid,
+        op: str,
+        args: tuple[object, ...],
+        wait_ms: int,
+        proofs: tuple[bytes, ...] = (),
+    ) -> object:
+        """As `ask`, over that link."""
+        raw = await self.seal(protocol, link.did, wait_ms // 1000 + 1, call=(op, args), proofs=proofs)
         return await self._reply_to(raw, link, wait_ms, lambda phase, done, total: None)
 
     async def say(self, did: str, protocol: Cid, payload: object, wait_ms: int) -> object:

@@ -23,7 +23,15 @@ from promisegrid.effects import Sign, Verify
 from promisegrid.errors import RemoteError
 from promisegrid.frozen import frozen
 
-Typ = Literal["grid-message", "grid-hello", "grid-capability", "grid-receipt", "grid-statement", "grid-head"]
+Typ = Literal[
+    "grid-message",
+    "grid-hello",
+    "grid-capability",
+    "grid-receipt",
+    "grid-statement",
+    "grid-head",
+    "grid-entry",
+]
 ES256: Final = -7
 EDDSA: Final = -8
 _ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551

@@ -35,6 +35,7 @@ from promisegrid.protocols import DAG_EDIT, SCENARIO_TREE
 from promisegrid.protocols.edits import Edits
 from promisegrid.protocols.promise import PROMISE
 from promisegrid.protocols.scenarios import Scenarios
+from promisegrid.protocols.topic import TopicProtocol
 from promisegrid.publishing import Publishing
 from promisegrid.reading import Reading
 from promisegrid.redeem import Redeemer
@@ -44,6 +45,7 @@ from promisegrid.selection import Selection
 from promisegrid.state import Identity, State
 from promisegrid.strand import Issued, Scheduler, Slots, Strand
 from promisegrid.task import Deferred, RunResult, Task
+from promisegrid.topics import TOPIC, Topics
 from promisegrid.verifying import Verified, Verifier
 
 T = TypeVar("T")
@@ -94,18 +96,30 @@ class Kernel(Reading):
             self.carriage,
             self.owner.saw,
         )
-        self._edits = Edits(self._state, self._dispatcher.reply_again)
-        self._dispatcher.handlers[PROMISE] = self.promises.protocol.handle
-        self._dispatcher.handlers[DAG_EDIT] = self._edits.handle
-        self._dispatcher.handlers[SCENARIO_TREE] = self.scenarios.handle
-        self._dispatcher.exclusive.add(DAG_EDIT)
-        self.owner.at_boot += [self.gateways.load, self.carriage.load, self.scenarios.load, self._edits.load]
-        self.owner.at_boot.append(self.promises.boot)
+        self.topics = Topics(self._state, self._caller)
+        self._speak()
         self._peering = Peering(
-            self._state, self._exchange, self._caller, self.owner, self._dispatcher, self.promises
+            self._state,
+            self._exchange,
+            self._caller,
+            self.owner,
+            self._dispatcher,
+            self.promises,
+            self.topics,
         )
         self._asks: dict[int, Strand[Any]] = {}
         self._ask_of: dict[Strand[Any], int] = {}
+
+    def _speak(self) -> None:
+        """The protocols this node speaks without a module, and what each reads when it starts."""
+        edits = Edits(self._state, self._dispatcher.reply_again)
+        self._dispatcher.handlers[PROMISE] = self.promises.protocol.handle
+        self._dispatcher.handlers[DAG_EDIT] = edits.handle
+        self._dispatcher.handlers[SCENARIO_TREE] = self.scenarios.handle
+        self._dispatcher.handlers[TOPIC] = TopicProtocol(self.topics, self._state.limits.topics).handle
+        self._dispatcher.exclusive.add(DAG_EDIT)
+        self.owner.at_boot += [self.gateways.load, self.carriage.load, self.scenarios.load, edits.load]
+        self.owner.at_boot += [self.topics.load, self.promises.boot]
 
     # -- entry points: each returns the effects to perform ---------------------------------------------
 

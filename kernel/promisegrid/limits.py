@@ -233,3 +233,13 @@ class Limits:
     """Blocks stored lately that a collection leaves alone; while more are stored there is no collecting."""
     fresh_ms: int = 10 * 60 * 1000
     """How long a stored block waits to be pinned before a collection may take it."""
+
+    # -- topics ----------------------------------------------------------------------------------
+    topics: int = 256
+    """Topics a node follows, and a peer may say it does."""
+    topic_entries: int = 131_072
+    """Entries kept of one topic, the latest; each costs a row, a block and 100 bytes of memory."""
+    topics_carried_bytes: int = 64 * 1024 * 1024
+    """Entries kept for others, of topics this node does not follow itself, since it started."""
+    topic_queue: int = 4096
+    """Entries of one topic that wait for one peer; it finds the others when it next compares."""

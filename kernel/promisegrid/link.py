@@ -93,6 +93,8 @@ class Link:
         self.ended: Signal[RemoteError] = scheduler.signal()
         self.near: dict[str, Neighbour] = {}
         self.near_told = b""
+        self.topics: dict[str, int] = {}
+        self.topics_told: dict[str, int] = {}
         self.circuits = self.circuit_number = 0
         self._scheduler, self._limits = scheduler, limits
         self._inbox: deque[bytes] = deque()

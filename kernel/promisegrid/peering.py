@@ -21,6 +21,7 @@ from promisegrid.promises import Promises
 from promisegrid.relay import Relay
 from promisegrid.state import State
 from promisegrid.strand import Pause
+from promisegrid.topics import Topics
 
 
 class Peering:
@@ -29,10 +30,11 @@ class Peering:
     def __init__(
         self, state: State, exchange: Exchange, caller: Caller, owner: Owner, dispatcher: Dispatcher,
         promises: Promises,
+        topics: Topics,
     ) -> None:  # fmt: skip
         self._state, self._scheduler = state, state.scheduler
         self._exchange, self._caller, self._owner, self._dispatcher = exchange, caller, owner, dispatcher
-        self._promises = promises
+        self._promises, self._topics = promises, topics
         self.relay = Relay(state, self.begin, self.drop)
         self.relay.deliver = self.receive
         caller.reach = self.relay.reach
@@ -93,6 +95,7 @@ class Peering:
         self._scheduler.emit(Notify("grid", {"grid": str(self._state.grid)}))
         self._scheduler.spawn(self._keep_alive(link))
         self._scheduler.spawn(self._promises.opened(link))
+        self._scheduler.spawn(self._topics.opened(link))
 
     async def _keep_alive(self, link: Link) -> None:
         pings = 0
@@ -187,6 +190,7 @@ class Peering:
             self._scheduler.cancel(strand)
         self.relay.link_down(link)
         self._caller.link_down(link)
+        self._topics.closed(link)
         self._tell_peer(link, "down", wrong)
 
     def _tell_peer(self, link: Link, event: str, wrong: RemoteError | None = None) -> None:
