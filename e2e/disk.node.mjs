@@ -1,8 +1,11 @@
 /** The store on the disk under Node.js, as e2e/test_store_disk.py tries it.
  * usage: node disk.node.mjs write|check FOLDER ROUND   write without end, a line for each batch acknowledged; what is there
+ *        node disk.node.mjs record FOLDER BATCHES      write so many, each noted in FOLDER.acknowledged; LevelDB's files are small
+ *        node disk.node.mjs images FOLDER              what is there in each folder of this one, as JSON
  *        node disk.node.mjs rows FOLDER WRITES         commit [[table, key, value]…] (hexadecimal), then print these rows
  *        node disk.node.mjs full FOLDER                commit a little, too much, a little beside too much; what came of it */
-import { writeSync } from "node:fs";
+import { openSync, readdirSync, writeSync } from "node:fs";
+import { join } from "node:path";
 import { DiskStore } from "../worker/store.disk.mjs";
 import { check, write } from "./pages/batches.mjs";
 
@@ -12,6 +15,15 @@ const noise = (size) => Array.from({ length: size / 65536 }, (_, i) => ["blocks"
 
 const DO = {
   write: (store) => write(store, Number(about), (n) => writeSync(1, `${n}\n`)),
+  async record(store) {
+    const note = openSync(`${folder}.acknowledged`, "w");
+    const last = Number(about) - 1;
+    await new Promise((resolve, reject) => {
+      const told = (n) => (writeSync(note, `${n}\n`), n === last && resolve(null));
+      write(store, 0, told, last).catch(reject);
+    });
+    process.exit(0); // not closed: the power goes
+  },
   check: (store) => check(store, Number(about)),
   async rows(store) {
     const writes = JSON.parse(about).map(([table, key, value]) => [table, bytes(key), value === undefined ? undefined : bytes(value)]);
@@ -30,8 +42,27 @@ const DO = {
   },
 };
 
+async function images() {
+  const found = {};
+  for (const name of readdirSync(folder)) {
+    try {
+      const store = await DiskStore.open(join(folder, name));
+      found[name] = await check(store, 0);
+      await store.close();
+    } catch (error) {
+      found[name] = { refused: `${error.code}: ${error.message}` };
+    }
+  }
+  return found;
+}
+
 try {
-  const store = await DiskStore.open(folder);
+  if (what === "images") {
+    console.log(JSON.stringify(await images()));
+    process.exit(0);
+  }
+  const small = what === "record" ? { writeBufferSize: 1 << 20 } : {};
+  const store = await DiskStore.open(folder, small);
   console.log(JSON.stringify(await DO[what](store)));
   await store.close();
 } catch (error) {

@@ -9,7 +9,7 @@
  * Does not know: what the bytes mean; keys and compiled modules, which a node under Node.js keeps elsewhere.
  */
 import { mkdir, open } from "node:fs/promises";
-import { dirname } from "node:path";
+import { dirname, resolve } from "node:path";
 import { crc32 } from "node:zlib";
 import { ClassicLevel } from "classic-level";
 import { NOTHING, Order, StoreError, TABLES, above, same, settle } from "./store.common.mjs";
@@ -78,25 +78,29 @@ export class DiskStore {
   /** @type {Map<Part, Promise<void>>} writes under way */
   #writing = new Map();
 
-  /** @param {string} folder @param {Level} level */
-  constructor(folder, level) {
+  /** @param {string} folder @param {Level} level @param {import("node:fs/promises").FileHandle} handle of the folder */
+  constructor(folder, level, handle) {
     this.folder = folder;
     this.level = level;
+    this.handle = handle;
   }
 
-  /** The store in a folder, made when there is none. @param {string} folder */
-  static async open(folder) {
-    const level = new ClassicLevel(folder, HOW);
+  /** The store in a folder, made when there is none. @param {string} folder @param {{writeBufferSize?: number}} [how] LevelDB's */
+  static async open(folder, how = {}) {
+    const level = new ClassicLevel(folder, { ...HOW, ...how });
+    let handle;
     try {
       await mkdir(folder, { recursive: true, mode: 0o700 });
+      handle = await open(folder, "r");
       await level.open();
-      const store = new DiskStore(folder, level);
+      const store = new DiskStore(folder, level, handle);
       const found = await store.keepOnce("version", VERSION);
       if (!same(found, VERSION)) throw new StoreError("newer", `The store in ${folder} was made by a newer version; use that one.`);
-      await synced(dirname(folder)); // LevelDB syncs what is in its folder, not that the folder is there
+      await named(folder);
       return store;
     } catch (error) {
       await level.close().catch(() => {});
+      await handle?.close();
       throw refusal(error, folder);
     }
   }
@@ -151,7 +155,7 @@ export class DiskStore {
     const there = await this.own(key);
     if (there !== undefined) return there;
     const name = row(OWN, new TextEncoder().encode(key));
-    await this.level.put(name, seal(name, value), /** @type {any} */ ({ sync: true }));
+    await this.#put([{ type: "put", key: name, value: seal(name, value) }], true);
     return value;
   }
 
@@ -166,6 +170,7 @@ export class DiskStore {
   async close() {
     await Promise.all(this.#writing.values());
     await this.level.close();
+    await this.handle.close();
   }
 
   // -- inside ------------------------------------------------------------------------------------------
@@ -216,7 +221,7 @@ export class DiskStore {
         const name = row(tagOf(table), key);
         return value === null ? { type: "del", key: name } : { type: "put", key: name, value: seal(name, value) };
       });
-      await this.level.batch(/** @type {any} */ (batch), /** @type {any} */ ({ sync })).catch((error) => {
+      await this.#put(batch, sync).catch((error) => {
         this.#broken = true;
         throw error;
       });
@@ -224,6 +229,12 @@ export class DiskStore {
     } catch (error) {
       throw refusal(error, this.folder);
     }
+  }
+
+  /** LevelDB syncs the log, and not that its folder names it: a log just begun would be lost whole. @param {any[]} batch @param {boolean} sync */
+  async #put(batch, sync) {
+    await this.level.batch(batch, /** @type {any} */ ({ sync }));
+    if (sync) await this.handle.sync();
   }
 
   async #reopen() {
@@ -265,12 +276,11 @@ export class DiskStore {
   }
 }
 
-/** What a folder names is on the disk. @param {string} folder */
-async function synced(folder) {
-  const handle = await open(folder, "r");
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
+/** The folders above are on the disk, as far up as we may look: LevelDB syncs what is in its own. @param {string} folder */
+async function named(folder) {
+  for (let at = resolve(folder); dirname(at) !== at; at = dirname(at)) {
+    const handle = await open(dirname(at), "r").catch(() => null);
+    if (!handle) return;
+    await handle.sync().finally(() => handle.close());
   }
 }

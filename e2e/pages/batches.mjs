@@ -5,9 +5,9 @@ const key = (...numbers) => Uint8Array.from(numbers.flatMap((n) => [n >> 8, n & 
 const size = (i) => (i < ROWS - 1 ? 1000 : 150_000); // browsers keep large values in files of their own
 const value = (n, i) => new Uint8Array(size(i)).fill((7 * n + i) & 255);
 
-/** Write without end; `told` is called with the number of each batch once it is acknowledged. Several are under way at once. */
-export async function write(store, round, told) {
-  for (let n = 0; ; n += 1) {
+/** Write without end, or up to batch `last`; `told` is called with the number of each batch once it is acknowledged. Several are under way at once. */
+export async function write(store, round, told, last = Infinity) {
+  for (let n = 0; n <= last; n += 1) {
     const rows = [...Array(ROWS).keys()].map((i) => ["kv", key(round, n, i), value(n, i)]);
     const done = store.commit(rows, []).then(() => told(n));
     if (n % 3 === 2) await done;
