@@ -61,6 +61,7 @@ class FolderWriter:
             self._root = Path(tempfile.mkdtemp(prefix=f".{target.name[:40]}.", dir=target.parent))
         except OSError as error:
             raise LocalError(f"{target} cannot be written: {error.strerror}.") from error
+        self._folders = {self._root}
         return self
 
     async def take(self, piece: bytes) -> None:
@@ -79,6 +80,7 @@ class FolderWriter:
         self._close()
         if kind == "folder":
             place.mkdir()
+            self._folders.add(place)
         elif kind == "symlink":
             os.symlink(data, os.fsencode(place))
         else:
@@ -92,7 +94,10 @@ class FolderWriter:
             raise LocalError(f"The folder has a name that cannot be written: {error}.") from error
         if ".." in names or "." in names:
             raise LocalError(f"The folder has a name that leads out of it: {path!r}.")
-        return self._root.joinpath(*names)
+        place = self._root.joinpath(*names)
+        if place.parent not in self._folders:  # a link of that name would lead out
+            raise LocalError(f"The folder has {path!r} in something that is no folder.")
+        return place
 
     def _close(self) -> None:
         if self._file is not None:
