@@ -82,10 +82,24 @@ def test_a_file_with_a_hole_gets_no_cid(host: Host) -> None:
     assert turn(host, ["call", 4, "put.close", 1])[0][:3] == ["refused", 4, "bad_args"]
 
 
+CID = str(Cid.of(b"x"))
+
+
 @pytest.mark.parametrize(
     ("verb", "args", "code"),
-    [("fly", None, "bad_args"), ("get", 1, "bad_args"), ("ls", "x", "bad_cid"), ("put.chunk", 7, "internal")],
-)
+    [
+        ("fly", None, "bad_args"), ("get", 1, "bad_args"), ("ls", "x", "bad_cid"),
+        ("put.chunk", 7, "internal"), ("ls", None, "bad_cid"), ("look", None, "bad_cid"), ("look", 7, "bad_args"), ("pin", "x", "bad_args"),
+        ("pin", {"cid": "x"}, "bad_cid"), ("unpin", [], "bad_cid"), ("gc", "all", "bad_args"),
+        ("log", 1, "bad_args"), ("log.move", {"stream": "a", "cid": None}, "bad_cid"),
+        ("folder", {}, "bad_args"), ("folder", [7], "bad_args"), ("folder", [{"path": "a//b"}], "bad_args"),
+        ("folder", [{"path": "a"}, {"path": "../b"}], "bad_args"), ("folder", [{}], "bad_args"),
+        ("folder", [{"path": "a", "cid": CID, "tsize": -1}], "bad_args"),
+        ("folder", [{"path": "a", "cid": "x", "tsize": 1}], "bad_cid"),
+        ("folder", [{"path": "a", "cid": CID, "tsize": 1}] * 2, "bad_args"),
+        ("folder", [{"path": "/".join("a" * 300)}], "too_large"),
+    ],
+)  # fmt: skip
 def test_a_wrong_call_is_refused_and_the_next_one_works(host: Host, verb: str, args: Any, code: str) -> None:
     boot(host)
     *faults, refused = turn(host, ["call", 2, verb, args])

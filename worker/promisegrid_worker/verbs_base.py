@@ -51,8 +51,9 @@ class BaseVerbs:
 
     # -- looking ---------------------------------------------------------------------------------------
 
-    async def look(self, args: Args) -> object:
+    async def look(self, asked: object) -> object:
         """What a path names: {cid, kind, size, target}; links are told, not followed."""
+        args = fields(asked)
         cid, path = read_cid(args.get("cid")), str(args.get("path") or "").strip("/")
         if path:
             cid = await self._kernel.resolve(cid, path)
@@ -80,8 +81,10 @@ class BaseVerbs:
                 size = item.size if isinstance(item, unixfs.File) else size
         return {"name": entry.name, "cid": str(entry.cid), "size": size, "kind": kind, "target": target}
 
-    async def folder(self, nodes: Sequence[Args]) -> object:
+    async def folder(self, nodes: object) -> object:
         """A folder of stored files: {cid, tsize}. nodes: {path, cid, tsize}, without cid an empty folder."""
+        if not isinstance(nodes, list):
+            raise LocalError(f"folder takes a list of {{path, cid, tsize}}, not {nodes!r:.80}.", "bad_args")
         if len(nodes) > FOLDER_FILES:
             raise LocalError(
                 f"A folder of {len(nodes)} files; {FOLDER_FILES} are taken at once.", "too_large"
@@ -96,8 +99,9 @@ class BaseVerbs:
 
     # -- keeping ---------------------------------------------------------------------------------------
 
-    async def pin(self, args: Args) -> object:
+    async def pin(self, asked: object) -> object:
         """Keep a CID and all below it; what is missing is fetched: {cid, name, kind, at}."""
+        args = fields(asked)
         cid = read_cid(args.get("cid"))
         before = await self._base.pinned(cid)
         name = str(args.get("name") or (before.name if before is not None else ""))
@@ -125,11 +129,11 @@ class BaseVerbs:
             for number, pin in enumerate(kept)
         ]
 
-    async def gc(self, args: Args | None) -> object:
+    async def gc(self, asked: object) -> object:
         """Take away what nobody keeps: {dry_run, removed, freed, kept}: blocks, bytes, blocks."""
-        asked = args or {}
-        dry_run = bool(asked.get("dry_run"))
-        gone = await self._base.collect(dry_run, bool(asked.get("results")))
+        args = fields(asked)
+        dry_run = bool(args.get("dry_run"))
+        gone = await self._base.collect(dry_run, bool(args.get("results")))
         return {"dry_run": dry_run, "removed": gone.blocks, "freed": gone.bytes, "kept": gone.kept}
 
     async def _size(self, cid: Cid) -> int | None:
@@ -144,11 +148,11 @@ class BaseVerbs:
 
     # -- streams ---------------------------------------------------------------------------------------
 
-    async def log(self, args: Args | None) -> object:
+    async def log(self, asked: object) -> object:
         """[{stream, heads}] of all streams; of one {stream, heads, history}, at most `limit` of that."""
-        asked = args or {}
-        if asked.get("stream"):
-            return await self._history(str(asked["stream"]), asked.get("limit"))
+        args = fields(asked)
+        if args.get("stream"):
+            return await self._history(str(args["stream"]), args.get("limit"))
         found: list[dict[str, Any]] = []
         while names := await self._base.streams(found[-1]["stream"] if found else ""):
             for name in names:
@@ -165,11 +169,19 @@ class BaseVerbs:
             told.append(_head(head))
         return {"stream": name, "heads": [str(head.cid) for head in heads], "history": told}
 
-    async def move(self, args: Args) -> object:
+    async def move(self, asked: object) -> object:
         """Move a stream to a value, after the heads `previous` or all there are: its new head."""
+        args = fields(asked)
         previous = args.get("previous")
         after = None if previous is None else [read_cid(text) for text in previous]
         return _head(await self._base.move(str(args.get("stream") or ""), read_cid(args.get("cid")), after))
+
+
+def fields(asked: object) -> Args:
+    """What a page says by name; nothing at all is nothing by name. LocalError for anything else."""
+    if asked is None or isinstance(asked, dict):
+        return asked or {}
+    raise LocalError(f"This verb takes {{name: value}}, not {asked!r:.80}.", "bad_args")
 
 
 def kind_of(item: unixfs.Item) -> str:
@@ -204,10 +216,10 @@ def _head(head: Head) -> dict[str, object]:
 Tree = dict[str, "Tree | tuple[Cid, int]"]
 
 
-def _nested(nodes: Sequence[Args]) -> Tree:
+def _nested(nodes: Sequence[object]) -> Tree:
     """Files by their places. LocalError for a path twice, or one that is no path."""
     root: Tree = {}
-    for node in nodes:
+    for node in map(fields, nodes):
         *above, name = str(node.get("path") or "").split("/")
         if len(above) > DEPTH:
             raise LocalError(f"{node['path']!r:.80} is nested deeper than {DEPTH} folders.", "too_large")
