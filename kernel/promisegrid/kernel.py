@@ -42,6 +42,7 @@ from promisegrid.redeem import Redeemer
 from promisegrid.replay import Replay
 from promisegrid.runner import Runner, Watch
 from promisegrid.selection import Selection
+from promisegrid.sharing import Sharing
 from promisegrid.state import Identity, State
 from promisegrid.strand import Issued, Scheduler, Slots, Strand
 from promisegrid.task import Deferred, RunResult, Task
@@ -97,6 +98,7 @@ class Kernel(Reading):
             self.owner.saw,
         )
         self.topics = Topics(self._state, self._caller)
+        self.sharing = Sharing(self._state, self.base, self.topics)
         self._speak()
         self._peering = Peering(
             self._state,
@@ -119,7 +121,7 @@ class Kernel(Reading):
         self._dispatcher.handlers[TOPIC] = TopicProtocol(self.topics, self._state.limits.topics).handle
         self._dispatcher.exclusive.add(DAG_EDIT)
         self.owner.at_boot += [self.gateways.load, self.carriage.load, self.scenarios.load, edits.load]
-        self.owner.at_boot += [self.topics.load, self.promises.boot]
+        self.owner.at_boot += [self.topics.load, self.sharing.load, self.promises.boot]
 
     # -- entry points: each returns the effects to perform ---------------------------------------------
 

@@ -41,6 +41,8 @@ class Base:
         self.archive = Archive(state, exchange, self._collector, self._pins, self.adopt)
         """CAR files in and out."""
         self._rebuilder = Rebuilder(state)
+        self.on_moved: list[Callable[[Head], None]] = []
+        """Told each move this node makes, once it is durable."""
 
     # -- blocks ----------------------------------------------------------------------------------------
 
@@ -113,7 +115,17 @@ class Base:
             return rows
 
         await self._collector.keep(lambda: self._bring(value, watch), writes)
+        for told in self.on_moved:
+            told(moved[0])
         return moved[0]
+
+    async def head(self, cid: Cid) -> Head:
+        """One head, verified, from the store or from peers. RemoteError: not_found, malformed, …"""
+        return await self._streams.head(cid)
+
+    async def head_cids(self, name: str) -> list[Cid]:
+        """The names of a stream's heads; none when there is no such stream."""
+        return await self._streams.head_cids(name)
 
     async def adopt(self, head: Cid) -> bool:
         """Take somebody's head of a stream in, with what it names; False when the stream is past it."""
