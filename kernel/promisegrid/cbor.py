@@ -168,7 +168,7 @@ def head(major: int, number: int) -> bytes:
 def byte_string(data: bytes) -> bytes:
     """A byte string: its shortest head and itself."""
     size = len(data)
-    return (_BYTES[size] if size < 256 else head(2, size)) + data
+    return (_BYTES[size] if size < 256 else _TWO(0x59, size) if size < 0x1_0000 else head(2, size)) + data
 
 
 def text(value: str) -> bytes:
@@ -180,6 +180,8 @@ def text(value: str) -> bytes:
 
 def number(value: int) -> bytes:
     """An integer of 64 bits and its sign. OverflowError for a larger one."""
+    if 0xFFFF < value <= 0xFFFF_FFFF:  # a time, mostly
+        return _FOUR(26, value)
     if value >= 0:
         return _UINTS[value] if value < 256 else head(0, value)
     return head(1, -1 - value)
@@ -187,7 +189,10 @@ def number(value: int) -> bytes:
 
 def link(cid: Cid) -> bytes:
     """A link: tag 42 and the CID behind a zero byte."""
-    return b"\xd8\x2a" + byte_string(b"\x00" + cid.encoded)
+    encoded = cid.encoded
+    if len(encoded) == 36:
+        return b"\xd8\x2a\x58\x25\x00" + encoded
+    return b"\xd8\x2a" + byte_string(b"\x00" + encoded)
 
 
 def _write(value: object, put: Put, depth: int, dialect: Dialect) -> None:

@@ -54,7 +54,11 @@ class Rule:
 
     def holds(self, args: Sequence[object]) -> bool:
         """Whether the arguments follow it. Never raises."""
-        found, at = _follow(args, self.path)
+        path = self.path
+        if len(path) == 1 and type(path[0]) is int:
+            found = path[0] < len(args)
+            return found and _compare(args[path[0]], self.op, self.value)
+        found, at = _follow(args, path)
         return found and _compare(at, self.op, self.value)
 
     def plain(self) -> list[Any]:

@@ -92,10 +92,11 @@ class Redeemer:
         self._ledger.undo(redeemed.later.writes)
 
     def _still_good(self, grant: Grant, message: Cid) -> None:
-        for one in grant.chain:
-            if one.name in self._state.revoked:
+        revoked = self._state.revoked
+        for one in grant.chain if revoked else ():
+            if one.name in revoked:
                 raise RemoteError("revoked", f"The promise {one.name} was taken back.")
-        if self._ledger.is_used_up(grant, message):
+        if grant.uses and self._ledger.is_used_up(grant, message):
             text = f"All uses of the promise {grant.name}, or of one it rests on, are gone."
             raise RemoteError("used_up", text)
 
