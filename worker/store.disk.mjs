@@ -6,6 +6,7 @@
  * are of one snapshot; one process at a time has the folder, another is refused. A row whose bytes have rotted is not
  * there: blocks are known by their CIDs, every other row carries a checksum. After a write that failed the database is
  * opened again before the next one, for LevelDB's log may end in a half record that would hide what follows it.
+ * A list of files that a power cut left torn is put together again from the files (`mended` says so).
  * Does not know: what the bytes mean; keys and compiled modules, which a node under Node.js keeps elsewhere.
  */
 import { mkdir, open } from "node:fs/promises";
@@ -78,11 +79,13 @@ export class DiskStore {
   /** @type {Map<Part, Promise<void>>} writes under way */
   #writing = new Map();
 
-  /** @param {string} folder @param {Level} level @param {import("node:fs/promises").FileHandle} handle of the folder */
-  constructor(folder, level, handle) {
+  /** @param {string} folder @param {Level} level @param {import("node:fs/promises").FileHandle} handle of the folder @param {string} mended */
+  constructor(folder, level, handle, mended) {
     this.folder = folder;
     this.level = level;
     this.handle = handle;
+    /** What was wrong when it was opened, or nothing: whoever runs the node should be told. */
+    this.mended = mended;
   }
 
   /** The store in a folder, made when there is none. @param {string} folder @param {{writeBufferSize?: number}} [how] LevelDB's */
@@ -92,8 +95,8 @@ export class DiskStore {
     try {
       await mkdir(folder, { recursive: true, mode: 0o700 });
       handle = await open(folder, "r");
-      await level.open();
-      const store = new DiskStore(folder, level, handle);
+      const mended = await whole(level, folder);
+      const store = new DiskStore(folder, level, handle, mended);
       const found = await store.keepOnce("version", VERSION);
       if (!same(found, VERSION)) throw new StoreError("newer", `The store in ${folder} was made by a newer version; use that one.`);
       await named(folder);
@@ -273,6 +276,24 @@ export class DiskStore {
   #rows({ gte, gt, ...rest }, keysOnly) {
     const past = Buffer.compare(gt, gte) >= 0;
     return this.level.iterator({ ...(past ? { gt } : { gte }), ...rest, values: !keysOnly });
+  }
+}
+
+/**
+ * Open a database; one whose list of files was cut off by a power cut is put together again from the files themselves.
+ * All that was acknowledged is in them; a row removed long ago may be back. Returns what was wrong, or nothing.
+ * @param {Level} level @param {string} folder
+ */
+async function whole(level, folder) {
+  try {
+    await level.open();
+    return "";
+  } catch (error) {
+    const { code, message } = /** @type {any} */ (error).cause ?? {};
+    if (code !== "LEVEL_CORRUPTION" && !/MANIFEST-\d+: No such file/.test(message)) throw error;
+    await ClassicLevel.repair(folder);
+    await level.open();
+    return message;
   }
 }
 
