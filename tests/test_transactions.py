@@ -6,4 +6,4 @@ from hypothesis import settings
 from tests.transacting import Machine
 
 TestTransactions = Machine.TestCase
-TestTransactions.settings = settings(max_examples=250, stateful_step_count=40, deadline=None)
+TestTransactions.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

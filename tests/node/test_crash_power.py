@@ -23,7 +23,7 @@ def test_the_power_goes(library: Path, tmp_path: Path) -> None:
     seed, count = 4, 60
     log = cutting.record(library, tmp_path / "home", seed, count)
     states = crashing.states(crashing.workload(seed, count))
-    for number, moment in enumerate(cutting.moments(log, 5)):
+    for number, moment in enumerate(cutting.moments(log, 7)):
         cutting.check(moment, tmp_path / "home", states, powercut.HOWS[number % 4], seed)
 
 

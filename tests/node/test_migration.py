@@ -70,10 +70,10 @@ def test_the_power_goes_while_an_old_store_is_brought_up_to_date(tmp_path: Path)
     disk, seen = powercut.Disk(there), set[int]()
     for at, entry in enumerate(powercut.entries(log)):
         disk.follow(entry)
-        for how in powercut.HOWS:
-            found = cutting.image(disk, home, how, f"{at} {how}")
-            assert found == (before, before), f"operation {at}, writes not synced: {how}"
-            assert version(tmp_path / "image") == store_file.NEWEST
+        how = powercut.HOWS[at % 4]
+        found = cutting.image(disk, home, how, f"{at} {how}")
+        assert found == (before, before), f"operation {at}, writes not synced: {how}"
+        assert version(tmp_path / "image") == store_file.NEWEST
         seen.add(at)
     assert len(seen) > 20 and version(home) == store_file.NEWEST
 
