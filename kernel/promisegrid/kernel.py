@@ -11,6 +11,7 @@ replay, memo, runner, abi, job, receipt, reply, caller, exchange.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from promisegrid.block import Block
@@ -43,6 +44,7 @@ from promisegrid.replay import Replay
 from promisegrid.runner import Runner, Watch
 from promisegrid.selection import Selection
 from promisegrid.sharing import Sharing
+from promisegrid.spread import Spread, Spreader
 from promisegrid.state import Identity, State
 from promisegrid.strand import Issued, Scheduler, Slots, Strand
 from promisegrid.task import Deferred, RunResult, Task
@@ -99,6 +101,7 @@ class Kernel(Reading):
         )
         self.topics = Topics(self._state, self._caller)
         self.sharing = Sharing(self._state, self.base, self.topics)
+        self.spreader = Spreader(self._state, self._caller, self._runner)
         self._speak()
         self._peering = Peering(
             self._state,
@@ -322,6 +325,24 @@ class Kernel(Reading):
             raise
         self.owner.saw(self._state.me, task, verified.done, None, self._state.now_ms - started_ms)
         return verified
+
+    async def run_anywhere(self, task: Task, budget: Budget, fresh: bool = False) -> Spread:
+        """Run a task where it is quickest: from the cache, here, or on a peer; see `Spreader.anywhere`."""
+        watch = self._watch()
+        return await self.spreader.anywhere(await self._settled(task, watch), budget, watch, fresh)
+
+    async def map(
+        self,
+        tasks: Sequence[Task],
+        budget: Budget,
+        here: bool = True,
+        told: Callable[[int, Spread], None] = lambda number, spread: None,
+    ) -> list[Spread]:
+        """Run many tasks over all who serve; see `Spreader.map`."""
+        watch = self._watch()
+        func = await self._runner.entry_of(tasks[0].code, watch) if tasks and not tasks[0].func else ""
+        settled = [task if task.func else replace(task, func=func) for task in tasks]
+        return await self.spreader.map(settled, budget, watch, here, told)
 
     async def _settled(self, task: Task, watch: Watch) -> Task:
         """The task with its function named, as its CID needs it."""

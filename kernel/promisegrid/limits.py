@@ -187,6 +187,8 @@ class Limits:
     # -- running ---------------------------------------------------------------------------------
     runs: int = 4
     """Programs running at once; a host hands in what its machine can bear."""
+    map_tasks: int = 100_000
+    """Tasks spread at once: each waits in memory, with its result."""
     runs_waiting: int = 256
     """Tasks waiting for their turn, over all askers."""
     modules: int = 64
