@@ -16,10 +16,18 @@ from promisegrid.errors import LocalError
 from promisegrid.unixfs import FileImporter
 from promisegrid_node.chunker import Buzhash, chunker
 
+MIB = 1024 * 1024
+LARGER = {
+    "ones, all largest": (b"\1" * MIB, "bafybeiddwmd3ez7xxda376zudm5novpyawhyo2pwlhaxuuy3wxjptcifue"),
+    "many chunks": (stream(3, 3 * MIB - 5), "bafybeihmqxh2q5itio2jcvsygup5ytqtqob23ndtaieedfdxqi5frdeq5q"),
+    "8 MiB": (stream(2, 8 * MIB), "bafybeigycs5ik3qrkb5fxx4hlgisfqwpcrmb2wajuob5eyurbomwgusjqu"),
+}
+"""Kubo's CIDs, as in `KUBO`, of what takes the specification too long."""
 
-@pytest.mark.parametrize("name", KUBO)
+
+@pytest.mark.parametrize("name", [*KUBO, *LARGER])
 def test_the_cids_are_kubos(name: str) -> None:
-    content, cid = KUBO[name]
+    content, cid = {**KUBO, **LARGER}[name]
     importer = FileImporter(Buzhash())
     importer.feed(content)
     assert str(importer.finish()[0]) == cid
