@@ -152,7 +152,8 @@ def test_of_a_carv2_its_carv1_is_read_and_nothing_else() -> None:
         whole = b"\x0a\xa1gversion\x02" + fixed + bytes(pad) + inner + index
         for step in (1, 13, 5000):
             assert brought(other(), whole, step).roots == (LEAF.cid,)
-        for end in (20, 51 + pad, at + len(inner) - 1):
+        between = at + len(car.header([LEAF.cid]))  # where a CARv1 alone would look whole
+        for end in (20, 51 + pad, between, at + len(inner) - 1):
             with pytest.raises(RemoteError, match="cut off"):
                 brought(other(), whole[:end])
 
