@@ -89,7 +89,8 @@ CID = str(Cid.of(b"x"))
     ("verb", "args", "code"),
     [
         ("fly", None, "bad_args"), ("get", 1, "bad_args"), ("ls", "x", "bad_cid"),
-        ("put.chunk", 7, "internal"), ("ls", None, "bad_cid"), ("look", None, "bad_cid"), ("look", 7, "bad_args"), ("pin", "x", "bad_args"),
+        ("put.chunk", 7, "internal"), ("ls", None, "bad_cid"), ("look", None, "bad_cid"),
+        ("look", 7, "bad_args"), ("pin", "x", "bad_args"),
         ("pin", {"cid": "x"}, "bad_cid"), ("unpin", [], "bad_cid"), ("gc", "all", "bad_args"),
         ("log", 1, "bad_args"), ("log.move", {"stream": "a", "cid": None}, "bad_cid"),
         ("folder", {}, "bad_args"), ("folder", [7], "bad_args"), ("folder", [{"path": "a//b"}], "bad_args"),
