@@ -87,6 +87,8 @@ def kill_stores(folder: Path, rounds: int, seed: int) -> int:
         states, begin = crashing.states(effects), 0
         for again in range(min(KILLS, rounds - turn)):
             child, reading = fork(partial(_write, home, effects[begin:]))
+            if dice.random() < 0.8:  # else it may not even be open
+                select.select([reading], [], [], 10)
             told = heard(reading, time.monotonic() + dice.random() ** 2 * 0.12)
             done = max([*told, *kill(child, reading)], default=0)
             content = crashing.content(home)
@@ -116,7 +118,7 @@ def kill_nodes(folder: Path, rounds: int, seed: int) -> int:
     for turn in range(rounds + 1):
         child, reading = fork(partial(_serve, home))
         try:
-            stay_s = None if turn == rounds else 0.05 + dice.random() * 0.3
+            stay_s = None if turn == rounds else dice.random() * 0.2
             asyncio.run(_visit(home, child, reading, dice, kept, stay_s))
         finally:
             kill(child, reading)
@@ -155,9 +157,19 @@ async def _visit(
     assert found["checked"] >= len(kept) and not found["bad"] and not found["wrong"], found
     if stay_s is None:
         return
-    asyncio.get_running_loop().call_later(stay_s, os.kill, child, signal.SIGKILL)
-    puts = [_put(node, random.Random(dice.random()), kept) for _ in range(3)]
-    await asyncio.gather(_collect(node), *puts)
+    one_is_put = asyncio.Event()
+    if dice.random() < 0.2:
+        one_is_put.set()
+    puts = [_put(node, random.Random(dice.random()), kept, one_is_put) for _ in range(3)]
+    await asyncio.gather(_end(child, one_is_put, stay_s), _collect(node), *puts)
+
+
+async def _end(child: int, may: asyncio.Event, stay_s: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(10):
+            await may.wait()
+    await asyncio.sleep(stay_s)
+    os.kill(child, signal.SIGKILL)
 
 
 async def _collect(node: RemoteNode) -> None:
@@ -168,7 +180,9 @@ async def _collect(node: RemoteNode) -> None:
                 await node.call("gc", {})
 
 
-async def _put(node: RemoteNode, dice: random.Random, kept: dict[str, bytes]) -> None:
+async def _put(
+    node: RemoteNode, dice: random.Random, kept: dict[str, bytes], one_is_put: asyncio.Event
+) -> None:
     """Put files, one after another, and pin most, until nobody answers. Those that are pinned are kept."""
     with contextlib.suppress(LocalError):
         while True:
@@ -177,6 +191,7 @@ async def _put(node: RemoteNode, dice: random.Random, kept: dict[str, bytes]) ->
             if dice.random() < 0.7:
                 await node.call("pin", {"cid": str(found.cid)})
                 kept[str(found.cid)] = data
+                one_is_put.set()
 
 
 def main() -> None:
