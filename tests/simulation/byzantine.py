@@ -23,16 +23,18 @@ class Byzantine(Host):
     """A host with a sound kernel whose frames are changed on their way out."""
 
     def __init__(self, world: World, name: str, limits: Limits, way: str) -> None:
-        self.way = way
+        self.way, self.is_mute = way, False
         super().__init__(world, name, limits)
         self.honest = False
 
     def send(self, link: int, frame: bytes) -> None:
+        if self.is_mute:
+            return
         wire = self.wires[link]
         for one in self._changed(frame):
             wire.send(self, one)
         if self.way == "flood":
-            self._flood(wire)
+            self.flood(wire)
 
     def _changed(self, raw: bytes) -> list[bytes]:
         random = self.world.random
@@ -60,7 +62,7 @@ class Byzantine(Host):
                 return [raw] * 3
         return [raw]
 
-    def _flood(self, wire: Wire) -> None:
+    def flood(self, wire: Wire) -> None:
         random = self.world.random
         if random.random() < 0.9:
             return
