@@ -24,6 +24,7 @@ from promisegrid.promisebase.collect import Collector
 from promisegrid.promisebase.pins import NAME_MAX, Pin, Pins
 from promisegrid.promisebase.walk import Missing, Walk
 from promisegrid.state import State
+from promisegrid.strand import Strand
 
 _PIECE: Final = 256 * 1024
 _BATCH_BYTES: Final = 4 * 1024 * 1024
@@ -196,6 +197,7 @@ class Import:
         self._reader = car.CarReader(check=False)
         self._batch: list[Write] = []
         self._waiting_bytes = 0
+        self._writing: Strand[None] | None = None
         self._top: dict[str, Any] | None = None
         self._lost: list[Cid] = []
         self._open = True
@@ -217,6 +219,8 @@ class Import:
         """The file is over: everything is durable, then pinned. RemoteError: as `take`, not_found."""
         _told(self._reader.finish)
         await self._flush()
+        if self._writing is not None:
+            await self._writing.done
         roots = self._reader.roots or ()
         pinned = heads = values = 0
         if self._top is not None:
@@ -248,10 +252,16 @@ class Import:
             await self._flush()
 
     async def _flush(self) -> None:
+        """Begin to write what has gathered, once what was before is written."""
         if self._batch:
             batch, self._batch, self._waiting_bytes = tuple(self._batch), [], 0
-            self._collector.stored(write.key for write in batch)
-            await Commit(batch)
+            if self._writing is not None:
+                await self._writing.done
+            self._writing = self._state.scheduler.spawn(self._write(batch))
+
+    async def _write(self, batch: tuple[Write, ...]) -> None:
+        self._collector.stored(write.key for write in batch)
+        await Commit(batch)
 
     # -- pins ----------------------------------------------------------------------------------------
 
