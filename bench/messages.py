@@ -66,9 +66,14 @@ class Node:
     def perform(self, effects: list[tuple[int, Any]]) -> None:
         """Answer effects a round at a time, as a busy host does; frames go into `sent`."""
         while effects:
-            answers = []
+            answers: list[tuple[int, object]] = []
             for ticket, effect in effects:
-                if ticket:
+                if type(effect) is Verify:
+                    held = self.keys.verify(effect.alg, effect.key, effect.message, effect.signature)
+                    answers.append((ticket, held))
+                elif type(effect) is Sign:
+                    answers.append((ticket, self.keys.sign(effect.message)))
+                elif ticket:
                     answers.append((ticket, self._answer(effect)))
                 elif isinstance(effect, Send):
                     self.sent.append(effect.frame)
@@ -78,10 +83,6 @@ class Node:
 
     def _answer(self, effect: Any) -> object:
         match effect:
-            case Verify(alg, key, message, signature):
-                return self.keys.verify(alg, key, message, signature)
-            case Sign(message):
-                return self.keys.sign(message)
             case Load(table, keys):
                 return tuple(self.tables[table].get(key) for key in keys)
             case Scan(table, prefix, after, limit):

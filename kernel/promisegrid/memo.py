@@ -30,7 +30,7 @@ class Memo:
 
     def __init__(self, state: State, exchange: Exchange) -> None:
         self._state, self._exchange = state, exchange
-        self._recent: OrderedDict[Cid, RunResult] = OrderedDict()
+        self._recent: OrderedDict[bytes, RunResult] = OrderedDict()
         self._disputed: set[Cid] = set()
         self._held: OrderedDict[Cid, None] = OrderedDict()
 
@@ -40,9 +40,9 @@ class Memo:
 
     async def look_up(self, task_cid: Cid) -> RunResult | None:
         """The answer the policy accepts, with its content here; None when the task has to run."""
-        known = self._recent.get(task_cid)
+        known = self._recent.get(task_cid.encoded)
         if known is not None and (known.exit is None or await self._still_there(known)):
-            self._recent.move_to_end(task_cid)
+            self._recent.move_to_end(task_cid.encoded)
             return known
         claims = await self._claims(task_cid)
         receipts = [await self._read(cid, task_cid) for _, cid in claims]
@@ -101,7 +101,7 @@ class Memo:
     def dispute(self, task_cid: Cid) -> None:
         """Peers disagree about a task: from now on only this node's own receipts answer it."""
         self._disputed.add(task_cid)
-        self._recent.pop(task_cid, None)
+        self._recent.pop(task_cid.encoded, None)
 
     async def block(self, cid: Cid) -> bytes | None:
         """A block of this node's store."""
@@ -117,7 +117,7 @@ class Memo:
         roots = known.content.parts()
         found = await Load("blocks", tuple(bytes(root) for root in roots))
         if None in found:
-            del self._recent[known.task]
+            del self._recent[known.task.encoded]
         return None not in found
 
     async def _read(self, receipt_cid: Cid, task_cid: Cid) -> Receipt | None:
@@ -152,6 +152,6 @@ class Memo:
     def _keep(self, task_cid: Cid, answer: RunResult, size: int) -> None:
         if size > self._state.limits.memo_recent_bytes:
             return
-        self._recent[task_cid] = answer if answer.cached else replace(answer, cached=True)
+        self._recent[task_cid.encoded] = answer if answer.cached else replace(answer, cached=True)
         if len(self._recent) > self._state.limits.memo_recent:
             self._recent.popitem(last=False)

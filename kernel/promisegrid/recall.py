@@ -8,6 +8,7 @@ signature, replay and rights are checked for every message: nothing of that is r
 
 from __future__ import annotations
 
+import struct
 from collections import OrderedDict
 from dataclasses import replace
 from typing import Any, Final
@@ -20,8 +21,8 @@ from promisegrid.errors import LocalError
 from promisegrid.limits import Limits
 from promisegrid.task import Task
 
-_TIMES: Final = 30
-"""Bytes of exp, iat and cti together, as calls have them: two numbers of four bytes, sixteen bytes."""
+_TIMES: Final = struct.Struct(">HIHIH16s")
+"""exp, iat and cti as calls have them, each behind its key and head: two of four bytes, one of sixteen."""
 _CALL: Final = number(claims.CALL)
 
 
@@ -31,13 +32,16 @@ class Recall:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._claims: OrderedDict[tuple[bytes, bytes], dict[str, Any]] = OrderedDict()
-        self._tasks: OrderedDict[tuple[Cid, bytes], Task] = OrderedDict()
+        self._tasks: OrderedDict[tuple[bytes, bytes], Task] = OrderedDict()
 
     def claims(self, data: bytes) -> Claims:
         """As `claims.decode`: what is in some bytes, only its shape checked. RemoteError: as there."""
-        at = _times_at(data)
-        end = at + _TIMES
-        if not at or data[end : end + len(_CALL)] != _CALL or len(data) > self._limits.call_bytes:
+        times = _times_at(data)
+        if times is None:
+            return claims.decode(data, self._limits)
+        at, exp, iat, cti = times
+        end = at + _TIMES.size
+        if data[end : end + len(_CALL)] != _CALL or len(data) > self._limits.call_bytes:
             return claims.decode(data, self._limits)
         key = data[:at], data[end:]
         known = self._claims.get(key)
@@ -46,14 +50,12 @@ class Recall:
             self._put(self._claims, key, claims.given(content) | {"rest": key[1]})
             return content
         self._claims.move_to_end(key)
-        known["exp"] = int.from_bytes(data[at + 2 : at + 6], "big")
-        known["iat"] = int.from_bytes(data[at + 8 : at + 12], "big")
-        known["cti"] = data[at + 14 : end]
+        known["exp"], known["iat"], known["cti"] = exp, iat, cti
         return Claims(**known)
 
     def task(self, protocol: Cid, content: Claims) -> Task:
         """What a call asks for; with its block where the same was asked for before."""
-        key = protocol, content.rest
+        key = protocol.encoded, content.rest
         known = self._tasks.get(key) if content.rest else None
         if known is not None:
             self._tasks.move_to_end(key)
@@ -74,20 +76,19 @@ class Recall:
             book.popitem(last=False)
 
 
-def _times_at(data: bytes) -> int:
-    """Where exp, iat and cti begin if a claims set begins with iss, aud and them, in usual widths; else 0."""
+def _times_at(data: bytes) -> tuple[int, int, int, bytes] | None:
+    """Where they begin, exp, iat and cti, if a claims set begins with iss, aud and them in usual widths."""
     try:
         aud = 4 + data[3]
         at = aud + 3 + data[aud + 2]
-    except IndexError:
-        return 0
+        key_exp, exp, key_iat, iat, key_cti, cti = _TIMES.unpack_from(data, at)
+    except (IndexError, struct.error):
+        return None
     usual = (
         data[1:3] == b"\x01\x78"
         and data[aud : aud + 2] == b"\x03\x78"
-        and data[at : at + 2] == b"\x04\x1a"
-        and data[at + 6 : at + 8] == b"\x06\x1a"
-        and data[at + 12 : at + 14] == b"\x07\x50"
-        and data[at + 2 : at + 4] > b"\0\0"
-        and data[at + 8 : at + 10] > b"\0\0"
+        and (key_exp, key_iat, key_cti) == (0x041A, 0x061A, 0x0750)
+        and exp > 0xFFFF
+        and iat > 0xFFFF
     )
-    return at if usual else 0
+    return (at, exp, iat, cti) if usual else None

@@ -53,7 +53,7 @@ class Replay:
     def __init__(self, scheduler: Scheduler, limits: Limits) -> None:
         self._scheduler, self._limits = scheduler, limits
         self._entries: dict[Key, Entry] = {}
-        self._by_name: dict[Cid, Entry] = {}
+        self._by_name: dict[bytes, Entry] = {}
         self._by_sender: dict[str, int] = {}
         self._kept_by_sender: dict[str, int] = {}
         self._kept = 0
@@ -65,7 +65,7 @@ class Replay:
 
     def again(self, name: Cid, by: str) -> bytes | None:
         """The reply to bytes that this peer brought before and that still count; None for all others."""
-        entry = self._by_name.get(name)
+        entry = self._by_name.get(name.encoded)
         if entry is None or entry.by != by or entry.until_ms < self._scheduler.now_ms:
             return None
         return entry.reply.value if entry.reply.error is None else None
@@ -170,7 +170,7 @@ class Replay:
 
     def _add(self, entry: Entry) -> None:
         sender = entry.key[0]
-        self._entries[entry.key] = self._by_name[entry.name] = entry
+        self._entries[entry.key] = self._by_name[entry.name.encoded] = entry
         self._by_sender[sender] = self._by_sender.get(sender, 0) + 1
         heapq.heappush(self._expiry, (entry.until_ms, *entry.key))
 
@@ -185,7 +185,7 @@ class Replay:
         while self._expiry and self._expiry[0][0] < self._scheduler.now_ms:
             _, iss, cti = heapq.heappop(self._expiry)
             entry = self._entries.pop((iss, cti))
-            del self._by_name[entry.name]
+            del self._by_name[entry.name.encoded]
             _count_down(self._by_sender, iss)
             if entry.reply_bytes:
                 del self._replies[entry.key]

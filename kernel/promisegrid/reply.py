@@ -22,26 +22,26 @@ class Replies:
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._kept: OrderedDict[Cid, Encoded] = OrderedDict()
+        self._kept: OrderedDict[bytes, Encoded] = OrderedDict()
         self._bytes = 0
 
     async def body(self, done: RunResult) -> Encoded:
         """The body of the reply, written as dag-cbor."""
-        body = self._kept.get(done.receipt) if done.cached else None
+        body = self._kept.get(done.receipt.encoded) if done.cached else None
         if body is not None:
-            self._kept.move_to_end(done.receipt)
+            self._kept.move_to_end(done.receipt.encoded)
             return body
         blocks = await self._inline(done)
         cached = b"\xf5" if done.cached else b"\xf4"
         inline = dagcbor.encode_within([[cid, data] for cid, data in blocks])
         parts = (b"\xa3\x66blocks", inline, b"\x66cached", cached, b"\x67receipt", link(done.receipt))
         body = Encoded(b"".join(parts))
-        if done.cached and done.receipt not in self._kept:
+        if done.cached and done.receipt.encoded not in self._kept:
             self._keep(done.receipt, body)
         return body
 
     def _keep(self, receipt: Cid, body: Encoded) -> None:
-        self._kept[receipt] = body
+        self._kept[receipt.encoded] = body
         self._bytes += len(body.data)
         while self._bytes > self._state.limits.replies_bytes:
             _, oldest = self._kept.popitem(last=False)

@@ -93,8 +93,11 @@ class Runner:
         `promised`: the owner promised this very call, and so it does not wait among the guests.
         """
         block = task.block(self._state.limits)
-        granted = self._clamp(budget, asker != self._state.me, promised)
         pool = self._pool(asker, promised)
+
+        def granted() -> Budget:
+            return self._clamp(budget, asker != self._state.me, promised)
+
         while True:
             flight = self.flights.get(block.cid)
             if flight is not None and flight.line is self.guests and pool is not self.guests:
@@ -105,11 +108,11 @@ class Runner:
                     return known
                 flight = self.flights.get(block.cid)
                 if flight is None or (flight.line is self.guests and pool is not self.guests):
-                    flight = self._take_off(block, task, granted, asker, hint, pool)
+                    flight = self._take_off(block, task, granted(), asker, hint, pool)
             try:
                 return await self._join(block.cid, flight, watch)
             except RemoteError as wrong:
-                of_less = wrong.code in _OF_BUDGET and flight.budget != granted
+                of_less = wrong.code in _OF_BUDGET and flight.budget != granted()
                 of_guests = wrong.code == "not_serving" and (promised or asker == self._state.me)
                 if not of_less and not of_guests:
                     raise
