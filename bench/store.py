@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from promisegrid.cid import RAW, Cid
@@ -85,9 +86,11 @@ class Ours:
         assert self.store.perform([Commit(writes)]) == [None]
 
     def get(self, key: bytes) -> bytes:
-        ((data,),) = self.store.perform([Load("blocks", (key,))])  # type: ignore
-        assert hashlib.sha256(data).digest() == key[4:]
-        return bytes(data)
+        match self.store.perform([Load("blocks", (key,))]):
+            case [(bytes(data),)]:
+                assert hashlib.sha256(data).digest() == key[4:]
+                return data
+        raise AssertionError(key)
 
     def close(self) -> None:
         self.store.close()
@@ -99,29 +102,37 @@ def timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def rates(base: Bare | Ours, count: int, seed: int) -> tuple[float, float]:
-    """Blocks put and got in a second."""
-    groups = batches(count, seed)
-    puts = timed(lambda: [base.put_many(group) for group in groups])
-    some = [PREFIX + hashlib.sha256(data).digest() for group in groups for data in group]
-    some = random.Random(1).choices(some, k=GETS)
-    gets = timed(lambda: [base.get(key) for key in some])
-    return count / puts, GETS / gets
+def get_all(base: Bare | Ours, keys: list[bytes]) -> None:
+    for key in keys:
+        base.get(key)
+
+
+def race(bases: tuple[Bare, Ours], count: int, seed: int) -> list[tuple[float, float]]:
+    """Seconds for all puts, and for all gets, of each: a batch by one, the same by the other, and so on."""
+    groups, spent = batches(count, seed), [[0.0, 0.0], [0.0, 0.0]]
+    for turn, group in enumerate(groups):
+        for which in (turn % 2, 1 - turn % 2):
+            spent[which][0] += timed(partial(bases[which].put_many, group))
+    every = [PREFIX + hashlib.sha256(data).digest() for group in groups for data in group]
+    dice = random.Random(1)
+    for turn in range(GETS // 100):
+        keys = dice.choices(every, k=100)
+        for which in (turn % 2, 1 - turn % 2):
+            spent[which][1] += timed(partial(get_all, bases[which], keys))
+    return [(put, get) for put, get in spent]
 
 
 def compare(folder: Path, count: int, rounds: int) -> tuple[float, float]:
-    """Ours over bare, put and get, medians; each pair in the same minute."""
+    """Ours over bare, put and get, medians."""
     found = []
     for turn in range(rounds):
-        pair = []
-        for kind in (Bare, Ours) if turn % 2 else (Ours, Bare):
-            home = folder / f"{kind.__name__}{turn}"
-            home.mkdir()
-            base = kind(home)
-            pair.append((kind, rates(base, count, turn)))
+        home = folder / f"race{turn}"
+        home.mkdir()
+        bases = Bare(home), Ours(home)
+        bare, mine = race(bases, count, turn)
+        found.append((bare[0] / mine[0], bare[1] / mine[1], count / mine[0], GETS / mine[1]))
+        for base in bases:
             base.close()
-        mine, bare = dict(pair)[Ours], dict(pair)[Bare]
-        found.append((mine[0] / bare[0], mine[1] / bare[1], mine[0], mine[1]))
     put, get, puts, gets = (statistics.median(column) for column in zip(*found, strict=True))
     print(f"put_many, durable: {puts:,.0f} blocks/s of 1 KiB, {put:.2f} of a bare loop (aim 0.7)")
     print(f"get: {gets:,.0f} blocks/s, {get:.2f} of a bare loop (aim 0.6)")
@@ -136,18 +147,20 @@ def grow(folder: Path, most: int) -> list[tuple[int, float, float]]:
     dice, keys = random.Random(9), list[bytes]()
     while there < most:
         goal = max(1000, there * 10)
-        last = 0.0
+        last, wrote, before = 0.0, written(), there
         while there < goal:
             batch = [dice.randbytes(SIZE) for _ in range(BATCH if goal - there > BATCH else goal - there)]
-            took = timed(lambda batch=batch: base.put_many(batch))  # type: ignore
+            took = timed(partial(base.put_many, batch))
             if goal - there <= max(1000, goal // 10):
                 last += took
             there += len(batch)
             keys += [PREFIX + hashlib.sha256(data).digest() for data in dice.choices(batch, k=4)]
         some = dice.choices(keys, k=GETS)
-        get = timed(lambda some=some: [base.get(key) for key in some])  # type: ignore
+        get = timed(partial(get_all, base, some))
         found.append((there, last / max(1000, goal // 10) * 1e6, get / GETS * 1e6))
-        print(f"{there:>9,} blocks: {found[-1][1]:6.1f} µs a put, {found[-1][2]:6.1f} µs a get")
+        wear = (written() - wrote) / (there - before) / 1024
+        told = f"{found[-1][1]:6.1f} µs a put, {found[-1][2]:6.1f} µs a get, {wear:5.1f} KiB written a put"
+        print(f"{there:>9,} blocks: {told}")
     base.close()
     return found
 

@@ -197,7 +197,7 @@ class Store:
 
     def _read(self, effect: Load | Scan) -> tuple[object, ...]:
         if isinstance(effect, Load):
-            return tuple(self._get(effect.table, key) for key in effect.keys)
+            return tuple([self._get(effect.table, key) for key in effect.keys])
         return self._scan(effect, self._connection)
 
     def _scan(self, effect: Scan, connection: sqlite3.Connection) -> tuple[tuple[bytes, bytes], ...]:
@@ -217,10 +217,8 @@ class Store:
             return (*found, *self._scan(rest, connection))
         return found
 
-    def _get(self, name: Table, key: bytes) -> bytes | None:
-        table = _name(name)
-        query = f"SELECT {_COLUMNS[table]} FROM {table} WHERE key = ?"
-        row = self._connection.execute(query, (key,)).fetchone()
+    def _get(self, table: Table, key: bytes) -> bytes | None:
+        row = self._connection.execute(_GET[table], (key,)).fetchone()
         return row[1] if row is not None and _is_whole(table, row) else None
 
     def _write(self, writes: tuple[Write, ...]) -> None:
@@ -276,6 +274,8 @@ class Store:
 _COLUMNS: Final[dict[str, str]] = {
     table: "key, value" if table == "blocks" else "key, value, crc" for table in TABLES
 }
+
+_GET: Final = {table: f"SELECT {_COLUMNS[table]} FROM {table} WHERE key = ?" for table in TABLES}
 
 
 def _is_whole(table: str, row: tuple[Any, ...]) -> bool:
