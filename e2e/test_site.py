@@ -97,12 +97,12 @@ def test_a_folder_opened_by_its_cid_works_and_reaches_nothing_of_the_node(
     assert len(browser_context.pages) == 3  # the one it began with, the tab, and this
     assert tab.evaluate("promisegrid.put(new Uint8Array([1])).then(() => 'the node is well')")
     assert browser_context.cookies() == []
+    page.close()
+    _cannot_be_framed(tab, node, site)
 
 
-def test_the_nodes_page_cannot_be_framed_and_neither_can_a_folder(
-    browser_context: BrowserContext, node: Node, site: str
-) -> None:
-    page = browser_context.new_page()
+def _cannot_be_framed(page: Page, node: Node, site: str) -> None:
+    """Neither the node's page nor the folder, not even by a page of the same origin."""
     page.goto(f"{node.url}healthz")
     for path in ("", f"ipfs/{site}/", f"ipfs/{site}/sub/", f"ipfs/{site}?format=raw"):
         page.evaluate(

@@ -1,8 +1,8 @@
 """`/app/<cid>/…`: an app's files, for a sandboxed frame of the page.
 
 Promises: they are an opaque origin without network, streamed a block at a time, and only for whom `asking`
-allows; no service worker can be registered. A request never makes this node ask its peers, unless it comes
-from this machine. (Source: DESIGN.md section 6.)
+allows, or, where the folder is an app, for pages of this node; no service worker can be registered. A request
+never makes this node ask its peers, unless it comes from this machine. (Source: DESIGN.md section 6.)
 """
 
 from __future__ import annotations
@@ -85,16 +85,27 @@ class Content:
         while (piece := await self._host.ask(self._host.kernel.piece(source))) is not None:
             yield piece
 
+    async def _is_app(self, root: Cid) -> bool:
+        """Whether an app is here. Members open it from their tabs, which HTTP cannot tell from anybody's."""
+        try:
+            await self._host.ask(self._host.kernel.selection.path(root, "app.json"))
+        except RemoteError:
+            return False
+        return True
+
     async def _must_be_allowed(self, request: web.Request, root: Cid) -> None:
         """Only a request from this machine may make this node ask its peers."""
         who = asker(request)
-        may_all = who.may_all(self._host.kernel.open_mode) or self._opened.is_inner(who, request, root)
-        if may_all:
-            self._opened.note(who, request, root)
+        is_ours = not who.is_foreign or self._opened.is_inner(who, request, root)
+        may_all = who.may_all(self._host.kernel.open_mode) or (is_ours and who.is_local)
         if may_all and who.is_local:
+            self._opened.note(who, request, root)
             return
         is_allowed = may_all or await self._host.ask(self._host.kernel.publishing.has(root))
-        if not is_allowed or not await self._host.ask(self._host.kernel.has(root)):
+        is_allowed = is_allowed or (is_ours and await self._is_app(root))
+        if is_allowed and await self._host.ask(self._host.kernel.has(root)):
+            self._opened.note(who, request, root)
+        else:
             raise RemoteError(
                 "not_found", f"{root} is not on this node; open it in a tab that joined the grid."
             )

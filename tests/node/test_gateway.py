@@ -451,6 +451,20 @@ async def test_another_sites_link_is_a_question(tmp_path: Path) -> None:
 
 
 @on_loop
+async def test_an_app_is_for_pages_of_this_node_wherever_they_are(tmp_path: Path) -> None:
+    async with served(tmp_path) as site:
+        app = await site.put_tree(("app.json", 1, b"{}"), ("index.html", 1, b"app"), ("x.js", 1, b"1"))
+        other = await site.put_tree(("index.html", 1, b"no app"))
+        framed = {**ELSEWHERE, "Sec-Fetch-Site": "same-origin", "Sec-Fetch-Dest": "iframe"}
+        inner = {**ELSEWHERE, "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "script", "Origin": "null"}
+        assert (await site.client.get(f"/app/{app}/x.js", headers=inner)).status == 404
+        assert (await site.client.get(f"/app/{app}/", headers=framed)).status == 200
+        assert (await site.client.get(f"/app/{app}/x.js", headers=inner)).status == 200
+        assert (await site.client.get(f"/app/{other}/", headers=framed)).status == 404
+        assert (await site.client.get(f"/ipfs/{app}/", headers=framed)).status == 404
+
+
+@on_loop
 async def test_pages_elsewhere_may_ask_first(tmp_path: Path) -> None:
     async with served(tmp_path) as site:
         answer = await site.client.options(f"/ipfs/{EMPTY}", headers={"Origin": "https://app.example"})
