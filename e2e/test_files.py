@@ -81,6 +81,7 @@ def test_a_dropped_folder_is_what_the_command_line_makes_of_it(
     drop(page, page.locator("#put"), folder)
     cid = stored(page, "notes/")
     assert cid == node.cli.ok("put", folder).text
+    is_browsed_shown_as_what_it_is_and_saved_whole(page, node, folder)
     page.reload()
     page.wait_for_selector("#pin-list li a")
     expect(page.locator("#pin-list li a")).to_have_text("notes")
@@ -88,13 +89,10 @@ def test_a_dropped_folder_is_what_the_command_line_makes_of_it(
     assert [(kept["cid"], kept["name"]) for kept in page.evaluate("promisegrid.pins()")] == [(cid, "notes")]
 
 
-def test_content_is_browsed_shown_as_what_it_is_and_saved_whole(
-    browser_context: BrowserContext, node: Node, folder: Path
-) -> None:
+def is_browsed_shown_as_what_it_is_and_saved_whole(page: Page, node: Node, folder: Path) -> None:
+    """Content that a peer has, a symlink in it, by its CID."""
     (folder / "link").symlink_to("sub/picture.png")
     cid = node.cli.ok("put", folder).text
-    page = joined(browser_context, node)
-    files_view(page)
     page.fill("#look-cid", f"/ipfs/{cid}/")
     page.click("#look-form button")
     expect(page.locator(".listing tbody tr")).to_have_count(5)
@@ -132,7 +130,9 @@ def test_content_is_browsed_shown_as_what_it_is_and_saved_whole(
     assert page.evaluate("globalThis.hacked") is None
 
 
-def test_what_is_pinned_stays_and_what_is_not_can_go(browser_context: BrowserContext, node: Node) -> None:
+def test_what_is_pinned_stays_and_mistakes_are_told_and_storing_stops(
+    browser_context: BrowserContext, node: Node, tmp_path: Path
+) -> None:
     cid = node.cli.ok("put", "-", "--name", "told", stdin=b"somebody told me").text
     page = joined(browser_context, node)
     page.goto(f"{node.url}#/files/{cid}")
@@ -153,6 +153,8 @@ def test_what_is_pinned_stays_and_what_is_not_can_go(browser_context: BrowserCon
     room = page.evaluate("promisegrid.storage()")
     assert room["quota"] > room["used"] > 0 and room["persisted"] in (True, False)
     mistakes_are_told(page, node)
+    storing_is_watched_and_stopped(page, tmp_path)
+    it_fits_keyboards_and_phones(page, node)
 
 
 def mistakes_are_told(page: Page, node: Node) -> None:
@@ -183,11 +185,8 @@ def mistakes_are_told(page: Page, node: Node) -> None:
     assert told == ["bad_cid", "not_found", "bad_cid", "not_found", "bad_args", "bad_args", "bad_args"]
 
 
-def test_storing_can_be_watched_and_stopped_and_the_view_fits_keyboards_and_phones(
-    browser_context: BrowserContext, node: Node, tmp_path: Path
-) -> None:
-    page = joined(browser_context, node)
-    files_view(page)
+def storing_is_watched_and_stopped(page: Page, tmp_path: Path) -> None:
+    """Progress by bytes and blocks; nothing is kept of what was stopped."""
     large = tmp_path / "large.bin"
     with large.open("wb") as file:
         file.truncate(400_000_000)
@@ -206,7 +205,6 @@ def test_storing_can_be_watched_and_stopped_and_the_view_fits_keyboards_and_phon
     seen = page.evaluate("seen")
     assert seen[0][:2] == [4 * 1024**2, 400_000_000] and 3 <= seen[0][2] <= 4 and len(seen) < 20
     assert page.evaluate("promisegrid.pins()") == []
-    it_fits_keyboards_and_phones(page, node)
 
 
 def it_fits_keyboards_and_phones(page: Page, node: Node) -> None:
