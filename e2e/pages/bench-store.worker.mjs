@@ -55,7 +55,8 @@ globalThis.onmessage = async ({ data: { id, args: [base, work, rounds, size, cou
     files["work.py"] = new TextEncoder().encode(work);
     const { pyodide } = await boot({ modules: ["promisegrid_worker.entry"] });
     const store = await IdbStore.open({ onwait() {}, onlost() {} });
-    const host = { store, keys: null, wire: null, runtime: { close() {}, cancel() {} }, onevent() {}, onfailed: console.error };
+    const keys = { digest: async (data) => new Uint8Array(await crypto.subtle.digest("SHA-256", data)) };
+    const host = { store, keys, wire: null, runtime: { close() {}, cancel() {} }, onevent() {}, onfailed: console.error };
     const ours = new Shell(court(pyodide, files, "{'put': __import__('work').put, 'get': __import__('work').get}"), host);
     const database = await bare.open();
     const times = { put: [], barePut: [], get: [], bareGet: [] };

@@ -14,8 +14,8 @@ from typing import Any, Final
 import cbor2
 from tests import contracts
 
-from promisegrid.effects import Commit, Effect, Failure, Load, Read, Save, Scan
-from promisegrid_worker import store
+from promisegrid.effects import Commit, Digest, Effect, Failure, Load, Read, Save, Scan
+from promisegrid_worker import keys, store
 
 TOLD: Final[dict[type[Effect], Callable[[int, Any], list[object]]]] = {
     Load: store.load,
@@ -23,6 +23,7 @@ TOLD: Final[dict[type[Effect], Callable[[int, Any], list[object]]]] = {
     Read: store.read,
     Save: store.save,
     Commit: store.commit,
+    Digest: keys.digest,
 }
 READ: Final[dict[type[Effect], Callable[[Any], object]]] = {
     Load: store.loaded,
