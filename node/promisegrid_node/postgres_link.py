@@ -133,7 +133,7 @@ class Link:
                 connection = self._connected()
                 answer = work(connection)
             except psycopg.Error as error:
-                self._undo(error)
+                self.close()  # even if it holds: the driver takes for prepared what a failed pipeline undid
                 if not (is_gone(error) or must_repeat(error)):
                     raise
                 if time.monotonic() + step > until:
@@ -174,20 +174,6 @@ class Link:
                 raise
             self._connection = made
         return self._connection
-
-    def _undo(self, error: psycopg.Error) -> None:
-        """After an error: out of the transaction that failed; a connection that cannot even do that goes."""
-        connection = self._connection
-        if connection is None:
-            return
-        if is_gone(error):
-            self.close()
-            return
-        try:
-            if connection.info.transaction_status is not psycopg.pq.TransactionStatus.IDLE:
-                connection.execute("ROLLBACK")
-        except psycopg.Error:
-            self.close()
 
 
 def read_url(url: str) -> dict[str, Any]:

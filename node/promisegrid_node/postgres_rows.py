@@ -110,8 +110,11 @@ def _pieces(rows: Sequence[tuple[bytes, bytes]]) -> Iterator[tuple[list[bytes], 
 
 
 def _load(connection: Connection, me: bytes, load: Load) -> Cursor:
-    query: LiteralString = "SELECT key, value FROM " + _NAMES[load.table] + " WHERE key = ANY(%b::bytea[])"
-    query, last = _own(query, load.table, me)
+    query: LiteralString = "SELECT key, value FROM " + _NAMES[load.table]
+    if len(load.keys) == 1:  # quicker than an array of one
+        query, last = _own(query + " WHERE key = %b", load.table, me)
+        return connection.execute(query, (load.keys[0], *last), binary=True)
+    query, last = _own(query + " WHERE key = ANY(%b::bytea[])", load.table, me)
     return connection.execute(query, (list(dict.fromkeys(load.keys)), *last), binary=True)
 
 

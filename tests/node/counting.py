@@ -1,7 +1,8 @@
 """A process that counts on a shared base: `python -m tests.node.counting URL NAME TIMES`.
 
-Each step reads the counter and, if nobody was faster, writes the next number and its own name for it, in one
-`Commit`. It prints the number once that is acknowledged, so that others can tell what was promised.
+It says "ready", and begins when it is sent a line. Each step reads the counter and, if nobody was faster,
+writes the next number and its own name for it, in one `Commit`. It prints the number once that is
+acknowledged, so that others can tell what was promised.
 """
 
 from __future__ import annotations
@@ -42,5 +43,7 @@ def count(store: Store, name: str, times: int) -> None:
 
 if __name__ == "__main__":
     opened = Store.open(sys.argv[1], f"did:key:{sys.argv[2]}")
+    print("ready", flush=True)
+    sys.stdin.readline()
     count(opened, sys.argv[2], int(sys.argv[3]))
     opened.close()

@@ -77,7 +77,7 @@ class Server:
                 assert self._process.poll() is None and time.monotonic() < until
                 time.sleep(0.02)
 
-    def stop(self, how: signal.Signals = signal.SIGQUIT) -> None:
+    def stop(self, how: signal.Signals) -> None:
         """Stop it: SIGQUIT is `immediate`, as if it crashed; SIGINT is `fast`."""
         if self._process is not None:
             self._process.send_signal(how)
@@ -125,6 +125,6 @@ def running() -> Iterator[Server]:
                 admin.execute("CREATE DATABASE base")
             yield server
         finally:
-            server.stop()
+            server.stop(signal.SIGQUIT)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

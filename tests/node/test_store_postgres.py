@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -125,23 +126,31 @@ def test_a_batch_has_several_outcomes_and_a_failure_costs_only_its_own(opened: O
     assert store.perform([Load("kv", (b"m", b"n"))]) == [(b"4", None)]
 
 
-def counters(url: str, times: int, names: str = "abc") -> list[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "tests.node.counting", url]
-    return [
-        subprocess.Popen([*command, name, str(times)], stdout=subprocess.PIPE, text=True, env=_environment())
-        for name in names
-    ]
+class Counters:
+    """Processes that count; all begin when all are ready."""
 
+    def __init__(self, url: str, times: int, names: str = "abc") -> None:
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        command = [sys.executable, "-m", "tests.node.counting", url]
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "bufsize": 0}
+        self._processes = [
+            subprocess.Popen([*command, name, str(times)], env=environment, **pipes) for name in names
+        ]
+        for process in self._processes:
+            assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+        for process in self._processes:
+            assert process.stdin is not None
+            process.stdin.write(b"\n")
 
-def _environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    @property
+    def are_counting(self) -> bool:
+        return any(process.poll() is None for process in self._processes)
 
-
-def collect(processes: list[subprocess.Popen[str]]) -> list[int]:
-    """The numbers they were told, once they ended well."""
-    said = [process.communicate(timeout=60)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0] * len(processes)
-    return sorted(int(line) for out in said for line in out.split())
+    def told(self) -> list[int]:
+        """The numbers they were told, once they ended well."""
+        said = [process.communicate(timeout=60)[0] for process in self._processes]
+        assert [process.returncode for process in self._processes] == [0] * len(said)
+        return sorted(int(line) for out in said for line in out.split())
 
 
 def held(store: Store) -> list[int]:
@@ -153,7 +162,7 @@ def held(store: Store) -> list[int]:
 
 def test_no_step_of_several_processes_is_lost_or_made_twice(opened: Opened, postgres: Server) -> None:
     store = opened()
-    told = collect(counters(postgres.url(), 30))
+    told = Counters(postgres.url(), 30).told()
     assert told == held(store) == list(range(1, 91))
     assert store.perform([counting.COUNTER]) == [(b"90",)]
 
@@ -163,23 +172,21 @@ def test_no_step_of_several_processes_is_lost_or_made_twice(opened: Opened, post
 
 def test_a_server_that_crashes_has_all_it_acknowledged_once(opened: Opened, postgres: Server) -> None:
     store = opened()
-    processes = counters(postgres.url(), 40, "ab")
-    for _ in range(2):
-        before = len(held(store))
-        while len(held(store)) < before + 10:
-            time.sleep(0.005)
-        postgres.stop()
-        postgres.start()
-    told = collect(processes)
+    counters = Counters(postgres.url(), 40, "ab")
+    while len(held(store)) < 20:
+        time.sleep(0.005)
+    postgres.stop(signal.SIGQUIT)
+    postgres.start()
+    told = counters.told()
     assert told == held(store) == list(range(1, 81))
 
 
 def test_connections_that_are_cut_at_any_moment_cost_nothing(opened: Opened, postgres: Server) -> None:
     store, seed = opened(), 7
-    processes, dice = counters(postgres.url(), 40, "ab"), random.Random(seed)
+    counters, dice = Counters(postgres.url(), 40, "ab"), random.Random(seed)
     cuts = steps = 0
     with postgres.admin("base") as admin:
-        while any(process.poll() is None for process in processes):
+        while counters.are_counting:
             row = admin.execute("SELECT count(*) FROM promisebase.kv").fetchone()
             assert row is not None
             if row[0] < steps + 3:  # on a slow machine too, something is done between two cuts
@@ -191,7 +198,7 @@ def test_connections_that_are_cut_at_any_moment_cost_nothing(opened: Opened, pos
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
                 "WHERE application_name = 'promisegrid' AND pid <> pg_backend_pid()"
             ).rowcount
-    told = collect(processes)
+    told = counters.told()
     assert told == held(store) == list(range(1, 81)) and cuts > 10, seed
 
 
@@ -240,7 +247,7 @@ def test_a_server_that_stays_away_is_a_clear_failure_and_then_goes_on(
 ) -> None:
     store = opened()
     monkeypatch.setattr(postgres_link, "WAIT_S", 0.3)
-    postgres.stop()
+    postgres.stop(signal.SIGINT)
     try:
         answers = store.perform([Commit((put(b"a", b"1"),)), Load("kv", (b"a",))])
         began = time.monotonic()
