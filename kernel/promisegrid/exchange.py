@@ -198,6 +198,15 @@ class Exchange:
                 raise
         return first.is_set
 
+    async def ask_one(self, link: Link, cid: Cid, wait_ms: int) -> bool:
+        """Whether one peer sends a block of its own store within that time."""
+        first: Signal[bytes] = self._state.scheduler.signal()
+        strand = self._state.scheduler.spawn(self._try(link, cid, 0, first, []))
+        try:
+            return await self._settled(first, strand, wait_ms)
+        finally:
+            self._state.scheduler.cancel(strand)
+
     async def _try(
         self, link: Link, cid: Cid, hops: int, first: Signal[bytes], wrong: list[Link]
     ) -> bool:

@@ -32,15 +32,17 @@ from promisegrid.owner import Owner
 from promisegrid.peering import Peering
 from promisegrid.promisebase.base import Base
 from promisegrid.promises import Promises
-from promisegrid.protocols import DAG_EDIT, SCENARIO_TREE
+from promisegrid.protocols import DAG_EDIT, SCENARIO_TREE, STORE
 from promisegrid.protocols.edits import Edits
 from promisegrid.protocols.promise import PROMISE
 from promisegrid.protocols.scenarios import Scenarios
+from promisegrid.protocols.store import StoreProtocol
 from promisegrid.protocols.topic import TopicProtocol
 from promisegrid.publishing import Publishing
 from promisegrid.reading import Reading
 from promisegrid.redeem import Redeemer
 from promisegrid.replay import Replay
+from promisegrid.replicas import Replicas
 from promisegrid.runner import Runner, Watch
 from promisegrid.selection import Selection
 from promisegrid.sharing import Sharing
@@ -85,7 +87,7 @@ class Kernel(Reading):
             self._state, self._exchange, self._memo, self._runner, self._verifier, replay, ledger
         )
         self.promises = Promises(self._state, ledger, self._caller, self._runner)
-        redeemer = Redeemer(self._state, ledger)
+        self._redeemer = Redeemer(self._state, ledger)
         self.carriage = Carriage(self._state)
         self.base.tell_stored(self.carriage.shared)
         self.scenarios = Scenarios(self._state, self._exchange)
@@ -95,7 +97,7 @@ class Kernel(Reading):
             self._runner,
             self._caller,
             replay,
-            redeemer,
+            self._redeemer,
             self.carriage,
             self.owner.saw,
         )
@@ -121,10 +123,14 @@ class Kernel(Reading):
         self._dispatcher.handlers[PROMISE] = self.promises.protocol.handle
         self._dispatcher.handlers[DAG_EDIT] = edits.handle
         self._dispatcher.handlers[SCENARIO_TREE] = self.scenarios.handle
+        self.storage = StoreProtocol(self._state, self.base, self._redeemer)
+        self._dispatcher.handlers[STORE] = self.storage.handle
+        self.replicas = Replicas(self._state, self._caller, self._exchange, self.promises)
         self._dispatcher.handlers[TOPIC] = TopicProtocol(self.topics, self._state.limits.topics).handle
         self._dispatcher.exclusive.add(DAG_EDIT)
         self.owner.at_boot += [self.gateways.load, self.carriage.load, self.scenarios.load, edits.load]
         self.owner.at_boot += [self.topics.load, self.sharing.load, self.promises.boot]
+        self.owner.at_boot += [self.storage.load, self.replicas.load]
 
     # -- entry points: each returns the effects to perform ---------------------------------------------
 

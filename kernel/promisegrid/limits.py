@@ -245,3 +245,13 @@ class Limits:
     """Entries kept for others, of topics this node does not follow itself, since it started."""
     topic_queue: int = 4096
     """Entries of one topic that wait for one peer; it finds the others when it next compares."""
+
+    # -- copies ----------------------------------------------------------------------------------
+    stored_bytes: int = 16 * 1024**3
+    """The most one call has kept for somebody, whatever its promise says."""
+    copies: int = 4096
+    """Things an owner wants copies of."""
+    copies_check_ms: int = 10 * 60 * 1000
+    """How often those who keep a copy are asked for a leaf of it."""
+    copies_answer_ms: int = 15_000
+    """How long they may take: to read it, not to fetch it from afar."""

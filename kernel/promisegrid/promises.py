@@ -22,6 +22,7 @@ from promisegrid.ledger import Ledger
 from promisegrid.link import Link
 from promisegrid.policy import PolicyError
 from promisegrid.policy import read as read_policy
+from promisegrid.protocols import STORE
 from promisegrid.protocols.promise import ITEMS_MAX, PROMISE
 from promisegrid.runner import Runner
 from promisegrid.shelf import Known
@@ -372,10 +373,13 @@ def _ability(text: str) -> What:
     """An ability that nodes here know; the CID of a protocol in its place means that protocol."""
     if text in ABILITIES:
         return "ability", text
+    if text == "store":
+        return "protocol", STORE
     try:
         return "protocol", Cid.parse(text)
     except CidError:
-        known = ", ".join(f"{name} ({means})" for name, means in ABILITIES.items())
+        means = {**ABILITIES, "store": "keep content"}
+        known = ", ".join(f"{name} ({what})" for name, what in means.items())
         sorry = f"{text[:64]!r} is no ability known here: promise {known}, or give the CID of a protocol."
         raise LocalError(sorry, "bad_args") from None
 

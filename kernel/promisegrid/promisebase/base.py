@@ -15,6 +15,7 @@ from promisegrid.cid import Cid
 from promisegrid.effects import Commit, Read, Save, Scan, Write
 from promisegrid.errors import LocalError
 from promisegrid.exchange import Exchange, block_writes
+from promisegrid.link import Link
 from promisegrid.promisebase.archive import Archive
 from promisegrid.promisebase.audit import Audit, Audited
 from promisegrid.promisebase.collect import Collected, Collector
@@ -98,6 +99,22 @@ class Base:
     async def pins(self, after: bytes = b"", limit: int = 256) -> list[Pin]:
         """Pins in the order of their CIDs' bytes, from the one behind `after`."""
         return await self._pins.page(after, limit)
+
+    async def keep(
+        self,
+        cid: Cid,
+        bytes_max: int,
+        watch: Callable[[int, int], None],
+        writes: Callable[[], Awaitable[tuple[Write, ...]]],
+        hint: Link | None = None,
+    ) -> None:
+        """Bring a CID and all below it here, at most so many bytes, and commit `writes`, which name it."""
+
+        async def bring() -> None:
+            self._collector.protect(cid)
+            await self._exchange.fetch_dag(cid, bytes_max, watch, hint)
+
+        await self._collector.keep(bring, writes)
 
     # -- streams ---------------------------------------------------------------------------------------
 
