@@ -6,7 +6,8 @@ Both hash every block (SHA-256), name it by its CID, and write a batch in one st
 both read a batch in one transaction and hash every block again. Ours: Python in the tab's worker hashes, and
 asks for `Commit` and `Load` through the shell, as a kernel does. Bare: WebCrypto and the database, no more.
 Turn about, on a profile on the disk; the median of the rounds' ratios. Goal for 1 KiB blocks: 1.5 times as
-long; exit code 1 if it is missed. What larger blocks cost more is SHA-256 in WebAssembly, on one thread.
+long; exit code 1 if it is missed. Larger blocks cost more: one thread hashes them, and they are copied into
+Python and out of it.
 """
 
 from __future__ import annotations
