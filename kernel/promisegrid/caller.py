@@ -224,8 +224,10 @@ class Caller:
         state = self._state
         now_s = state.now_ms // 1000
         exp = now_s + min(life_s, state.limits.message_life_ms // 1000)
+        assert state.grid is not None
         content = claims.reply(state.me, aud, exp, now_s, state.entropy.take(16), reply_to, body)
-        return await self._sealed(protocol, content)
+        signed = envelope.prepare(protocol, state.grid, content)
+        return self._sized(envelope.seal(signed, await cose.sign("grid-message", signed, detached=True)))
 
     async def _sealed(self, protocol: Cid, content: bytes) -> bytes:
         assert self._state.grid is not None

@@ -48,7 +48,7 @@ class Redeemer:
 
         now: a promise that is kept later will not do.
         """
-        grant = await self._held(content, name, task)
+        grant = self._recalled(content, name, task) or await self._checked(content, name, task)
         if now and grant.later:
             raise RemoteError("not_permitted", "A promise that is kept later has no value yet.")
         budget = grant.narrowed(content.budget)
@@ -65,25 +65,35 @@ class Redeemer:
         self._tell("used", grant, content.iss)
         return Redeemed(grant, budget, bool(grant.uses))
 
-    async def _held(self, content: Claims, name: Cid, task: Task) -> Grant:
+    def _recalled(self, content: Claims, name: Cid, task: Task) -> Grant | None:
+        """The promise that is presented, if its chain was found to hold before. RemoteError."""
+        state = self._state
+        assert state.grid is not None
+        grant = state.verdicts.recall(content.proofs)
+        if grant is not None:
+            capability.check_again(grant, state.grid, content.iss, state.now_ms, state.limits, state.me)
+            self._check_cover(grant, name, task)
+        return grant
+
+    async def _checked(self, content: Claims, name: Cid, task: Task) -> Grant:
         """The promise that is presented, if it covers the call and holds. RemoteError."""
         state = self._state
         assert state.grid is not None
-        about = (state.grid, content.iss, state.now_ms, state.limits, state.me)
-        known = state.verdicts.recall(content.proofs)
-        if known is not None:
-            grant = capability.check_again(known, *about)
-        else:
-            grant = capability.check(content.proofs, *about)
+        grant = capability.check(
+            content.proofs, state.grid, content.iss, state.now_ms, state.limits, state.me
+        )
+        self._check_cover(grant, name, task)
+        await state.verdicts.check(grant.chain)
+        state.verdicts.remember(grant)
+        self._still_good(grant, name)
+        return grant
+
+    def _check_cover(self, grant: Grant, name: Cid, task: Task) -> None:
+        """RemoteError unless a promise is still good, and is about this call."""
         self._still_good(grant, name)
         lacking = grant.lacks(task.code, task.func, task.args)
         if lacking is not None:
             raise RemoteError("not_permitted", lacking)
-        if known is None:
-            await state.verdicts.check(grant.chain)
-            state.verdicts.remember(grant)
-            self._still_good(grant, name)
-        return grant
 
     def undo(self, redeemed: Redeemed) -> None:
         """The answer of a deferral could not be written down, or is not wanted. One made before stays."""
