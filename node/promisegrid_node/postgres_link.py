@@ -235,6 +235,8 @@ def _remedy(error: Exception, parts: dict[str, Any]) -> str:
         return "Let this machine in, in the server's pg_hba.conf."
     if state == "42501":
         return f"Let the user make a schema: GRANT CREATE ON DATABASE {database} TO the user."
+    if "too many clients" in text or "connection slots" in text or state == "53300":
+        return "Let more connections in (max_connections), or run fewer nodes."
     if state == "53100":
         return "Make room on the server's disk."
     if state in _AGAIN:

