@@ -107,57 +107,73 @@ def get_all(base: Bare | Ours, keys: list[bytes]) -> None:
         base.get(key)
 
 
-def race(bases: tuple[Bare, Ours], count: int, seed: int) -> list[tuple[float, float]]:
-    """Seconds for all puts, and for all gets, of each: a batch by one, the same by the other, and so on."""
-    groups, spent = batches(count, seed), [[0.0, 0.0], [0.0, 0.0]]
+Pairs = list[tuple[float, float]]
+"""Seconds for the same thing, by the bare loop and by ours, one right after the other."""
+
+
+def race(bases: tuple[Bare, Ours], count: int, seed: int) -> tuple[Pairs, Pairs]:
+    """Puts, a batch at a time, and gets, a hundred at a time."""
+    groups, puts, gets = batches(count, seed), Pairs(), Pairs()
     for turn, group in enumerate(groups):
-        for which in (turn % 2, 1 - turn % 2):
-            spent[which][0] += timed(partial(bases[which].put_many, group))
+        puts.append(pair(turn, [partial(base.put_many, group) for base in bases]))
     every = [PREFIX + hashlib.sha256(data).digest() for group in groups for data in group]
     dice = random.Random(1)
     for turn in range(GETS // 100):
         keys = dice.choices(every, k=100)
-        for which in (turn % 2, 1 - turn % 2):
-            spent[which][1] += timed(partial(get_all, bases[which], keys))
-    return [(put, get) for put, get in spent]
+        gets.append(pair(turn, [partial(get_all, base, keys) for base in bases]))
+    return puts, gets
+
+
+def pair(turn: int, both: list[partial[None]]) -> tuple[float, float]:
+    """Both timed, now one first and now the other."""
+    if turn % 2:
+        mine = timed(both[1])
+        return timed(both[0]), mine
+    return timed(both[0]), timed(both[1])
 
 
 def compare(folder: Path, count: int, rounds: int) -> tuple[float, float]:
-    """Ours over bare, put and get, medians."""
-    found = []
+    """Ours over bare, put and get: the median of all pairs, so that what else runs here counts little."""
+    puts, gets = Pairs(), Pairs()
     for turn in range(rounds):
         home = folder / f"race{turn}"
         home.mkdir()
         bases = Bare(home), Ours(home)
-        bare, mine = race(bases, count, turn)
-        found.append((bare[0] / mine[0], bare[1] / mine[1], count / mine[0], GETS / mine[1]))
+        more = race(bases, count, turn)
+        puts, gets = puts + more[0], gets + more[1]
         for base in bases:
             base.close()
-    put, get, puts, gets = (statistics.median(column) for column in zip(*found, strict=True))
-    print(f"put_many, durable: {puts:,.0f} blocks/s of 1 KiB, {put:.2f} of a bare loop (aim 0.7)")
-    print(f"get: {gets:,.0f} blocks/s, {get:.2f} of a bare loop (aim 0.6)")
+    put, get = (statistics.median(bare / mine for bare, mine in pairs) for pairs in (puts, gets))
+    puts_s, gets_s = (statistics.median(mine for _, mine in pairs) for pairs in (puts, gets))
+    print(f"put_many, durable: {BATCH / puts_s:,.0f} blocks/s of 1 KiB, {put:.2f} of a bare loop (aim 0.7)")
+    print(f"get: {100 / gets_s:,.0f} blocks/s, {get:.2f} of a bare loop (aim 0.6)")
     return put, get
 
 
 def grow(folder: Path, most: int) -> list[tuple[int, float, float]]:
-    """(blocks there, µs a put, µs a get) as a store grows tenfold, and tenfold again."""
+    """(blocks there, µs a put, µs a get) as a store grows tenfold, and tenfold again.
+
+    Of the last tenth of each: medians of sixteen batches, among them such as carry the log over; of gets, of
+    a hundred.
+    """
     home = folder / "grow"
     home.mkdir()
     base, there, found = Ours(home), 0, []
     dice, keys = random.Random(9), list[bytes]()
     while there < most:
         goal = max(1000, there * 10)
-        last, wrote, before = 0.0, written(), there
+        last, wrote, before = list[float](), written(), there
         while there < goal:
             batch = [dice.randbytes(SIZE) for _ in range(BATCH if goal - there > BATCH else goal - there)]
             took = timed(partial(base.put_many, batch))
             if goal - there <= max(1000, goal // 10):
-                last += took
+                last.append(took / len(batch))
             there += len(batch)
             keys += [PREFIX + hashlib.sha256(data).digest() for data in dice.choices(batch, k=4)]
         some = dice.choices(keys, k=GETS)
-        get = timed(partial(get_all, base, some))
-        found.append((there, last / max(1000, goal // 10) * 1e6, get / GETS * 1e6))
+        gets = [timed(partial(get_all, base, some[at : at + 100])) / 100 for at in range(0, GETS, 100)]
+        puts = [statistics.fmean(last[at : at + 16]) for at in range(0, len(last), 16)]
+        found.append((there, statistics.median(puts) * 1e6, statistics.median(gets) * 1e6))
         wear = (written() - wrote) / (there - before) / 1024
         told = f"{found[-1][1]:6.1f} µs a put, {found[-1][2]:6.1f} µs a get, {wear:5.1f} KiB written a put"
         print(f"{there:>9,} blocks: {told}")
