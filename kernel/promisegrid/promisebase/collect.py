@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from promisegrid.cid import DAG_PB, RAW, Cid
+from promisegrid.cid import DAG_CBOR, DAG_PB, RAW, Cid
 from promisegrid.effects import Commit, Conflict, Load, Save, Scan, Seen, Table, Write
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.exchange import links_of
@@ -155,14 +155,14 @@ class Collector:
                 await Save(tuple(Write("memo", key, None) for key, _ in rows))
 
     async def _mark_roots(self, tables: Iterable[Table], watch: Watch) -> None:
-        if self._state.grid is not None:
-            self._waiting.append(bytes(self._state.grid))
         for table in tables:
             after = b""
             while rows := await Scan(table, b"", after, _PAGE, everyone=True):
                 after = rows[-1][0]
                 for key, value in rows:
                     self._waiting += [*names_in(key), *names_in(value)]
+                    if table == "grid" and key.endswith(b"genesis"):  # this node's, or another's of the base
+                        self._waiting.append(bytes(Cid.of(value, DAG_CBOR)))
                 await self._mark(watch)
 
     async def _mark(self, watch: Watch) -> None:
