@@ -17,11 +17,14 @@ from tests import edges, p256
 from promisegrid import did, unixfs
 from promisegrid.cid import Cid
 from promisegrid.effects import (
+    Abandon,
     Cancel,
     Close,
     Commit,
+    Describe,
     Digest,
     Effect,
+    Establish,
     Failure,
     Gateway,
     Job,
@@ -66,6 +69,8 @@ class Node:
         self.log: list[Effect] = []
         self.runs: list[Job] = []
         self.closed: list[Close] = []
+        self.described: dict[int, str | None] = {}
+        self.abandoned: list[int] = []
         self.failing: dict[type[Effect], Failure] = {}
         self.links: dict[int, tuple[Node, int]] = {}
         self.peer_drops = False
@@ -135,6 +140,10 @@ class Node:
                 self.notes.append(effect)
             elif isinstance(effect, Send):
                 self.world.carry(self, effect)
+            elif isinstance(effect, Establish):
+                self.world.establish(self, effect)
+            elif isinstance(effect, Abandon):
+                self.abandoned.append(effect.number)
             elif isinstance(effect, Close):
                 self.closed.append(effect)
                 self.world.cut(self, effect.link)
@@ -157,6 +166,9 @@ class Node:
                 self.answer(ticket, edges.pure(effect))
             case Digest(data):
                 self.answer(ticket, hashlib.sha256(data).digest())
+            case Describe(number, offer):
+                self.described[number] = offer
+                self.answer(ticket, self.world.describe(self, number))
             case Gateway(url, cid):
                 answer = self.world.gateways[url](cid)
                 if answer is not ...:
@@ -189,6 +201,10 @@ class World:
         self.programs: dict[bytes, tuple[ModuleInfo, Program]] = {}
         self.gateways: dict[str, Callable[[Cid], object]] = {}
         """By address: what a gateway answers about a CID; ... leaves it silent."""
+        self.direct = True
+        """Whether data channels come about."""
+        self.descriptions: dict[str, tuple[Node, int]] = {}
+        self.answering: dict[tuple[Node, int], str] = {}
         self._queue: deque[Callable[[], None]] = deque()
 
     def node(self, name: str, limits: Limits | None = None) -> Node:
@@ -207,14 +223,19 @@ class World:
         return [first, *others]
 
     def link(
-        self, a: Node, b: Node, invite: bytes | None = None, channels: tuple[str, str] = ("b/grid",) * 2
+        self,
+        a: Node,
+        b: Node,
+        invite: bytes | None = None,
+        channels: tuple[str, str] = ("b/grid",) * 2,
+        via: str = "ws",
     ) -> None:
         """Connect two nodes, `a` as the initiator, and let the handshake run."""
         near, a.next_link = a.next_link, a.next_link + 1
         far, b.next_link = b.next_link, b.next_link + 1
         a.links[near], b.links[far] = (b, far), (a, near)
-        a.perform(a.kernel.connect(near, "initiator", channels[0], "ws", self.now_ms, invite=invite))
-        b.perform(b.kernel.connect(far, "responder", channels[1], "ws", self.now_ms))
+        a.perform(a.kernel.connect(near, "initiator", channels[0], via, self.now_ms, invite=invite))
+        b.perform(b.kernel.connect(far, "responder", channels[1], via, self.now_ms))
         self.run()
 
     def carry(self, node: Node, send: Send) -> None:
@@ -231,6 +252,24 @@ class World:
             other, far = peer
             self.later(lambda: node.perform(node.kernel.disconnect(link, self.now_ms)))
             self.later(lambda: self.cut(other, far))
+
+    def describe(self, node: Node, number: int) -> object:
+        """A session description, with a certificate of its own."""
+        print_ = hashlib.sha256(f"{node.name} {node.life} {number}".encode()).hexdigest()
+        pairs = ":".join(print_[at : at + 2] for at in range(0, 64, 2))
+        text = f"v=0\r\nm=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=fingerprint:sha-256 {pairs}\r\n"
+        self.descriptions[text] = node, number
+        return text
+
+    def establish(self, node: Node, effect: Establish) -> None:
+        """Two sides that have each other's description are connected, if the network lets them."""
+        if effect.answer is None:
+            self.answering[node, effect.number] = effect.channel
+            return
+        peer, number = self.descriptions[effect.answer]
+        channel = self.answering.pop((peer, number), None)
+        if self.direct and channel is not None:
+            self.later(lambda: self.link(node, peer, channels=(effect.channel, channel), via="webrtc"))
 
     def later(self, step: Callable[[], None]) -> None:
         """Do something after what is already waiting."""

@@ -100,6 +100,27 @@ class Cancel(Effect):
     ticket: int
 
 
+@frozen
+class Establish(Effect):
+    """Make data channel `number`, described before, with the peer's `answer` (None: ours was the answer).
+
+    When it opens the host calls `connect` with a link of its own, this role and channel, via "webrtc". When
+    it does not, nothing: the kernel waits, and abandons it.
+    """
+
+    number: int
+    role: Literal["initiator", "responder"]
+    channel: str
+    answer: str | None
+
+
+@frozen
+class Abandon(Effect):
+    """Let go of the data channel `number`, which has not opened."""
+
+    number: int
+
+
 # -- store (answered) --------------------------------------------------------------------------------
 
 
@@ -196,6 +217,21 @@ class Gateway(Effect):
 
     url: str
     cid: Cid
+
+
+# -- data channels (answered) --------------------------------------------------------------------------
+
+
+@frozen
+class Describe(Effect):
+    """Begin data channel `number` (docs/protocols/signal.md). Answer: str, this side's whole description.
+
+    With `offer` the description answers it. Or a Failure, when the host cannot. Only a host that set
+    `kernel.signalling.enabled` is asked.
+    """
+
+    number: int
+    offer: str | None
 
 
 # -- keys and hashes (answered) ----------------------------------------------------------------------

@@ -36,6 +36,7 @@ from promisegrid.protocols import DAG_EDIT, SCENARIO_TREE, STORE
 from promisegrid.protocols.edits import Edits
 from promisegrid.protocols.promise import PROMISE
 from promisegrid.protocols.scenarios import Scenarios
+from promisegrid.protocols.signal import SignalProtocol
 from promisegrid.protocols.store import StoreProtocol
 from promisegrid.protocols.topic import TopicProtocol
 from promisegrid.publishing import Publishing
@@ -46,6 +47,7 @@ from promisegrid.replicas import Replicas
 from promisegrid.runner import Runner, Watch
 from promisegrid.selection import Selection
 from promisegrid.sharing import Sharing
+from promisegrid.signalling import SIGNAL, Signalling
 from promisegrid.spread import Spread, Spreader
 from promisegrid.state import Identity, State
 from promisegrid.strand import Issued, Scheduler, Slots, Strand
@@ -104,6 +106,7 @@ class Kernel(Reading):
         self.topics = Topics(self._state, self._caller)
         self.sharing = Sharing(self._state, self.base, self.topics)
         self.spreader = Spreader(self._state, self._caller, self._runner)
+        self.signalling = Signalling(self._state, self._caller)
         self._speak()
         self._peering = Peering(
             self._state,
@@ -113,6 +116,7 @@ class Kernel(Reading):
             self._dispatcher,
             self.promises,
             self.topics,
+            self.signalling,
         )
         self._asks: dict[int, Strand[Any]] = {}
         self._ask_of: dict[Strand[Any], int] = {}
@@ -127,6 +131,7 @@ class Kernel(Reading):
         self._dispatcher.handlers[STORE] = self.storage.handle
         self.replicas = Replicas(self._state, self._caller, self._exchange, self.promises)
         self._dispatcher.handlers[TOPIC] = TopicProtocol(self.topics, self._state.limits.topics).handle
+        self._dispatcher.handlers[SIGNAL] = SignalProtocol(self.signalling).handle
         self._dispatcher.exclusive.add(DAG_EDIT)
         self.owner.at_boot += [self.gateways.load, self.carriage.load, self.scenarios.load, edits.load]
         self.owner.at_boot += [self.topics.load, self.sharing.load, self.promises.boot]

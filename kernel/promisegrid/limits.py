@@ -111,6 +111,16 @@ class Limits:
     """Members a node tells its neighbours it is linked to."""
     near_ms: int = 500
     """How long changes of who is near gather before the neighbours are told."""
+    direct: int = 8
+    """Data channels to other members, open or being made: each is a connection of the browser's."""
+    direct_ms: int = 20_000
+    """How long one may take from its description to the end of its greeting."""
+    direct_retry_ms: int = 2_000
+    """How long a peer is left alone with which no channel came about, at first; twice as long each time."""
+    direct_retry_max_ms: int = 10 * 60 * 1000
+    """The longest time: between many networks there is none, and each attempt costs a handful of packets."""
+    description_bytes: int = 16 * 1024
+    """One session description: a browser's takes some 600 bytes, and 100 for each address."""
 
     # -- memory ----------------------------------------------------------------------------------
     replay_entries: int = 65_536

@@ -19,6 +19,7 @@ from promisegrid.link import Link
 from promisegrid.owner import Owner
 from promisegrid.promises import Promises
 from promisegrid.relay import Relay
+from promisegrid.signalling import Signalling
 from promisegrid.state import State
 from promisegrid.strand import Pause
 from promisegrid.topics import Topics
@@ -31,11 +32,14 @@ class Peering:
         self, state: State, exchange: Exchange, caller: Caller, owner: Owner, dispatcher: Dispatcher,
         promises: Promises,
         topics: Topics,
+        signalling: Signalling,
     ) -> None:  # fmt: skip
         self._state, self._scheduler = state, state.scheduler
         self._exchange, self._caller, self._owner, self._dispatcher = exchange, caller, owner, dispatcher
         self._promises, self._topics = promises, topics
+        self._signalling = signalling
         self.relay = Relay(state, self.begin, self.drop)
+        signalling.over(self.relay)
         self.relay.deliver = self.receive
         caller.reach = self.relay.reach
 
@@ -96,6 +100,7 @@ class Peering:
         self._scheduler.spawn(self._keep_alive(link))
         self._scheduler.spawn(self._promises.opened(link))
         self._scheduler.spawn(self._topics.opened(link))
+        self._signalling.opened(link)
 
     async def _keep_alive(self, link: Link) -> None:
         pings = 0
@@ -158,6 +163,7 @@ class Peering:
                 if (serves, engine[:80]) != (link.serves, link.engine):
                     link.serves, link.engine = serves, engine[:80]
                     self.relay.tell()
+                    self._signalling.look()
                     self._tell_peer(link, "up")
             case Dial() | Dialled() | HangUp() | Relayed() | Window() | Near():
                 self.relay.take(link, frame)
@@ -191,6 +197,7 @@ class Peering:
         self.relay.link_down(link)
         self._caller.link_down(link)
         self._topics.closed(link)
+        self._signalling.closed(link)
         self._tell_peer(link, "down", wrong)
 
     def _tell_peer(self, link: Link, event: str, wrong: RemoteError | None = None) -> None:

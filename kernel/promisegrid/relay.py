@@ -99,6 +99,8 @@ class Relay:
         self._telling = False
         self.deliver: Callable[[Link, bytes], None] = lambda link, data: None
         """What takes the frames of links that end here."""
+        self.changed: Callable[[], None] = lambda: None
+        """Called when a neighbour has said who is near it."""
 
     # -- for those who call ----------------------------------------------------------------------------
 
@@ -129,6 +131,7 @@ class Relay:
             raise RemoteError("malformed", "Circuits do not run through circuits.")
         if isinstance(frame, Near):
             link.near = _read_near(frame.peers, self._state.limits.near)
+            self.changed()
             return
         key = (link.number, frame.circuit)
         match frame:
