@@ -265,6 +265,21 @@ def test_a_server_that_stays_away_is_a_clear_failure_and_then_goes_on(
     assert store.perform([Load("kv", (b"a",)), Commit((put(b"a", b"1"),))]) == [(None,), None]
 
 
+def test_a_server_that_falls_silent_is_asked_anew(
+    opened: Opened, postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, own = opened(), "SELECT pid FROM pg_stat_activity WHERE application_name = 'promisegrid'"
+    monkeypatch.setattr(postgres_link, "SILENT_S", 0.3)
+    with postgres.admin("base") as admin:
+        row = admin.execute(own).fetchone()
+        assert row is not None and isinstance(row[0], int)
+    os.kill(row[0], signal.SIGSTOP)
+    try:
+        assert store.perform([Commit((put(b"a", b"1"),)), Load("kv", (b"a",))]) == [None, (b"1",)]
+    finally:
+        os.kill(row[0], signal.SIGCONT)
+
+
 def test_a_commit_is_synced_whatever_the_server_prefers_and_a_save_is_not(
     opened: Opened, postgres: Server
 ) -> None:
