@@ -21,6 +21,7 @@ from promisegrid_node.api_args import passing, read_cid, whole
 from promisegrid_node.api_base import BaseApi
 from promisegrid_node.api_cap import CapApi
 from promisegrid_node.api_content import ContentApi
+from promisegrid_node.api_grid import GridApi
 from promisegrid_node.host import Host
 from promisegrid_node.naming import only
 from promisegrid_node.session import Args, Session, Verb
@@ -48,6 +49,7 @@ class Api:
         self._base = BaseApi(host, self._content)
         self._archive = ArchiveApi(host, about.url)
         self._caps = CapApi(host, self._finish)
+        self._grid = GridApi(host)
 
     @property
     def verbs(self) -> Mapping[str, Verb]:
@@ -58,7 +60,8 @@ class Api:
             self.running, self.stop, self.evidence,
         )  # fmt: skip
         own = {verb.__name__: verb for verb in named}
-        return {**own, **self._content.verbs, **self._base.verbs, **self._archive.verbs, **self._caps.verbs}
+        others = (self._content, self._base, self._archive, self._caps, self._grid)
+        return {name: verb for verbs in (own, *(one.verbs for one in others)) for name, verb in verbs.items()}
 
     # -- who and where -------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from typing import Final
 from promisegrid_node.argtypes import address, positive, seconds, several, size, size_or_off, unsound
 from promisegrid_node.arguments_base import AddVerb, add_base
 from promisegrid_node.arguments_cap import ABOUT, add_cap
+from promisegrid_node.arguments_grid import add_map, add_together
 from promisegrid_node.home import default_home
 
 LISTEN: Final = "127.0.0.1:8420"
@@ -41,9 +42,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     options, rest = parser.parse_known_args(before)
     if rest and (options.verb != "call" or any(_is_option(word) for word in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    if options.verb in ("app", "cap"):
+    if options.verb in ("app", "cap", "topic"):
         options.verb = f"{options.verb} {getattr(options, f'{options.verb}_verb')}"
-    if after and options.verb not in ("run", "call"):
+    if after and options.verb not in ("run", "call", "map"):
         parser.error(f"`{options.verb}` takes no arguments after --.")
     if getattr(options, "verify", None) and options.on:
         parser.error("--verify N chooses the peers itself: leave --on out.")
@@ -97,6 +98,8 @@ def _parser() -> argparse.ArgumentParser:
     _apps(verb("app", "Publish apps, and list those published here."), common)
     add_cap(verb("cap", "Give, hold, keep and take back promises.", ABOUT), common)
     _grid(verb)
+    _limits(add_map(verb))
+    add_together(verb, common)
     return parser
 
 
@@ -155,6 +158,17 @@ def _up(up: argparse.ArgumentParser) -> None:
 
 def _budget(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--on", metavar="DID", help="have this peer run it; the beginning of a DID will do")
+    _limits(parser)
+    parser.add_argument(
+        "--promise", metavar="CID", help="present this promise of the peer (default: one that fits)"
+    )
+    parser.add_argument(
+        "--wait", action="store_true", help="where a peer keeps its promise later, wait for the result"
+    )
+    parser.add_argument("--fresh", action="store_true", help="run it even if the result is remembered")
+
+
+def _limits(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fuel",
         type=positive,
@@ -163,13 +177,6 @@ def _budget(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--memory", type=size, metavar="BYTES", help="linear memory at most")
     parser.add_argument("--timeout", type=seconds, metavar="S", help="seconds at most")
-    parser.add_argument(
-        "--promise", metavar="CID", help="present this promise of the peer (default: one that fits)"
-    )
-    parser.add_argument(
-        "--wait", action="store_true", help="where a peer keeps its promise later, wait for the result"
-    )
-    parser.add_argument("--fresh", action="store_true", help="run it even if the result is remembered")
 
 
 def _programs(verb: AddVerb) -> None:

@@ -19,7 +19,16 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from promisegrid.errors import LocalError, RemoteError
-from promisegrid_node import verbs_app, verbs_base, verbs_cap, verbs_car, verbs_content, verbs_grid, verbs_run
+from promisegrid_node import (
+    verbs_app,
+    verbs_base,
+    verbs_cap,
+    verbs_car,
+    verbs_content,
+    verbs_grid,
+    verbs_run,
+    verbs_spread,
+)
 from promisegrid_node.argtypes import Misuse
 from promisegrid_node.arguments import parse
 from promisegrid_node.assemble import reach
@@ -75,6 +84,14 @@ VERBS: dict[str, Act] = {
     "stop": verbs_grid.stop,
     "evidence": verbs_grid.evidence,
     "receipt": verbs_grid.receipt,
+    "map": verbs_spread.map_inputs,
+    "topic publish": verbs_spread.topic_publish,
+    "topic follow": verbs_spread.topic_follow,
+    "topic leave": verbs_spread.topic_leave,
+    "topic ls": verbs_spread.topic_ls,
+    "topic read": verbs_spread.topic_read,
+    "share": verbs_spread.share,
+    "copies": verbs_spread.copies,
 }
 CANCELLED = 130
 MISUSED = 2

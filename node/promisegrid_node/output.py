@@ -48,6 +48,7 @@ _WORDS: Final = {
     "rebuild": "Making anew",
     "export": "Writing the CAR file",
     "import": "Checking and storing",
+    "map": "Running",
 }
 _TURNING: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Characters that change the direction of what follows."""
@@ -232,6 +233,8 @@ def progress_text(phase: str, done: int, total: int | None, speed: float | None)
     if phase in _BYTES and done:
         text += f" {size(done)}" + (f" of {size(total)}" if total else "")
         return text if speed is None else f"{text}, {size(round(speed))}/s"
+    if phase == "map":
+        return f"{text}: {number(done)} of {number(total or 0)}"
     if phase in _BLOCKS and done:
         return f"{text}: {number(done)}" + (f" of {number(total)}" if total else "") + " blocks"
     return text
