@@ -197,6 +197,7 @@ class BaseApi:
     async def rebuild(self, args: Args, session: Session) -> dict[str, Any]:
         """Make indexes anew from blocks: {blocks, heads, receipts, removed}: read, found, found, rows."""
         made = await self._ask(self._base.rebuild(), session)
+        await self._ask(self._kernel.publishing.rebuild(), session)
         return {name: getattr(made, name) for name in ("blocks", "heads", "receipts", "removed")}
 
 

@@ -3,8 +3,6 @@
 Promises: a `Commit` is durable before it is answered, as far as the server's own settings make it so. Commits
 take effect as if one came after another, whoever makes them: one that rests on what it saw has the base to
 itself (`_EXCLUSIVE`), others that write rows go side by side, and blocks, which never change, need no lock.
-(SERIALIZABLE transactions instead are no faster where processes want the same key, because most begin again,
-and up to three times as fast where each wants its own.)
 Each transaction that must not be done twice has a name, written with it; when the connection is lost before
 the answer came, that name is claimed: either it is there, then it took effect, or it can no longer.
 

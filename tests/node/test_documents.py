@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from promisegrid.cid import Cid
-from promisegrid.protocols import CAPABILITY_CALL, DAG_EDIT, SCENARIO_TREE
+from promisegrid.protocols import CAPABILITY_CALL, DAG_EDIT, SCENARIO_TREE, STORE
 from promisegrid.protocols.promise import PROMISE
 from promisegrid.receipt import METER
+from promisegrid.topics import TOPIC
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -22,6 +23,9 @@ DOCS = Path(__file__).parents[2] / "docs"
         ("protocols/dag-edit.md", DAG_EDIT),
         ("protocols/promise.md", PROMISE),
         ("protocols/scenario-tree.md", SCENARIO_TREE),
+        ("protocols/signal.md", SIGNAL),
+        ("protocols/store.md", STORE),
+        ("protocols/topic.md", TOPIC),
     ],
 )
 def test_code_names_the_document_that_is_there(name: str, cid: Cid) -> None:

@@ -78,8 +78,10 @@ class Rebuilder:
             elif cid.codec == RAW and data.startswith(b"\xd2\x84"):
                 claim = await receipt.verify(data)
                 wanted = {self._state.me, *self._state.trust.executors}
-                if claim is not None and claim.executor in wanted:
-                    receipts.add(bytes(claim.task) + key)
+                if claim is None:
+                    return
+                receipts.add(bytes(claim.task) + key)  # others who share the base may trust its executor
+                if claim.executor in wanted:
                     await Commit((Write("memo", bytes(claim.task) + key, claim.executor.encode()),))
         except (RemoteError, CidError):
             return
