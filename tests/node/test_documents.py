@@ -10,6 +10,7 @@ from promisegrid.cid import Cid
 from promisegrid.protocols import CAPABILITY_CALL, DAG_EDIT, SCENARIO_TREE, STORE
 from promisegrid.protocols.promise import PROMISE
 from promisegrid.receipt import METER
+from promisegrid.signalling import SIGNAL
 from promisegrid.topics import TOPIC
 
 DOCS = Path(__file__).parents[2] / "docs"
