@@ -16,6 +16,10 @@ RunNode = Callable[..., Node]
 OpenBrowser = Callable[[], BrowserContext]
 
 
+NO_CHANNELS = "delete globalThis.RTCPeerConnection"
+"""For browsers outside a network of their own (netspace.py): tabs there make no direct channels."""
+
+
 @pytest.fixture(scope="session")
 def web_bundle() -> Path:
     """What a node serves to tabs, made from this tree if it is not there yet or out of date."""
@@ -81,6 +85,7 @@ def open_browser(playwright: Playwright, tmp_path: Path) -> Iterator[OpenBrowser
                 args=["--no-sandbox", "--disable-gpu"],
             )
             stack.callback(context.close)
+            context.add_init_script(NO_CHANNELS)
             return context
 
         yield start

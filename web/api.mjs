@@ -6,12 +6,14 @@
  * so that nothing but CIDs and small values is called with. Works the same in a tab that shares another tab's node.
  */
 import { NodeError } from "./rpc.mjs";
+import { keep, stored } from "./ui.mjs";
 
+const DIRECT = "promisegrid.direct";
 const PIECE = 4 * 1024 * 1024;
 /** Peers tell of themselves; round trips and whether they serve are asked for this often, while somebody looks. */
 const LOOK_MS = 3_000;
 
-/** @typedef {{did: string, via: "ws" | "webrtc", rtt_ms: number | null, serves: boolean, engine: string}} Peer */
+/** @typedef {{did: string, via: "ws" | "webrtc" | "relay", rtt_ms: number | null, serves: boolean, engine: string}} Peer */
 
 /** @typedef {string | Uint8Array | ArrayBuffer | Blob} Content text, bytes or a file */
 /** @typedef {{code: Content, func?: string, args?: any[], files?: string | FileList | File[] | Record<string, Content>, stdin?: Content, on?: string, fuel?: number, memory?: number, timeout?: number, fresh?: boolean, verify?: number, signal?: AbortSignal, onprogress?: (detail: any) => void}} Task */
@@ -279,6 +281,16 @@ export class PromiseGrid extends EventTarget {
   /** The owner's promise to run programs for others, or false to end it. @param {{cpu?: number, memory?: number} | false} promise */
   async serve(promise) {
     return this.#client.call("serve", promise);
+  }
+
+  /**
+   * Direct channels to other tabs, kept in this browser and heeded from its next start on; without an argument: what is kept.
+   * servers: STUN and TURN servers, as RTCPeerConnection takes them; none unless the owner names some.
+   * @param {{off?: boolean, servers?: {urls: string | string[], username?: string, credential?: string}[]}} [how]
+   */
+  direct(how) {
+    if (how) keep(DIRECT, { off: Boolean(how.off), servers: how.servers ?? [] });
+    return { off: false, servers: [], ...stored(DIRECT) };
   }
 
   /** Show an app by its CID in this tab. @param {string} cid */

@@ -10,6 +10,7 @@
  * Promises: `ready` settles, with a reason when it fails; a call settles when the node answers, is lost or is stopped.
  * Does not know: what the verbs mean.
  */
+import { Direct } from "./direct.mjs";
 import { CHANNEL, Calls, LOCK, LOST_MS, NodeError, PING_MS } from "./rpc.mjs";
 
 /** A start that takes longer has failed; the first visit on a slow phone takes about ten seconds. */
@@ -49,6 +50,8 @@ export class Client extends EventTarget {
   #pinging;
   /** @type {() => void} */
   #release = () => {};
+  /** Connections to other tabs; those of the tab that leads. @type {Direct | null} */
+  #direct = null;
   /** Whether a request of this tab waits for the lock. */
   #inLine = false;
   /** @type {"none" | "leader" | "follower"} */
@@ -144,6 +147,9 @@ export class Client extends EventTarget {
     this.#leading = crypto.randomUUID();
     this.#channel?.postMessage({ type: "leading", worker: this.#leading });
     this.#worker = new Worker(`${this.config.static}/node.worker.mjs`, { type: "module", name: "promisegrid" });
+    this.#direct?.close();
+    const worker = this.#worker;
+    this.#direct = new Direct((message, transfer) => worker.postMessage({ type: "direct", message }, transfer), () => this.config.direct?.servers ?? []);
     this.#worker.onmessage = ({ data }) => {
       this.#spoke = true;
       this.#up ||= data.type === "ready" || data.type === "failed";
@@ -226,6 +232,7 @@ export class Client extends EventTarget {
   /** Another tab leads now; told by the lock, by the store, or by both. */
   #stepDown() {
     if (this.role !== "leader") return;
+    this.#direct?.close();
     this.#worker?.terminate();
     this.#worker = null;
     this.#release();
@@ -297,6 +304,7 @@ export class Client extends EventTarget {
       case "event":
         if (message.kind === "grid" && this.node) this.node.grid = message.detail?.grid ?? this.node.grid;
         return void this.dispatchEvent(new CustomEvent("event", { detail: message }));
+      case "direct": return this.#direct?.heard(message.message);
       case "phase": return void this.dispatchEvent(new CustomEvent(message.type, { detail: message }));
       default: this.#calls.settle(message);
     }

@@ -3,6 +3,7 @@
 import { PromiseGrid } from "./api.mjs";
 import { Apps, showRecent } from "./apps.mjs";
 import { Client } from "./client.mjs";
+import { Direct } from "./direct.mjs";
 import { looksLikeCid } from "./api.mjs";
 import { Files } from "./files.mjs";
 import { link, notice, panels } from "./panels.mjs";
@@ -23,6 +24,7 @@ const client = new Client({
   grid: wanted ?? undefined,
   invite: join?.[2],
   url: location.origin,
+  direct: directly(),
 });
 const grid = new PromiseGrid(client, open);
 const apps = new Apps(client, grid);
@@ -144,7 +146,7 @@ function failed(error) {
 /** @param {{kind: string, detail: any}} event */
 function heard({ kind, detail }) {
   if (kind === "link") link(detail);
-  if (kind === "peer" && detail.event === "down" && detail.code && detail.code !== "closed") refused(detail);
+  if (kind === "peer" && detail.event === "down" && detail.via === "ws" && detail.code && detail.code !== "closed") refused(detail);
   if (kind === "fault") notice(`A fault of this node, at “${detail.where}”. It goes on; the console has the details.`, true);
 }
 
@@ -171,6 +173,12 @@ function otherGrid(mine, theirs) {
     }
   });
   notice(`This browser belongs to grid ${short(mine)}, and the node at ${location.host} is in ${theirs ? `grid ${short(theirs)}` : "another one"}. Stay as you are, and work without that node; or leave: this node's key and files stay, its membership goes.`, true, leave);
+}
+
+/** Direct channels to other tabs, with the STUN and TURN servers the owner named; null where there are none to be. */
+function directly() {
+  const { off = false, servers = [] } = stored("promisegrid.direct");
+  return Direct.isAble && !off ? { servers } : undefined;
 }
 
 /** Light, dark, or as the system says. */

@@ -8,6 +8,7 @@
  */
 import { boot } from "./boot.mjs";
 import { decode, encode } from "./cbor.mjs";
+import { Channels } from "./channels.mjs";
 import { Buzhash, Cutter } from "./chunker.mjs";
 import { Keys } from "./keys.mjs";
 import { Pool } from "./pool.mjs";
@@ -42,6 +43,7 @@ const METERS = { startMs: 120_000, idleMs: 60_000 };
  * @property {(phase: string, text: string, done?: number, total?: number) => void} onphase
  * @property {(kind: string, detail: any) => void} onevent
  * @property {(code: string, message: string) => void} onfailed after `start` resolved: the node has stopped
+ * @property {(message: import("./channels.mjs").ToPage) => void} [ondirect] what the page, which makes channels, is asked
  */
 /**
  * What this thread lives in: a browser's worker, or Node.js (node/headless.mjs).
@@ -105,7 +107,7 @@ export class Node {
     const meters = new Pool(() => place.worker("./meter.worker.mjs", "meter"), { op: "setup" }, 1, METERS);
     const spawn = () => place.worker("./handler.worker.mjs", "handler");
     const runtime = new Runtime(new Pool(spawn, { op: "setup", wasi }, 2 * runs + 1), store, meters); // the owner's, the guests', and one to compile
-    const host = { store, keys, runtime, gateways: new Gateways(), wire: this.#wire(), onevent: this.#heard, onfailed: this.stop };
+    const host = { store, keys, runtime, gateways: new Gateways(), wire: this.#wire(), channels: this.#channels(), onevent: this.#heard, onfailed: this.stop };
     this.shell = new Shell(this.#begin(entry, keys.publicKey, runs), host);
     this.told.onphase("kernel", "Waking the kernel");
     const booted = await this.shell.ask("boot", null);
@@ -162,6 +164,7 @@ export class Node {
       channel: channel ?? (ws ? channelOf(ws) : ""),
       grid: grid || null,
       invite: invite || null,
+      direct: Boolean(this.config.direct && this.told.ondirect),
     };
     try {
       return entry.start(encode(settings));
@@ -188,10 +191,25 @@ export class Node {
     });
   }
 
+  #channels() {
+    const { ondirect } = this.told;
+    if (!this.config.direct || !ondirect) return null;
+    return new Channels(ondirect, FRAME_BYTES, {
+      onopen: (link) => this.shell?.happened(["open", link]),
+      onframe: (link, frame) => this.shell?.happened(["frame", link, frame]),
+      ondown: (link) => this.shell?.happened(["down", link]),
+    });
+  }
+
+  /** The page tells of a channel. @param {import("./channels.mjs").FromPage} message */
+  direct(message) {
+    this.shell?.host.channels?.heard(message);
+  }
+
   /** @param {string} kind @param {any} detail */
   #heard = (kind, detail) => {
     if (kind === "grid") this.grid = detail.grid ?? this.grid;
-    if (kind === "peer") this.refusal = LASTING.has(detail.code) ? `The node at ${this.#host} refused this one: ${detail.reason}` : "";
+    if (kind === "peer" && detail.via === "ws") this.refusal = LASTING.has(detail.code) ? `The node at ${this.#host} refused this one: ${detail.reason}` : "";
     this.told.onevent(kind, detail);
     this.#waiting?.(kind, detail);
   };
@@ -212,7 +230,7 @@ export class Node {
     const refused = await new Promise((resolve) => {
       const late = setTimeout(resolve, member ? BACK_MS : JOIN_MS, null);
       this.#waiting = (kind, detail) => {
-        const refused = kind === "peer" && LASTING.has(detail.code);
+        const refused = kind === "peer" && detail.via === "ws" && LASTING.has(detail.code);
         if (kind === "grid" || refused || (kind === "link" && detail.state === "offline")) {
           clearTimeout(late);
           resolve(refused ? detail : null);
@@ -287,7 +305,7 @@ async function ended(node, context, handle) {
 
 /** Verbs that are more than one question to the kernel, or none. @type {Record<string, (node: Node, context: Context, args: any) => Promise<any>>} */
 const VERBS = {
-  info: async (node, context) => ({ ...(await context.ask("info")), engine: node.engine, url: node.config.url ?? "", kept: node.kept, link: node.link, links: node.shell?.host.wire?.open.length ?? 0 }),
+  info: async (node, context) => ({ ...(await context.ask("info")), engine: node.engine, url: node.config.url ?? "", kept: node.kept, link: node.link, links: (node.shell?.host.wire?.open.length ?? 0) + (node.shell?.host.channels?.open.length ?? 0) }),
 
   put: async (_, context, data) => {
     const bytes = data instanceof Uint8Array ? data : new Uint8Array(data);

@@ -45,7 +45,7 @@ function openChannel() {
 /** To every tab. @param {any} message */
 function tell(message) {
   globalThis.postMessage(message);
-  channel?.postMessage(message);
+  if (failed?.code !== "superseded") channel?.postMessage(message); // it is closed then, and the tabs have another leader
 }
 
 /** @param {string} code @param {string} message */
@@ -65,6 +65,7 @@ function heard(message, reply) {
     case "start": return void start(message.config);
     case "ping": return reply({ type: "pong", client: message.client, ready, failed }, []);
     case "call": return void answer(message, reply);
+    case "direct": return node?.direct(message.message);
     case "cancel": return cancel(nameOf(message));
   }
 }
@@ -76,6 +77,7 @@ async function start(config) {
     onphase: (phase, text, done, total) => tell({ type: "phase", phase, text, done, total }),
     onevent: (kind, detail) => tell({ type: "event", kind, detail }),
     onfailed: fail,
+    ondirect: (message) => globalThis.postMessage({ type: "direct", message }),
   });
   try {
     ready = await node.start();

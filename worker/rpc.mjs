@@ -56,14 +56,15 @@
  * @property {"offered"|"kept"|"deferred"|"broken"|"revoked"|"expired"|"used up"} state
  * @typedef {{call: string, promise: string, for: string, code: string, func: string | null, at: number}} Pending  at: s
  *
- * @typedef {{static: string, ws?: string, channel?: string, grid?: string, invite?: string, engine?: string, url?: string}} Config
+ * @typedef {{static: string, ws?: string, channel?: string, grid?: string, invite?: string, engine?: string, url?: string, direct?: {servers: any[]}}} Config
  *   ws: URL of the node's WebSocket; channel: host[:port]/path of it (made from ws if left out);
  *   grid, invite: from the join URL; engine: a name for receipts; url: what `ready` gives back (the page's origin)
  * @typedef {{type: "start", config: Config}} Start  leader only
  * @typedef {{type: "call", id: number, verb: string, args?: any, client?: string}} Call
  * @typedef {{type: "cancel", id: number, client?: string}} Cancel
  * @typedef {{type: "ping", client: string}} Ping  followers, every PING_MS
- * @typedef {Start | Call | Cancel | Ping} ToWorker
+ * @typedef {{type: "direct", message: import("./channels.mjs").FromPage}} FromDirect  the leader's page, of its connections
+ * @typedef {Start | Call | Cancel | Ping | FromDirect} ToWorker
  *
  * @typedef {{type: "phase", phase: "python"|"kernel"|"store"|"identity"|"grid"|"link", text: string, done?: number, total?: number}} PhaseMessage
  * @typedef {{did: string, grid: string | null, url: string, kept: boolean}} Ready  kept: false in a session that leaves nothing behind
@@ -74,7 +75,8 @@
  * @typedef {{type: "error", id: number, error: {code: string, message: string}, client?: string}} Refused
  * @typedef {{type: "progress", id: number, detail: any, client?: string}} Progress
  * @typedef {{type: "pong", client: string, ready: Ready | null, failed: Failed | null}} Pong
- * @typedef {PhaseMessage | ReadyMessage | Failed | Event | Done | Refused | Progress | Pong} ToPage
+ * @typedef {{type: "direct", message: import("./channels.mjs").ToPage}} ToDirect  to the leader's page alone
+ * @typedef {PhaseMessage | ReadyMessage | Failed | Event | Done | Refused | Progress | Pong | ToDirect} ToPage
  */
 
 export const CHANNEL = "promisegrid";

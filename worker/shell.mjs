@@ -10,6 +10,7 @@
  * Does not know: what the kernel thinks; which thread or page it serves (node.worker.mjs does).
  */
 import { decode, encode } from "./cbor.mjs";
+import { FIRST } from "./channels.mjs";
 import { Calls, NodeError } from "./rpc.mjs";
 
 /** A timer beyond this is set again when it ends; browsers keep delays in 31 bits. */
@@ -22,6 +23,7 @@ const TIMER_MS = 3600_000;
  * @property {import("./runtime.mjs").Runtime} runtime
  * @property {import("./gateway.mjs").Gateways} gateways
  * @property {import("./wire.mjs").Wire | null} wire
+ * @property {import("./channels.mjs").Channels | null} channels
  * @property {(kind: string, detail: any) => void} onevent
  * @property {(code: string, message: string) => void} onfailed the node cannot go on
  */
@@ -73,6 +75,7 @@ export class Shell {
     clearTimeout(this.#timer);
     this.#calls.fail(code, message);
     this.host.wire?.stop();
+    this.host.channels?.stop();
     this.host.runtime.close();
     this.host.store.close();
   }
@@ -138,8 +141,10 @@ export class Shell {
 
 /** Records that want no answer. @type {Record<string, (host: Host, fields: any[], shell: Shell) => void>} */
 const EFFECTS = {
-  send: ({ wire }, [link, frame]) => wire?.send(link, frame),
-  close: ({ wire }, [link, code, text]) => wire?.close(link, code, text),
+  send: ({ wire, channels }, [link, frame]) => (link < FIRST ? wire : channels)?.send(link, frame),
+  close: ({ wire, channels }, [link, code, text]) => (link < FIRST ? wire : channels)?.close(link, code, text),
+  establish: ({ channels }, [number, answer]) => channels?.establish(number, answer),
+  abandon: ({ channels }, [number]) => channels?.abandon(number),
   notify: ({ onevent }, [kind, detail]) => onevent(kind, detail),
   progress: (_, [id, detail], shell) => shell.settle({ type: "progress", id, detail }),
   reply: (_, [id, value], shell) => shell.settle({ type: "done", id, value }),
@@ -170,5 +175,6 @@ const ANSWERED = {
   keep: ({ runtime }, ticket, [code, data, info]) => runtime.keep(ticket, code, data, info),
   meter: ({ runtime }, ticket, [code, data, pages]) => runtime.meter(ticket, code, data, pages),
   run: ({ runtime }, ticket, [job]) => runtime.run(ticket, job),
+  describe: ({ channels }, _, [number, offer]) => /** @type {import("./channels.mjs").Channels} */ (channels).describe(number, offer),
   gateway: ({ gateways }, ticket, [url, cid, most, ms]) => gateways.block(ticket, url, cid, most, ms),
 };

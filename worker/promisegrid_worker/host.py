@@ -22,11 +22,14 @@ import cbor2
 from promisegrid import did, wasi
 from promisegrid.cid import Cid
 from promisegrid.effects import (
+    Abandon,
     Cancel,
     Close,
     Commit,
+    Describe,
     Digest,
     Effect,
+    Establish,
     Failure,
     Gateway,
     Load,
@@ -56,7 +59,10 @@ TASK_BYTES: Final = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the shell hands in once. entropy: 32 bytes or more; runs: programs at once, of memory_bytes."""
+    """What the shell hands in once. entropy: 32 bytes or more; runs: programs at once, of memory_bytes.
+
+    direct: whether the shell can make data channels.
+    """
 
     public_key: bytes
     entropy: bytes
@@ -66,6 +72,7 @@ class Settings:
     channel: str
     grid: str | None
     invite: str | None
+    direct: bool = False
 
     @classmethod
     def read(cls, data: bytes) -> Settings:
@@ -92,6 +99,8 @@ class Host:
             settings.engine,
             Cid.of(wasi.load("wasi")),
         )
+        self.kernel.signalling.enabled = settings.direct
+        self._directs: dict[int, Establish] = {}
         self._runtime = Runtime(self.limits)
         self._verbs = verbs.Verbs(self.kernel, self._told_fault)
         self._waiting: dict[int, type[Effect]] = {}
@@ -116,6 +125,10 @@ class Host:
         self._perform(self.kernel.receive(link, frame, self._now_ms))
 
     def _open(self, link: int) -> None:
+        if link >= wire.FIRST_DIRECT:
+            made = self._directs.pop(link - wire.FIRST_DIRECT)
+            self._perform(self.kernel.connect(link, made.role, made.channel, "webrtc", self._now_ms))
+            return
         door = self._door
         opened = self.kernel.connect(
             link, "initiator", door.channel, "ws", self._now_ms, invite=door.invite, grid=door.grid
@@ -195,6 +208,14 @@ class Host:
         limits = self.limits
         return ["gateway", ticket, effect.url, str(effect.cid), limits.block_bytes, limits.gateway_ms]
 
+    def _establish(self, _: int, effect: Establish) -> Record:
+        self._directs[effect.number] = effect
+        return ["establish", effect.number, effect.answer]
+
+    def _abandon(self, _: int, effect: Abandon) -> Record:
+        self._directs.pop(effect.number, None)
+        return ["abandon", effect.number]
+
     def _notify(self, _: int, effect: Notify) -> Record:
         detail = dict(effect.detail)
         if effect.kind == "progress" and isinstance(ask := detail.get("ask"), int):
@@ -221,6 +242,9 @@ class Host:
         Verify: lambda _self, ticket, effect: keys.verify(ticket, effect),
         Digest: lambda _self, ticket, effect: keys.digest(ticket, effect),
         Gateway: _gateway,
+        Describe: lambda _self, ticket, effect: ["describe", ticket, effect.number, effect.offer],
+        Establish: _establish,
+        Abandon: _abandon,
         Prepare: _prepare,
         Run: _run,
     }

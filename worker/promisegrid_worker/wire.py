@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from base64 import b32decode
 from dataclasses import dataclass
+from typing import Final
 
 from promisegrid.cid import Cid
 from promisegrid.effects import Close, Send
 from promisegrid.errors import LocalError
 
 Record = list[object]
+FIRST_DIRECT: Final = 2**30
+"""Where the numbers of links over data channels begin. Twin: worker/channels.mjs."""
 
 
 @dataclass(frozen=True, slots=True)
