@@ -154,6 +154,6 @@ def test_a_channel_through_the_page_and_its_end_in_the_middle_of_a_call(
         [code, name],
     )
     wait_for(lambda: ann.evaluate("globalThis.phase") == "run", what="the run")
-    eve.context.close()
+    eve.close(run_before_unload=True)
     assert ann.evaluate("ended") == "closed"
     wait_for(lambda: via(ann, name) == [], what="the end of the channel")

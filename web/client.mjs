@@ -83,6 +83,7 @@ export class Client extends EventTarget {
       return;
     }
     setTimeout(() => this.#late(), START_MS);
+    addEventListener("pagehide", () => this.#direct?.close()); // so that peers need not find out
     this.#openChannel();
     this.#elect();
   }

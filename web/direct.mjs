@@ -14,6 +14,8 @@
 const CONNECTIONS_MAX = 32;
 /** Addresses of this machine are there in a tenth of a second; servers that do not answer are not waited for. */
 const GATHER_MS = 3_000;
+/** How long a peer that stopped answering, which takes the browser some seconds to see, may take to be back. */
+const SILENT_MS = 3_000;
 /** How long a connection lives on after its channel was closed, for the last words on it. */
 const LINGER_MS = 1_000;
 /** What the browser may buffer of a channel whose messages pass through here. */
@@ -57,14 +59,20 @@ export class Direct {
     if (this.#made.size >= CONNECTIONS_MAX) throw new Error("there are too many connections");
     const connection = new RTCPeerConnection({ iceServers: this.servers() });
     this.#made.set(number, connection);
-    connection.onconnectionstatechange = () => {
-      if (connection.connectionState === "failed") this.#down(number, "The connection failed.");
-    };
+    connection.onconnectionstatechange = () => this.#looked(number, connection);
     this.#hand(number, connection.createDataChannel("promisegrid", { negotiated: true, id: 0 }));
     if (offer !== null) await connection.setRemoteDescription({ type: "offer", sdp: offer });
     await connection.setLocalDescription();
     await gathered(connection);
     this.worker({ op: "described", number, sdp: /** @type {RTCSessionDescription} */ (connection.localDescription).sdp }, []);
+  }
+
+  /** Silence is an end after a while, sooner than the browser finds: what goes on can go another way. @param {number} number @param {RTCPeerConnection} connection */
+  #looked(number, connection) {
+    const over = () => this.#made.get(number) === connection && this.#down(number, "The connection broke.");
+    const look = () => connection.connectionState === "disconnected" && over();
+    if (connection.connectionState === "failed") over();
+    if (connection.connectionState === "disconnected") setTimeout(look, SILENT_MS);
   }
 
   /** @param {number} number @param {RTCDataChannel} channel */
