@@ -110,7 +110,7 @@ class Limits:
     near: int = 64
     """Members a node tells its neighbours it is linked to."""
     near_ms: int = 500
-    """How long changes of who is near gather before the neighbours are told."""
+    """How long changes of who is near gather before the neighbours are told; the first in a while a tenth."""
     direct: int = 8
     """Data channels to other members, open or being made: each is a connection of the browser's."""
     direct_ms: int = 20_000

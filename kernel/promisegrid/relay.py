@@ -97,6 +97,7 @@ class Relay:
         self._reaching: dict[str, Signal[Link]] = {}
         self._count = self._numbers = 0
         self._telling = False
+        self._told_ms = -state.limits.near_ms
         self.deliver: Callable[[Link, bytes], None] = lambda link, data: None
         """What takes the frames of links that end here."""
         self.changed: Callable[[], None] = lambda: None
@@ -333,8 +334,9 @@ class Relay:
     # -- telling who is near ---------------------------------------------------------------------------
 
     async def _tell(self) -> None:
-        await Pause(None, self._state.limits.near_ms)
-        self._telling = False
+        near_ms = self._state.limits.near_ms
+        await Pause(None, max(near_ms // 10, self._told_ms + near_ms - self._state.steady_ms))
+        self._telling, self._told_ms = False, self._state.steady_ms
         wires = sorted(self._wires(), key=lambda link: (not link.serves, link.number))
         for link in wires:
             others = [other for other in wires if other.did != link.did][: self._state.limits.near]
