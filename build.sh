@@ -195,7 +195,7 @@ case ${1:-help} in
     setup_chromium
     check
     [[ $# -gt 0 ]] || set -- tests e2e
-    exec .venv/bin/python -m pytest -q --numprocesses 2 --dist loadfile "$@"
+    exec .venv/bin/python -m pytest -q --numprocesses 2 --dist loadfile --no-loadscope-reorder "$@"
     ;;
   check)
     setup_python requirements-dev.txt
