@@ -22,7 +22,6 @@ import sys
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,13 +60,16 @@ def grid(count: int, links: int, limits: Limits, how: str, rng: random.Random) -
     """That many members, each with about that many links; each has told its neighbours who is near."""
     members = [Member(f"did:key:z{rng.getrandbits(256):064x}", limits) for _ in range(count)]
     for member in members:
-        nothing: Callable[..., None] = lambda *_: None
         state: Any = member
-        member.relay = Relay(state, nothing, nothing)
+        member.relay = Relay(state, _nothing, _nothing)
     (by_chance if how == "chance" else spread)(members, links // 2, rng)
     for member in members:
         member.told.update(dict.fromkeys(list(member.links)[: limits.near]))
     return members
+
+
+def _nothing(*_: object) -> None:
+    """No link here begins or ends."""
 
 
 def join(one: Member, other: Member) -> None:
@@ -85,7 +87,7 @@ def by_chance(members: list[Member], made: int, rng: random.Random) -> None:
 
 
 def spread(members: list[Member], made: int, rng: random.Random) -> None:
-    """Every member makes a link to one at each halving of the distance to it, farthest first; the rest by chance."""
+    """Every member links to one at each halving of the distance to it, farthest first; the rest by chance."""
     place = {member.did: distance(member.did, members[0].did) for member in members}
     ordered = sorted(members, key=lambda member: place[member.did])
     keys = [place[member.did] for member in ordered]
@@ -144,8 +146,9 @@ def measure(count: int, links: int, how: str, limits: Limits, lookups: int, seed
     hops = f"mean {statistics.mean(lengths or [0]):.2f}, p99 {(lengths or [0])[len(lengths) * 99 // 100]}"
     print(
         f"{count:7,} nodes, {how:6}, {statistics.mean(degrees):.0f} links (most {max(degrees)}), "
-        f"hop limit {limits.relay_hops}: found {share:6.1%}; links passed {hops}; messages mean {statistics.mean(messages):.0f}, "
-        f"p99 {messages[lookups * 99 // 100]}, per node and lookup {statistics.mean(messages) / count:.4f}; "
+        f"hop limit {limits.relay_hops}: found {share:6.1%}; links passed {hops}; "
+        f"messages mean {statistics.mean(messages):.0f}, p99 {messages[lookups * 99 // 100]}, "
+        f"per node and lookup {statistics.mean(messages) / count:.4f}; "
         f"{(time.perf_counter() - began) * 1000 / lookups:.1f} ms"
     )
     return share
