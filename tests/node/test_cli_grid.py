@@ -105,3 +105,10 @@ def test_copies_that_nobody_promised_are_missing(typed: Typed, numbers: Path) ->
     assert typed.json("copies", cid, "2") == {"cid": cid, "copies": 2, "holders": [], "missing": 2}
     assert typed.json("copies")["wanted"][0]["missing"] == 2
     assert typed.json("copies", cid, "0")["copies"] == 0 and typed.json("copies")["wanted"] == []
+
+
+def test_the_home_may_be_named_before_or_behind_the_second_word(typed: Typed, tmp_path: Path) -> None:
+    typed("topic", "follow", "before")  # --home stands between the two words
+    command = [sys.executable, "-m", "promisegrid_node", "topic", "ls", "--json", "--home", typed.home]
+    behind = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert json.loads(behind.stdout) == {"topics": ["before"]} == typed.json("topic", "ls")
