@@ -59,18 +59,20 @@ def _is_option(word: str) -> bool:
     return word.startswith("-") and not word[1:2].isdigit()
 
 
-def _common() -> argparse.ArgumentParser:
+def _common(again: bool = False) -> argparse.ArgumentParser:
+    """What every verb takes; `again`: behind a verb of two words, where it may have been said already."""
     common = argparse.ArgumentParser(add_help=False)
+    home, plain, log = str(default_home()), False, "WARNING"
+    defaults: tuple[object, ...] = (argparse.SUPPRESS,) * 3 if again else (home, plain, log)
     common.add_argument(
-        "--home", default=str(default_home()), metavar="DIR", help="data directory (PROMISEGRID_HOME)"
+        "--home", default=defaults[0], metavar="DIR", help="data directory (PROMISEGRID_HOME)"
     )
-    common.add_argument("--json", action="store_true", help="print one JSON object")
-    levels = ["DEBUG", "INFO", "WARNING", "ERROR"]
+    common.add_argument("--json", action="store_true", default=defaults[1], help="print one JSON object")
     common.add_argument(
         "--log",
-        default="WARNING",
+        default=defaults[2],
         metavar="LEVEL",
-        choices=levels,
+        choices=["DEBUG", "INFO", "WARNING", "ERROR"],
         help="how much to say on stderr (WARNING)",
     )
     return common
@@ -83,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         description="A decentralised computer, owned and run by the people who use it.",
     )  # fmt: skip
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    common = _common()
+    common, again = _common(), _common(again=True)
 
     def verb(name: str, help_text: str, epilog: str = "") -> argparse.ArgumentParser:
         return verbs.add_parser(
@@ -95,11 +97,11 @@ def _parser() -> argparse.ArgumentParser:
     verb("id", "Print this node's did:key, its grid and its URL.")
     add_base(verb)
     _programs(verb)
-    _apps(verb("app", "Publish apps, and list those published here."), common)
-    add_cap(verb("cap", "Give, hold, keep and take back promises.", ABOUT), common)
+    _apps(verb("app", "Publish apps, and list those published here."), again)
+    add_cap(verb("cap", "Give, hold, keep and take back promises.", ABOUT), again)
     _grid(verb)
     _limits(add_map(verb))
-    add_together(verb, common)
+    add_together(verb, again)
     return parser
 
 
@@ -117,6 +119,9 @@ def _up(up: argparse.ArgumentParser) -> None:
         default=[],
         metavar="URL",
         help="join URL or ws://HOST:PORT/grid; repeatable",
+    )
+    up.add_argument(
+        "--no-discover", action="store_true", help="do not look for members on the LAN (mDNS), nor be found"
     )
     up.add_argument(
         "--gateway", action="append", default=[], metavar="URL",
