@@ -12,7 +12,7 @@ import ctypes
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,12 @@ _SET_UP = (
     "link set promise0 up",
     "addr add 10.77.0.1/24 dev promise0",
     "route add default via 10.77.0.2 dev promise0",
+)
+_NEIGHBOUR = (
+    "link set lo up",
+    "link set promise1 up",
+    "addr add 10.77.0.2/24 dev promise1",
+    "route add default via 10.77.0.1 dev promise1",
 )
 
 
@@ -50,3 +56,41 @@ def apart() -> Iterator[None]:
                 pytest.exit(f"cannot leave the network namespace: {os.strerror(ctypes.get_errno())}")
     finally:
         os.close(before)
+
+
+@contextlib.contextmanager
+def neighbour() -> Iterator[Callable[[], contextlib.AbstractContextManager[None]]]:
+    """Inside `apart()`: a second host, 10.77.0.2, at the other end of the pair.
+
+    Gives what brings this thread, and what it starts meanwhile, there and back.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    here = os.open(_MINE, os.O_RDONLY)
+    assert libc.unshare(_CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
+    there = os.open(_MINE, os.O_RDONLY)
+    holder = subprocess.Popen(["sleep", "600"])  # `ip` knows a namespace by a process in it
+
+    def go(where: int) -> None:
+        assert libc.setns(where, _CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
+
+    @contextlib.contextmanager
+    def visit() -> Iterator[None]:
+        go(there)
+        try:
+            yield
+        finally:
+            go(here)
+
+    try:
+        go(here)
+        subprocess.run(["ip", "link", "set", "promise1", "netns", str(holder.pid)], check=True)
+        with visit():
+            for line in _NEIGHBOUR:
+                subprocess.run(["ip", *line.split()], check=True)
+        yield visit
+    finally:
+        go(here)
+        holder.kill()
+        holder.wait()
+        os.close(there)
+        os.close(here)

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from yarl import URL
 
 from promisegrid.errors import LocalError
 from promisegrid.limits import Limits
-from promisegrid_node import bundle, headers, tls, wire
+from promisegrid_node import bundle, discover, headers, tls, wire
 from promisegrid_node.api import About, Api
 from promisegrid_node.assemble import node_limits, open_host
 from promisegrid_node.door import Door
@@ -94,7 +95,8 @@ def _bind(host: str, port: int) -> socket.socket:
 async def up(options: argparse.Namespace) -> int:
     """Run until SIGINT or SIGTERM. LocalError for whatever keeps it from starting."""
     log_to_stderr(options.log)
-    logging.getLogger("aiohttp").setLevel(logging.ERROR)
+    for library in ("aiohttp", "zeroconf"):
+        logging.getLogger(library).setLevel(logging.ERROR)
     home = Home(Path(options.home)) if isinstance(options.home, str) else Home(options.home)
     peers = [wire.read_peer(text) for text in options.peer]
     pages = bundle.load(bundle.find() if options.bundle is None else Path(options.bundle))
@@ -107,6 +109,7 @@ async def up(options: argparse.Namespace) -> int:
             async with (
                 _serving(host, home, pages, place, options, limits),
                 _dialling(host, home, peers, limits),
+                _discovering(host, home, place, options, limits),
             ):
                 stop = _stop_signal()
                 await _joined(host, stop, bool(peers))
@@ -168,6 +171,19 @@ async def _dialling(host: Host, home: Home, peers: list[wire.PeerUrl], limits: L
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def _discovering(
+    host: Host, home: Home, place: Listening, options: argparse.Namespace, limits: Limits
+) -> AsyncIterator[None]:
+    """Members on the LAN, where this node is reached from it and its owner did not say no."""
+    if place.is_loopback or options.no_discover:
+        yield
+        return
+    address, port = place.socket.getsockname()[:2]
+    async with discover.on_lan(host, home.path, (address, port), URL(place.url).scheme, limits):
+        yield
 
 
 def _stop_signal() -> asyncio.Event:

@@ -223,17 +223,21 @@ class Dialler:
         loop, wait = asyncio.get_running_loop(), BACKOFF_S[0]
         while True:
             started = loop.time()
-            try:
-                await self._link()
-                self._say(f"the link to {self._peer.channel} closed; dialling again")
-            except (OSError, TimeoutError, aiohttp.ClientError) as error:
-                self._say(f"{self._peer.channel} does not answer ({_reason(error)}); trying again")
-            except LocalError as error:
-                self._say(error.text)
+            await self.attempt()
             if loop.time() - started > STEADY_S:
                 wait = BACKOFF_S[0]
             await asyncio.sleep(wait * random.uniform(0.7, 1.3))
             wait = min(wait * 2, BACKOFF_S[1])
+
+    async def attempt(self) -> None:
+        """Dial once; ends with the link, or when there is none."""
+        try:
+            await self._link()
+            self._say(f"the link to {self._peer.channel} closed; dialling again")
+        except (OSError, TimeoutError, aiohttp.ClientError) as error:
+            self._say(f"{self._peer.channel} does not answer ({_reason(error)}); trying again")
+        except LocalError as error:
+            self._say(error.text)
 
     def _say(self, text: str) -> None:
         """Once a change, not once an attempt."""
