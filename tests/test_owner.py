@@ -98,6 +98,7 @@ def test_a_receipt_can_be_looked_at() -> None:
 
 def test_what_is_published_is_listed() -> None:
     ann = alone()
+    ann.put(b"app")
     ann.do(ann.kernel.owner.publish(Cid.of(b"app"), "render", "SVG to PNG"))
     (line,) = again(ann).do(ann.kernel.owner.published())
     assert (line["cid"], line["name"], line["description"]) == (str(Cid.of(b"app")), "render", "SVG to PNG")

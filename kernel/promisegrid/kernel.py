@@ -78,7 +78,7 @@ class Kernel(Reading):
         self._exchange.gateways = self.gateways
         self.base = Base(self._state, self._exchange, self._watch)
         self.selection = Selection(self._exchange, limits)
-        self.publishing = Publishing(self._state, self._exchange)
+        self.publishing = Publishing(self._state, self._exchange, self.base)
         self._memo = Memo(self._state, self._exchange)
         self._runner = Runner(self._state, self._exchange, self._memo)
         self._caller = Caller(self._state, self._exchange, self._memo)
@@ -86,7 +86,7 @@ class Kernel(Reading):
         replay = Replay(self._scheduler, limits)
         ledger = Ledger(self._state)
         self.owner = Owner(
-            self._state, self._exchange, self._memo, self._runner, self._verifier, replay, ledger
+            self._state, self._exchange, self._memo, self._runner, self._verifier, replay, ledger, self.base
         )
         self.promises = Promises(self._state, ledger, self._caller, self._runner)
         self._redeemer = Redeemer(self._state, ledger)

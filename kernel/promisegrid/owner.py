@@ -22,6 +22,7 @@ from promisegrid.handshake import admit
 from promisegrid.ledger import Ledger
 from promisegrid.link import Link
 from promisegrid.memo import Memo
+from promisegrid.promisebase.base import Base
 from promisegrid.receipt import TrustPolicy
 from promisegrid.replay import Replay
 from promisegrid.runner import Runner
@@ -45,9 +46,10 @@ class Owner:
         verifier: Verifier,
         replay: Replay,
         ledger: Ledger,
+        base: Base,
     ) -> None:
         self._state, self._exchange, self._memo, self._runner = state, exchange, memo, runner
-        self._verifier, self._replay, self._ledger = verifier, replay, ledger
+        self._verifier, self._replay, self._ledger, self._base = verifier, replay, ledger, base
         self.at_boot: list[Callable[[], Awaitable[None]]] = []
         """What else reads what is kept."""
         self._history: deque[Dealt] = deque(maxlen=_HISTORY)
@@ -251,7 +253,7 @@ class Owner:
     async def publish(self, app: Cid, name: str, description: str) -> None:
         """Note an app as published by this node."""
         record = dagcbor.encode({"name": name, "description": description, "at": self._state.now_ms // 1000})
-        await Commit((Write("apps", bytes(app), record),))
+        await self._base.name(app, (Write("apps", bytes(app), record),))
 
     async def published(self) -> list[dict[str, Any]]:
         """What this node has published: cid, name, description, at."""

@@ -16,6 +16,7 @@ from promisegrid.cid import IDENTITY, Cid
 from promisegrid.effects import Commit, Load, Save, Scan, Write
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.exchange import Exchange
+from promisegrid.promisebase.base import Base
 from promisegrid.promisebase.walk import Missing, Walk
 from promisegrid.state import State
 
@@ -37,8 +38,8 @@ class Published:
 class Publishing:
     """What one node published."""
 
-    def __init__(self, state: State, exchange: Exchange) -> None:
-        self._state, self._exchange = state, exchange
+    def __init__(self, state: State, exchange: Exchange, base: Base) -> None:
+        self._state, self._exchange, self._base = state, exchange, base
 
     async def publish(self, cid: Cid, name: str = "") -> Published:
         """Let anybody read a CID and all below it; what is missing is fetched. RemoteError("not_found")."""
@@ -52,7 +53,7 @@ class Publishing:
             raise
         made = Published(cid, name, self._state.now_ms // 1000)
         record = dagcbor.encode({"name": made.name, "at": made.at})
-        await Commit((Write("grid", _ROOT + bytes(cid), record),))
+        await self._base.name(cid, (Write("grid", _ROOT + bytes(cid), record),))
         return made
 
     async def catch_up(self) -> None:

@@ -149,7 +149,8 @@ class Audit:
             key = waiting.pop()
             if key[-_MARK:] in self._walked:
                 continue
-            self._walked.add(key[-_MARK:])
+            if all_of_it:
+                self._walked.add(key[-_MARK:])
             try:
                 cid = Cid.decode(key)
                 data = await self._data(cid)

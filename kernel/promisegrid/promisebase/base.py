@@ -116,6 +116,15 @@ class Base:
 
         await self._collector.keep(bring, writes)
 
+    async def name(self, cid: Cid, rows: tuple[Write, ...]) -> None:
+        """Commit rows that name a CID, all of which is here then. Errors as `pin`."""
+        watch = self._watch()
+
+        async def writes() -> tuple[Write, ...]:
+            return rows
+
+        await self._collector.keep(lambda: self._bring(cid, watch), writes)
+
     # -- streams ---------------------------------------------------------------------------------------
 
     async def move(self, name: str, value: Cid, previous: Iterable[Cid] | None = None) -> Head:
@@ -191,7 +200,7 @@ class Base:
         """Do `work` in a transaction over the keys of a space. See `transaction.transact`."""
         if not space:
             raise LocalError('The space "" is the base\'s own: name another.', "bad_args")
-        return await transact(space, self._state.limits, work, attempts)
+        return await transact(space, self._state.limits, work, self._collector, attempts)
 
     # -- keeping house ---------------------------------------------------------------------------------
 

@@ -7,9 +7,9 @@ worst that can happen is that too much is kept.
 
 First everything kept is marked, then what is not marked is removed, some blocks at a time. Blocks stored in
 the last minutes, or while it runs, are left alone: their pin may still be on its way. Nothing that is pinned
-or moved to in between is lost, whichever node of a shared base does it: pinning here marks what is pinned,
-each removal rests on `TURN`, a key of the base that every pin and move changes, and each of those rests on
-`SWEPT`, which every removal changes.
+or named in a row in between is lost: what this node writes is seen as it is written, and marked; for other
+nodes of a shared base each removal rests on `TURN`, a key that every pin, move, transaction and publication
+changes, as each of those rests on `SWEPT`, which every removal changes.
 """
 
 from __future__ import annotations
@@ -31,14 +31,17 @@ TURN: Final = b"\0collect/turn"
 SWEPT: Final = b"\0collect/swept"
 """Its value is another after each removal; it begins with whose removal it was."""
 _KEPT: Final[tuple[Table, ...]] = ("pins", "streams", "apps", "grid", "kv")
-_NAME: Final = re.compile(rb"\x01[\x55\x70\x71]\x12\x20.{32}", re.DOTALL)
+_HASH: Final = re.compile(
+    rb"(?=(\x12\x20.{32}|\x16\x20.{32}|\xa0\xe4\x02\x20.{32}|\x13\x40.{64}))", re.DOTALL
+)
+"""The multihashes this kernel verifies, wherever they begin: sha2-256, sha3-256, blake2b-256, sha2-512."""
+_BARE: Final = b"\x12\x20"
 _SIGNED: Final = b"\xd2\x84"
 _SIGNED_MAX: Final = 64 * 1024
 _PAGE: Final = 256
 _ATTEMPTS: Final = 16
 _LOADED: Final = 16
 _REMOVED: Final = 64
-_MARK_BYTES: Final = 16
 Watch = Callable[[str, int, int | None], None]
 """Called with ("mark" or "sweep", blocks, None) as it goes on."""
 
@@ -61,6 +64,8 @@ class Collector:
         self._crowded_until_ms = 0
         self._marked: set[bytes] | None = None
         self._waiting: list[bytes] = []
+        self._named: set[bytes] = set()
+        self._roots: tuple[Table, ...] = _KEPT
         self._me = state.entropy.take(8)
         self.on_stored: Callable[[bytes], None] = lambda _: None
         """Told of each block that somebody here stores or is about to keep."""
@@ -90,15 +95,25 @@ class Collector:
             del self._fresh[cid]
 
     def wrote(self, effect: Save | Commit) -> None:
-        """Writes that were asked for while a collection runs."""
-        if self._marked is not None:
-            self._spare(write.key for write in effect.writes if write.table == "blocks" and write.value)
+        """Writes that were asked for while a collection runs: blocks, and rows that name some."""
+        if self._marked is None:
+            return
+        self._spare(write.key for write in effect.writes if write.table == "blocks" and write.value)
+        for write in effect.writes:
+            if write.table != "blocks" and write.value is not None:
+                names = [*names_in(write.key), *names_in(write.value)]
+                self._waiting += names
+                self._named.update(names)
 
     def protect(self, cid: Cid) -> None:
         """This is about to be kept."""
         if self._marked is not None:
             self._waiting.append(bytes(cid))
         self.stored([bytes(cid)])
+
+    def turn(self) -> Write:
+        """What every commit that begins to name something changes along."""
+        return Write("kv", TURN, self._state.entropy.take(8))
 
     async def keep(
         self, bring: Callable[[], Awaitable[object]], writes: Callable[[], Awaitable[tuple[Write, ...]]]
@@ -108,12 +123,12 @@ class Collector:
         RemoteError("busy") when another node of the base removes so fast that this cannot be told.
         """
         for _ in range(_ATTEMPTS):
-            swept = await _value(SWEPT)
+            swept = await value_of(SWEPT)
             await bring()
             named = await writes()
-            turn = Write("kv", TURN, self._state.entropy.take(8))
+            turn = self.turn()
             while isinstance(await Commit((*named, turn), (swept,)), Conflict):
-                swept = await _value(SWEPT)
+                swept = await value_of(SWEPT)
                 (by,) = swept.answer
                 if not isinstance(by, bytes) or not by.startswith(self._me):
                     break  # another's: what was brought may be gone again
@@ -140,8 +155,9 @@ class Collector:
         try:
             if results:
                 await self._forget_results(dry_run)
-            turn = await _value(TURN)
-            await self._mark_roots((*_KEPT, *(() if results else ("memo",))), watch)
+            turn = await value_of(TURN)
+            self._roots = _KEPT if results else (*_KEPT, "memo")
+            await self._mark_roots(self._roots, watch)
             return await self._sweep(turn, watch, dry_run)
         finally:
             self._marked, self._waiting = None, []
@@ -173,8 +189,8 @@ class Collector:
             batch: list[bytes] = []
             while self._waiting and len(batch) < _LOADED:
                 name = self._waiting.pop()
-                if name[-_MARK_BYTES:] not in marked:
-                    marked.add(name[-_MARK_BYTES:])
+                if _mark(name) not in marked:
+                    marked.add(_mark(name))
                     batch.append(name)
             if len(marked) > self._state.limits.collect_blocks:
                 text = f"The base keeps more than {len(marked)} blocks: too many to tell apart here."
@@ -206,17 +222,26 @@ class Collector:
             gone = tuple(name for name in names if not self._is_kept(name))
             if not gone:
                 return 0, 0, turn
-            size = sum(len(data or b"") for data in await Load("blocks", gone))
+            found = dict(zip(gone, await Load("blocks", gone), strict=True))
+            size = sum(len(data or b"") for data in found.values())
             if self._waiting or any(self._is_kept(name) for name in gone):
                 continue  # something was stored or pinned while we looked
             if dry_run:
                 return len(gone), size, turn
             swept = Write("kv", SWEPT, self._me + self._state.entropy.take(8))
+            self._named.clear()
             answer = await Commit((*(Write("blocks", name, None) for name in gone), swept), (turn,))
             if not isinstance(answer, Conflict):
+                await self._put_back(found)
                 return len(gone), size, turn
-            turn = await _value(TURN)
-            await self._mark_roots(("pins", "streams"), watch)
+            turn = await value_of(TURN)
+            await self._mark_roots(self._roots, watch)
+
+    async def _put_back(self, found: dict[bytes, bytes | None]) -> None:
+        """What was named while it was being removed is there again."""
+        named = [(name, data) for name, data in found.items() if data is not None and name in self._named]
+        if named:
+            await Commit(tuple(Write("blocks", name, data) for name, data in named))
 
     def _below(self, name: bytes, data: bytes) -> list[bytes]:
         """What a block names: its links; of a small signed one, whatever appears in it. Leaves are marked."""
@@ -231,22 +256,36 @@ class Collector:
             return links
         assert self._marked is not None
         leaves = [link for link in links if link[1] == RAW]
-        self._marked.update(leaf[-_MARK_BYTES:] for leaf in leaves)
+        self._marked.update(_mark(leaf) for leaf in leaves)
         return [link for link in links if link[1] != RAW]
 
     def _is_kept(self, name: bytes) -> bool:
         assert self._marked is not None
         stored_ms = self._fresh.get(name)
         is_fresh = stored_ms is not None and stored_ms + self._state.limits.fresh_ms > self._state.now_ms
-        return is_fresh or name[-_MARK_BYTES:] in self._marked
+        return is_fresh or _mark(name) in self._marked
 
 
-async def _value(key: bytes) -> Seen:
+async def value_of(key: bytes) -> Seen:
     """A key of the base's own, as it is now."""
     read = Load("kv", (key,))
     return Seen(read, await read)
 
 
 def names_in(data: bytes) -> list[bytes]:
-    """Every CID, as bytes, that appears in a row or a signed block, in any of its spellings of length 36."""
-    return _NAME.findall(data)
+    """Whatever in a row or a signed block looks like a CID, as bytes: CIDv1 of any codec, and CIDv0."""
+    found: list[bytes] = []
+    for match in _HASH.finditer(data):
+        at, hashed = match.start(), match[1]
+        if hashed.startswith(_BARE):
+            found.append(hashed)
+        for width in (1, 2):  # bytes of the codec before it, behind the version
+            start = at - width - 1
+            if start >= 0 and data[start] == 1 and (data[start + 1] < 0x80) == (width == 1):
+                found.append(data[start:at] + hashed)
+    return found
+
+
+def _mark(name: bytes) -> bytes:
+    """What is remembered of a name: enough of it, its spelling included."""
+    return name[:3] + name[-14:]

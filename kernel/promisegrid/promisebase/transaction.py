@@ -18,6 +18,7 @@ from promisegrid.block import Block
 from promisegrid.effects import Commit, Load, Read, Scan, Seen, Table, Write
 from promisegrid.errors import LocalError
 from promisegrid.limits import Limits
+from promisegrid.promisebase.collect import SWEPT, Collector, value_of
 
 T = TypeVar("T")
 KEY_MAX: Final = 1024
@@ -47,9 +48,12 @@ class Stale(Exception):
 class Transaction:
     """One try: reads are remembered, writes wait for the end. Made by `transact`."""
 
-    def __init__(self, space: str, limits: Limits) -> None:
+    def __init__(
+        self, space: str, limits: Limits, swept: Seen | None = None, turn: Write | None = None
+    ) -> None:
         self._prefix, self._limits = space_prefix(space), limits
-        self._seen: list[Seen] = []
+        self._seen: list[Seen] = [] if swept is None else [swept]
+        self._turn = turn
         self._writes: dict[tuple[Table, bytes], bytes | None] = {}
         self._bytes = 0
 
@@ -96,8 +100,10 @@ class Transaction:
 
     async def commit(self) -> bool:
         """Take effect, durably; False when what was read has changed, and then nothing has. `disk_full`."""
-        writes = tuple(Write(table, key, value) for (table, key), value in self._writes.items())
-        return await Commit(writes, tuple(self._seen)) is None
+        writes = [Write(table, key, value) for (table, key), value in self._writes.items()]
+        if writes and self._turn is not None:
+            writes.append(self._turn)
+        return await Commit(tuple(writes), tuple(self._seen)) is None
 
     # -- inside --------------------------------------------------------------------------------------
 
@@ -131,14 +137,18 @@ class Transaction:
 
 
 async def transact(
-    space: str, limits: Limits, work: Callable[[Transaction], Awaitable[T]], attempts: int = _ATTEMPTS
+    space: str,
+    limits: Limits,
+    work: Callable[[Transaction], Awaitable[T]],
+    collector: Collector,
+    attempts: int = _ATTEMPTS,
 ) -> Committed[T] | Conflicted:
     """Do `work` in a transaction, again and again while others get in between, `attempts` times at most.
 
     `work` may be called several times and must have no other effect. LocalError: too_large, bad_args.
     """
     for _ in range(attempts):
-        transaction = Transaction(space, limits)
+        transaction = Transaction(space, limits, await value_of(SWEPT), collector.turn())
         try:
             value = await work(transaction)
         except Stale:
