@@ -6,11 +6,12 @@ through the session, piece by piece. What the command line prints of it is `outp
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from promisegrid import multibase
+from promisegrid import did, multibase
 from promisegrid.cid import Cid
 from promisegrid.effects import Budget
 from promisegrid.errors import RemoteError
@@ -133,12 +134,14 @@ class Api:
         return _run_value(done)
 
     def peer(self, text: str) -> str:
-        """The did:key that a text names: in full, or the beginning or ending of one linked peer's."""
-        if text == self._kernel.me:
+        """The did:key that a text names: in full, or the beginning or ending of that of one around here."""
+        with contextlib.suppress(RemoteError):
+            did.decode(text)
             return text
-        linked = [str(peer["did"]) for peer in self._kernel.peers()]
+        known = [str(peer["did"]) for peer in self._kernel.peers()]
+        known += [str(member["did"]) for member in self._kernel.near()]
         remedy = "`promisegrid peers` lists who is"
-        return only(text, linked, "peer of this node", remedy, "no_such_peer")
+        return only(text, list(dict.fromkeys(known)), "peer of this node", remedy, "no_such_peer")
 
     # -- apps ----------------------------------------------------------------------------------------
 
