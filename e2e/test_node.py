@@ -235,7 +235,8 @@ def metric(node: Node, name: str) -> int:
 def test_beyond_loopback_it_is_https_and_invite_only(
     run_node: RunNode, tmp_path: Path, web_bundle: Path
 ) -> None:
-    ann = run_node("ann", "--listen", f"0.0.0.0:{free_port()}", "--host", "127.0.0.1")
+    listen = ("--listen", f"0.0.0.0:{free_port()}", "--host", "127.0.0.1")
+    ann = run_node("ann", *listen, "--no-discover")
     assert ann.url.startswith("https://127.0.0.1:")
     assert ann.join.count("/") == 6
     bob = run_node("bob", "--peer", ann.join)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from yarl import URL
+from zeroconf import Error as MdnsError
 from zeroconf import InterfaceChoice, IPVersion, ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
@@ -89,7 +90,8 @@ def is_local(address: str) -> bool:
         ip = ipaddress.ip_address(address)
     except ValueError:
         return False
-    return ip.is_private and not (ip.is_loopback or ip.is_unspecified or ip.is_multicast or ip.is_reserved)
+    special = ip.is_loopback or ip.is_unspecified or ip.is_multicast or ip.is_reserved
+    return ip.is_private and not special and "%" not in address
 
 
 @contextlib.asynccontextmanager
@@ -181,8 +183,12 @@ class Lan:
     async def _read(self, zeroconf: Zeroconf, grid: Cid) -> None:
         """One announcement after the other."""
         while True:
-            info = AsyncServiceInfo(SERVICE, await self._unread.get())
-            if not await info.async_request(zeroconf, RESOLVE_MS):
+            name = await self._unread.get()
+            try:
+                info = AsyncServiceInfo(SERVICE, name)
+                if not await info.async_request(zeroconf, RESOLVE_MS):
+                    continue
+            except MdnsError:  # a name that is none: strangers announce what they like
                 continue
             found = read(info.properties, info.parsed_addresses(), info.port or 0, grid)
             if found is not None and found.did > self._host.kernel.me:
