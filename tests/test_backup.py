@@ -62,7 +62,7 @@ def test_an_empty_base_has_it_all_again(ann: Node) -> None:
 def test_bringing_it_back_twice_changes_nothing(ann: Node) -> None:
     data = backup(ann)
     before = {name: dict(rows) for name, rows in ann.tables.items() if name in ("pins", "streams")}
-    done = brought(ann, data)
+    done = brought(ann, data, restore=True)
     assert (done.pinned, done.streams, done.values) == (0, 1, 0)
     assert {name: dict(rows) for name, rows in ann.tables.items() if name in before} == before
 
@@ -71,7 +71,7 @@ def test_what_was_changed_since_stays(ann: Node) -> None:
     data = backup(ann)
     later = ann.do(ann.kernel.base.move("diary", ann.put(b"four")))
     put(ann, b"key", b"newer")
-    brought(ann, data)
+    brought(ann, data, restore=True)
     assert ann.do(ann.kernel.base.heads("diary")) == [later]
     assert get(ann, b"key") == b"newer"
 
@@ -151,3 +151,39 @@ def test_a_head_nobody_signed_is_refused(ann: Node) -> None:
         brought(bob, file_of([outer.cid], outer, page, block, *blocks))
     assert refused.value.code == "bad_signature"
     assert not bob.tables["streams"]
+
+
+def test_a_stranger_s_backup_moves_no_stream_and_sets_no_key_unless_told_to(ann: Node) -> None:
+    """Anybody can write into a file that it is a backup."""
+    eve = other()
+    head = ann.do(ann.kernel.base.heads("diary"))[0]
+    for key in (bytes(head.cid), bytes(head.value)):
+        eve.tables["blocks"][key] = ann.tables["blocks"][key]
+    eve.do(eve.kernel.save([Block(head.cid, ann.tables["blocks"][bytes(head.cid)])]))
+    eve.do(eve.kernel.base.move("diary", eve.put(b"eve's"), []))
+    put(eve, b"other", b"eve's")
+    data = backup(eve)
+    before = {name: dict(ann.tables[name]) for name in ("streams", "kv", "pins")}
+    done = brought(ann, data, pin=False)
+    assert done.left and not done.is_backup
+    after = {name: dict(ann.tables[name]) for name in before}
+    assert {**after, "kv": rows_of(after["kv"])} == {**before, "kv": rows_of(before["kv"])}
+    assert brought(ann, data, restore=True).is_backup
+    assert get(ann, b"other") == b"eve's" and len(ann.do(ann.kernel.base.heads("diary"))) == 2
+
+
+def rows_of(kv: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    """Without the base's own keys."""
+    return {key: value for key, value in kv.items() if not key.startswith(b"\0")}
+
+
+def test_what_was_published_comes_back_as_pins(ann: Node) -> None:
+    app = ann.put(b"an app")
+    ann.do(ann.kernel.owner.publish(app, "app", ""))
+    shown = ann.put(b"shown")
+    ann.do(ann.kernel.publishing.publish(shown))
+    bob = other()
+    brought(bob, backup(ann))
+    bob.world.now_ms += bob.limits.fresh_ms + 1
+    bob.do(bob.kernel.base.collect())
+    assert bob.get(app) == b"an app" and bob.get(shown) == b"shown"

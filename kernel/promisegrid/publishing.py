@@ -16,11 +16,12 @@ from promisegrid.cid import IDENTITY, Cid
 from promisegrid.effects import Commit, Load, Save, Scan, Write
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.exchange import Exchange
+from promisegrid.promisebase.archive import PUBLIC
 from promisegrid.promisebase.base import Base
 from promisegrid.promisebase.walk import Missing, Walk
 from promisegrid.state import State
 
-_ROOT: Final = b"public/root/"
+_ROOT: Final = PUBLIC
 _BLOCK: Final = b"public/block/"
 _ROWS: Final = 512
 _NAME_MAX: Final = 1024

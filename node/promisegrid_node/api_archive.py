@@ -50,9 +50,12 @@ class ArchiveApi:
     async def bring(self, args: Args, session: Session) -> dict[str, Any]:
         """A CAR file as input; its roots are pinned unless `pin` is False, under `name`.
 
-        {roots, blocks, bytes, pinned, backup, streams, values, lost}; the last three of a backup.
+        {roots, blocks, bytes, pinned, backup, left, streams, values, lost}; the last three of a backup, which
+        is `left` alone where there are pins, streams or keys already, unless `restore` is said.
         """
-        bring = self._archive.bring(args.get("pin") is not False, str(args.get("name") or ""))
+        bring = self._archive.bring(
+            args.get("pin") is not False, str(args.get("name") or ""), bool(args.get("restore"))
+        )
         try:
             async for piece in session.pieces():
                 await self._host.ask(bring.take(piece))
@@ -65,6 +68,7 @@ class ArchiveApi:
             "bytes": done.bytes,
             "pinned": done.pinned,
             "backup": done.is_backup,
+            "left": done.left,
             "streams": done.streams,
             "values": done.values,
             "lost": [str(cid) for cid in done.lost],

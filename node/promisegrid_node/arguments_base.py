@@ -84,6 +84,10 @@ def _cars(verb: AddVerb) -> None:
     )
     bring.add_argument("path", metavar="FILE|-", help="a CAR file, or - for standard input")
     bring.add_argument("--no-pin", action="store_false", dest="pin", help="`gc` may take it away again")
+    bring.add_argument(
+        "--restore", action="store_true",
+        help="a backup may move streams and set keys here (into an empty home it always does)",
+    )  # fmt: skip
     publish = verb(
         "publish",
         "Let anybody read content through this node's gateway; without a CID, list what is published.",

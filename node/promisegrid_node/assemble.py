@@ -56,8 +56,11 @@ async def open_host(home: Home, limits: Limits, store_url: str | None = None) ->
 
 
 @contextlib.asynccontextmanager
-async def reach(home: Home) -> AsyncIterator[Node]:
-    """The node of a home: the one that runs, through its door, else one opened in this process."""
+async def reach(home: Home, alone: bool = False) -> AsyncIterator[Node]:
+    """The node of a home: the one that runs, through its door, else one opened in this process.
+
+    alone: then no other command may use the home meanwhile.
+    """
     home.create()
     for _ in range(round(DOOR_WAIT_S / STEP_S)):
         if not home.is_held:
@@ -69,6 +72,6 @@ async def reach(home: Home) -> AsyncIterator[Node]:
     if not (home.path / KEY_FILE).exists():
         with home.hold():  # two first verbs at once must not make two keys
             Keys.open(home.path)
-    with home.share():
+    with home.hold() if alone else home.share():
         async with open_host(home, node_limits()) as host:
             yield InProcess(Api(host, About(None)).verbs)

@@ -93,6 +93,8 @@ VERBS: dict[str, Act] = {
     "share": verbs_spread.share,
     "copies": verbs_spread.copies,
 }
+ALONE = frozenset({"gc", "rebuild"})
+"""What must know of everything that is being stored: without a node it has the home to itself."""
 CANCELLED = 130
 MISUSED = 2
 
@@ -109,7 +111,7 @@ async def act(options: argparse.Namespace) -> int:
     home = Home(Path(options.home))
     if options.verb == "verify" and options.mend:
         await asyncio.to_thread(mend, home, complain)
-    async with reach(home) as node:
+    async with reach(home, options.verb in ALONE) as node:
         return await VERBS[options.verb](options, node, Output(options.json))
 
 

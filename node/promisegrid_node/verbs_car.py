@@ -74,6 +74,9 @@ async def bring(options: argparse.Namespace, node: Node, out: Output) -> int:
                 f"{options.path} cannot be read: {error.strerror}; give a CAR file, or - for standard input."
             ) from error
     out.answer(value, value["roots"])
+    if value["left"]:
+        out.note("This is a backup; its blocks are here. As this home has pins, streams or keys of its own,")
+        out.note("those of the backup were left alone: --restore brings them back, and may move streams.")
     if value["backup"]:
         brought = f"{value['pinned']} pins, {value['streams']} heads of streams and {value['values']} keys"
         out.note(f"{units.number(value['blocks'])} blocks, {units.size(value['bytes'])}; {brought} added.")
@@ -97,7 +100,7 @@ async def _brought(
 
     name = "" if options.path == "-" else Path(options.path).name
     with out.watching() as watch:
-        asked = {"pin": options.pin, "name": name}
+        asked = {"pin": options.pin, "name": name, "restore": options.restore}
         return await node.call("car.import", asked, pieces=pieces(watch))
 
 

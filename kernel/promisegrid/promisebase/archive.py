@@ -17,9 +17,10 @@ from typing import Any, Final
 from promisegrid import car, dagcbor
 from promisegrid.block import Block
 from promisegrid.cid import DAG_CBOR, IDENTITY, Cid
-from promisegrid.effects import Commit, Load, Scan, Write
+from promisegrid.effects import Commit, Load, Scan, Seen, Write
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.exchange import Exchange
+from promisegrid.promisebase import pages
 from promisegrid.promisebase.collect import Collector
 from promisegrid.promisebase.pins import NAME_MAX, Pin, Pins
 from promisegrid.promisebase.walk import Missing, Walk
@@ -31,9 +32,8 @@ _BATCH_BYTES: Final = 4 * 1024 * 1024
 _BATCH_BLOCKS: Final = 512
 _PAGE_BYTES: Final = 512 * 1024
 _ROWS: Final = 256
-_OWN_SPACE: Final = b"\0"
-"""How the base's own keys begin: they say nothing to another base."""
-_BACKUP: Final = frozenset({"backup", "at", "by", "pages"})
+PUBLIC: Final = b"public/root/"
+"""How the rows of what is published begin, in the table `grid`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,8 @@ class Brought:
     values: int
     lost: tuple[Cid, ...]
     is_backup: bool
+    left: bool = False
+    """A backup whose pins, streams and keys were left alone: this base has its own, see `Archive.bring`."""
 
 
 class Export:
@@ -116,9 +118,14 @@ class Archive:
         made.source = self._everything([top, *pages], made)
         return made
 
-    def bring(self, pin: bool = True, name: str = "") -> Import:
-        """Take a CAR in: feed it with `take`, end it with `finish`."""
-        return Import(self._state, self._exchange, self._collector, self._pins, self._adopt, pin, name)
+    def bring(self, pin: bool = True, name: str = "", restore: bool = False) -> Import:
+        """Take a CAR in: feed it with `take`, end it with `finish`.
+
+        restore: a backup may move streams and set keys here; into an empty base it always may.
+        """
+        return Import(
+            self._state, self._exchange, self._collector, self._pins, self._adopt, pin, name, restore
+        )
 
     # -- inside --------------------------------------------------------------------------------------
 
@@ -158,15 +165,33 @@ class Archive:
 
     async def _rows(self) -> AsyncIterator[tuple[str, list[Any], int]]:
         """What is kept: which list it belongs to, how it is written there, about how many bytes that is."""
+        pinned: set[bytes] = set()
         async for key, value in _table("pins"):
             kept = Pin.read(key, value)
+            pinned.add(key)
             yield "pins", [kept.cid, kept.name, kept.at, kept.kind], len(key) + len(value) + 16
+        for cid, at in await self._shown():
+            if bytes(cid) not in pinned:
+                yield "pins", [cid, "was published", at, "recursive"], 64
         async for key, _ in _table("streams"):
             name, _, head = key.partition(b"\0")
             yield "streams", [name.decode(), Cid.decode(head)], len(key) + 16
         async for key, value in _table("kv"):
-            if not key.startswith(_OWN_SPACE):
+            if not key.startswith(pages.OWN_SPACE):
                 yield "values", [key, value], len(key) + len(value) + 16
+
+
+    async def _shown(self) -> list[tuple[Cid, int]]:
+        """What is kept because it is published, since when; whoever brings it back has it as pins."""
+        shown: dict[Cid, int] = {}
+        async for key, value in _table("apps"):
+            shown[Cid.decode(key)] = dagcbor.decode(value)["at"]
+        after = PUBLIC
+        while rows := await Scan("grid", PUBLIC, after, _ROWS):
+            after = rows[-1][0]
+            for key, value in rows:
+                shown.setdefault(Cid.decode(key[len(PUBLIC) :]), dagcbor.decode(value)["at"])
+        return list(shown.items())
 
 
 async def _table(table: Any) -> AsyncIterator[tuple[bytes, bytes]]:
@@ -189,11 +214,13 @@ class Import:
         adopt: Callable[[Cid], Awaitable[bool]],
         pin: bool,
         name: str,
+        restore: bool,
     ) -> None:
         if len(name) > NAME_MAX:
             raise LocalError(f"A pin's name has at most {NAME_MAX} characters.", "bad_args")
         self._state, self._exchange, self._collector = state, exchange, collector
         self._pins, self._adopt, self._pin, self._name = pins, adopt, pin, name
+        self._restore = restore
         self._reader = car.CarReader(check=False)
         self._batch: list[Write] = []
         self._waiting_bytes = 0
@@ -223,15 +250,17 @@ class Import:
             await self._writing.done
         roots = self._reader.roots or ()
         pinned = heads = values = 0
-        if self._top is not None:
+        is_backup = False
+        if self._top is not None and (self._restore or await _is_empty()):
             pinned, heads, values = await self._bring_back(self._top)
+            is_backup = True
         elif self._pin:
             now = self._state.now_ms // 1000
             for root in dict.fromkeys(roots):
                 pinned += await self._keep(Pin(root, self._name, now, "recursive"))
         lost = tuple(dict.fromkeys(self._lost))
-        is_backup = self._top is not None
-        return Brought(roots, self.blocks, self.bytes, pinned, heads, values, lost, is_backup)
+        left = self._top is not None and not is_backup
+        return Brought(roots, self.blocks, self.bytes, pinned, heads, values, lost, is_backup, left)
 
     # -- blocks --------------------------------------------------------------------------------------
 
@@ -243,7 +272,7 @@ class Import:
             raise RemoteError("bad_block", f"A block of the CAR is not what its name says: {cid}.")
         self.blocks, self.bytes = self.blocks + 1, self.bytes + len(block.data)
         if self.blocks == 1 and self._reader.roots == (cid,):
-            self._top = _backup(block)
+            self._top = pages.read_backup(block)
         if cid.hash_code == IDENTITY:
             return
         self._batch.append(Write("blocks", bytes(cid), block.data))
@@ -295,9 +324,9 @@ class Import:
         """Pins, heads and keys of a backup that are not here: how many of each. What is lost is noted."""
         pinned = heads = values = 0
         for link in top["pages"]:
-            page = _page(link, await self._exchange.block(link))
+            page = pages.read_page(link, await self._exchange.block(link))
             for row in page.get("pins", []) if self._pin else []:
-                pinned += await self._or_lost(row[0], self._keep(_pin(row)))
+                pinned += await self._or_lost(row[0], self._keep(pages.read_pin(row)))
             for _, head in page.get("streams", []):
                 heads += await self._or_lost(head, self._adopt(head))
             values += await self._set(page.get("values", []))
@@ -314,14 +343,24 @@ class Import:
         return False
 
     async def _set(self, rows: list[list[bytes]]) -> int:
-        keys = tuple(key for key, _ in rows)
-        found = await Load("kv", keys) if keys else ()
-        fresh = [
-            Write("kv", key, value) for (key, value), there in zip(rows, found, strict=True) if there is None
-        ]
-        if fresh:
-            await Commit(tuple(fresh))
-        return len(fresh)
+        read = Load("kv", tuple(key for key, _ in rows))
+        while rows:
+            found = await read
+            fresh = [
+                Write("kv", key, value)
+                for (key, value), there in zip(rows, found, strict=True)
+                if there is None
+            ]
+            if not fresh or await Commit(tuple(fresh), (Seen(read, found),)) is None:
+                return len(fresh)
+        return 0
+
+
+async def _is_empty() -> bool:
+    """Whether a base has nothing yet that a backup could change."""
+    if await Scan("pins", b"", b"", 1) or await Scan("streams", b"", b"", 1):
+        return False
+    return not await Scan("kv", b"", pages.OWN_SPACE + b"\xff", 1)
 
 
 def _told(step: Any) -> Any:
@@ -330,48 +369,3 @@ def _told(step: Any) -> Any:
         return step()
     except car.CarError as error:
         raise RemoteError("malformed", f"The CAR cannot be read: {error}.") from error
-
-
-def _backup(block: Block) -> dict[str, Any] | None:
-    """The beginning of a backup; None for any other block."""
-    if block.cid.codec != DAG_CBOR:
-        return None
-    try:
-        value = dagcbor.decode(block.data)
-    except ValueError:
-        return None
-    if not isinstance(value, dict) or value.keys() != _BACKUP:
-        return None
-    if value["backup"] != 1:
-        raise RemoteError("malformed", "The CAR is a backup of a later version; bring it back with that one.")
-    if not isinstance(value["pages"], list) or not all(isinstance(page, Cid) for page in value["pages"]):
-        raise RemoteError("malformed", "The CAR says that it is a backup, and lists no pages.")
-    return value
-
-
-def _page(cid: Cid, data: bytes) -> dict[str, list[Any]]:
-    """One page of a backup, its rows of the right kinds. RemoteError("malformed")."""
-    kinds = {"pins": (Cid, str, int, str), "streams": (str, Cid), "values": (bytes, bytes)}
-    try:
-        page = dagcbor.decode(data)
-    except ValueError as error:
-        raise RemoteError("malformed", f"The backup's page {cid} cannot be read: {error}.") from error
-    if not isinstance(page, dict) or not page.keys() <= kinds.keys():
-        raise RemoteError("malformed", f"{cid} is not a page of a backup.")
-    for name, rows in page.items():
-        if not isinstance(rows, list) or not all(_is_row(row, kinds[name]) for row in rows):
-            raise RemoteError("malformed", f"The backup's page {cid} lists {name} that are none.")
-    return page
-
-
-def _is_row(row: object, kinds: tuple[type, ...]) -> bool:
-    if not isinstance(row, list) or [type(part) for part in row] != list(kinds):
-        return False
-    return not (kinds[0] is bytes and (not 0 < len(row[0]) <= 1024 or row[0].startswith(_OWN_SPACE)))
-
-
-def _pin(row: list[Any]) -> Pin:
-    cid, name, at, kind = row
-    if len(name) > NAME_MAX or kind not in ("recursive", "direct") or not 0 <= at < 1 << 53:
-        raise RemoteError("malformed", f"The backup's pin of {cid} is none.")
-    return Pin(cid, name, at, kind)
