@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from tests.sim import Node, World
 
-from promisegrid import cose, dagcbor, unixfs
+from promisegrid import cose, dagcbor, dagpb, unixfs
 from promisegrid.block import Block
-from promisegrid.cid import DAG_CBOR, Cid
+from promisegrid.cid import DAG_CBOR, DAG_PB, Cid
 from promisegrid.effects import Commit, Write
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.promisebase.collect import names_in
@@ -119,6 +119,58 @@ def test_pins_keep_content_under_every_kind_of_name() -> None:
     ann.do(ann.kernel.base.collect())
     assert all(stored(ann, cid) for cid in named)
     assert all(stored(ann, block.cid) for block in node if block is not folder), "what the old name holds too"
+
+
+@pytest.mark.parametrize("raw_first", [False, True])
+def test_the_same_bytes_under_two_names_are_two_blocks(raw_first: bool) -> None:
+    """A folder's own block, put as a file too: what is below is kept, and missed when it is gone."""
+    ann = World().grid("ann")[0]
+    folder, blocks = unixfs.import_tree([("a", 1, b"file a")])
+    data = next(block.data for block in blocks if block.cid == folder)
+    raw = Block.of(data)
+    ann.do(ann.kernel.save([*blocks, raw]))
+    for cid in (raw.cid, folder) if raw_first else (folder, raw.cid):
+        ann.do(ann.kernel.base.move(f"s{cid.codec}", cid))
+    ann.do(ann.kernel.base.pin(raw.cid))
+    ann.world.now_ms += ann.limits.fresh_ms + 1
+    ann.do(ann.kernel.base.collect())
+    leaf = next(block.cid for block in blocks if block.cid != folder)
+    assert stored(ann, leaf) and not ann.do(ann.kernel.base.audit()).wrong
+    del ann.tables["blocks"][bytes(leaf)]
+    assert ann.do(ann.kernel.base.audit()).wrong
+
+
+@pytest.mark.parametrize("codec", [0x70, 0x71])
+def test_what_lies_below_a_node_that_is_its_own_name_is_kept(codec: int) -> None:
+    ann = World().grid("ann")[0]
+    leaf = ann.put(b"below")
+    folder = dagpb.Node(b"\x08\x01", (dagpb.Link(leaf, "x", 5),))
+    inner = dagcbor.encode([leaf]) if codec == 0x71 else dagpb.encode(folder)
+    inline = Cid.decode(bytes([1, codec, 0, len(inner)]) + inner)
+    top = Block.of(dagcbor.encode([inline]), DAG_CBOR)
+    ann.do(ann.kernel.save([top]))
+    ann.do(ann.kernel.base.pin(top.cid))
+    ann.world.now_ms += ann.limits.fresh_ms + 1
+    ann.do(ann.kernel.base.collect())
+    assert stored(ann, leaf)
+
+
+def test_a_signed_block_that_a_file_s_tree_names_too_is_followed() -> None:
+    """What a statement names is kept, though a stranger's folder lists the statement as one of its files."""
+    ann = World().grid("ann")[0]
+    named = ann.put(b"a result")
+    signed = Block.of(b"\xd2\x84" + bytes(named))
+    folder = Block.of(dagpb.encode(dagpb.Node(b"\x08\x01", (dagpb.Link(signed.cid, "x", 5),))), DAG_PB)
+    ann.do(ann.kernel.save([signed, folder]))
+    ann.do(ann.kernel.base.pin(folder.cid))
+
+    async def work(t: Transaction) -> None:
+        t.put(b"see", bytes(signed.cid))
+
+    ann.do(ann.kernel.base.transact("notes", work))
+    ann.world.now_ms += ann.limits.fresh_ms + 1
+    ann.do(ann.kernel.base.collect())
+    assert stored(ann, named)
 
 
 def test_names_are_found_wherever_they_stand() -> None:

@@ -6,6 +6,8 @@ import pytest
 from tests.sim import Node, World
 from tests.test_archive import tree
 
+from promisegrid import dagcbor, dagpb, unixfs
+from promisegrid.block import Block
 from promisegrid.cid import Cid
 from promisegrid.errors import RemoteError
 from promisegrid.exchange import links_of
@@ -105,3 +107,25 @@ def test_the_index_is_made_anew_and_apps_are_in_it(ann: Node) -> None:
     assert ann.do(ann.kernel.publishing.rebuild()) == 2
     assert public(ann) == wanted
     assert not ann.do(ann.kernel.publishing.has(Cid.of(b"x")))
+
+
+@pytest.mark.parametrize("codec", [0x70, 0x71])
+def test_a_name_that_holds_its_content_does_not_lead_to_what_is_private(ann: Node, codec: int) -> None:
+    """Anybody can make one that links to anything."""
+    private = ann.put(b"private")
+    folder = dagpb.Node(b"\x08\x01", (dagpb.Link(private, "x", 7),))
+    inner = dagcbor.encode([private]) if codec == 0x71 else dagpb.encode(folder)
+    leads = Cid.decode(bytes([1, codec, 0, len(inner)]) + inner)
+    assert not ann.do(ann.kernel.publishing.has(leads))
+    assert ann.do(ann.kernel.publishing.has(Cid.parse("bafkqaaa")))
+
+
+def test_two_names_of_one_content_are_published_apart(ann: Node) -> None:
+    _, blocks = unixfs.import_tree([("a", 1, b"file a")])
+    folder = next(block for block in blocks if block.cid.codec == 0x70)
+    old = Cid.decode(bytes(folder.cid)[2:])
+    ann.do(ann.kernel.save([*blocks, Block(old, folder.data)]))
+    for cid in (folder.cid, old):
+        ann.do(ann.kernel.publishing.publish(cid))
+    ann.do(ann.kernel.publishing.withdraw(old))
+    assert ann.do(ann.kernel.publishing.has(folder.cid)) and not ann.do(ann.kernel.publishing.has(old))

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from promisegrid import dagcbor
-from promisegrid.cid import IDENTITY, Cid
+from promisegrid.cid import IDENTITY, Cid, take
 from promisegrid.effects import Commit, Load, Save, Scan, Write
 from promisegrid.errors import LocalError, RemoteError
-from promisegrid.exchange import Exchange
+from promisegrid.exchange import Exchange, links_of
 from promisegrid.promisebase.archive import PUBLIC
 from promisegrid.promisebase.base import Base
 from promisegrid.promisebase.walk import Missing, Walk
@@ -77,9 +77,15 @@ class Publishing:
         return [Published(Cid.decode(key[len(_ROOT) :]), **dagcbor.decode(record)) for key, record in rows]
 
     async def has(self, cid: Cid) -> bool:
-        """Whether anybody may read a block. What holds its content in its own name says nothing new."""
+        """Whether anybody may read a block.
+
+        What holds its content in its own name says nothing new, but must not lead on: anybody can make one.
+        """
         if cid.hash_code == IDENTITY:
-            return True
+            try:
+                return not links_of(cid, cid.digest)
+            except RemoteError:
+                return False
         prefix = _BLOCK + bytes(cid)
         return bool(await Scan("grid", prefix, prefix, 1, keys_only=True))
 
@@ -121,9 +127,15 @@ class Publishing:
         after = _BLOCK
         while rows := await Scan("grid", _BLOCK, after, _ROWS, keys_only=True):
             after = rows[-1][0]
-            gone = tuple(Write("grid", key, None) for key, _ in rows if key.endswith(root))
+            gone = tuple(Write("grid", key, None) for key, _ in rows if not root or _root_of(key) == root)
             if gone:
                 await Save(gone)
+
+
+def _root_of(key: bytes) -> bytes:
+    """The root that a row of the index is about."""
+    _, at = take(key, len(_BLOCK))
+    return key[at:]
 
 
 async def _left_out(_: Cid) -> bytes:

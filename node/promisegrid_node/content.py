@@ -13,7 +13,7 @@ from typing import Final
 
 from aiohttp import web
 
-from promisegrid.cid import Cid
+from promisegrid.cid import IDENTITY, Cid
 from promisegrid.errors import RemoteError
 from promisegrid_node import headers
 from promisegrid_node.asking import Opened, asker
@@ -86,7 +86,12 @@ class Content:
             yield piece
 
     async def _is_app(self, root: Cid) -> bool:
-        """Whether an app is here. Members open it from their tabs, which HTTP cannot tell from anybody's."""
+        """Whether an app is here. Members open it from their tabs, which HTTP cannot tell from anybody's.
+
+        An app that is its own name could be anybody's, and lead to whatever is here.
+        """
+        if root.hash_code == IDENTITY:
+            return False
         try:
             await self._host.ask(self._host.kernel.selection.path(root, "app.json"))
         except RemoteError:

@@ -19,14 +19,13 @@ from promisegrid.effects import Load, Scan, Table
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.exchange import Exchange, links_of
 from promisegrid.promisebase import streams
+from promisegrid.promisebase.collect import mark_of
 from promisegrid.promisebase.pins import Pin
 from promisegrid.state import State
 
 _PAGE: Final = 256
 _TOGETHER: Final = 16
 """Blocks loaded together: with the largest, 32 MiB."""
-_MARK: Final = 16
-"""Bytes of a CID's end that tell blocks apart."""
 _TOLD: Final = 1000
 """Names and sentences told of each kind; whoever has more needs a backup, not a list."""
 Watch = Callable[[str, int, int | None], None]
@@ -86,7 +85,7 @@ class Audit:
             self._say(f"The block {key.hex()[:100]} has no CID for its name.")
             return
         if data is not None and await self._exchange.holds(cid, data):
-            self._whole.add(key[-_MARK:])
+            self._whole.add(mark_of(key))
         elif await self._fetch(cid) is None and len(self._found.bad) < _TOLD:
             self._found.bad.append(cid)
 
@@ -98,7 +97,7 @@ class Audit:
             data = await self._exchange.fetch(cid)
         except RemoteError:
             return None
-        self._whole.add(bytes(cid)[-_MARK:])
+        self._whole.add(mark_of(bytes(cid)))
         self._found.mended.append(cid)
         return data
 
@@ -147,10 +146,10 @@ class Audit:
         waiting = [root]
         while waiting:
             key = waiting.pop()
-            if key[-_MARK:] in self._walked:
+            if mark_of(key) in self._walked:
                 continue
             if all_of_it:
-                self._walked.add(key[-_MARK:])
+                self._walked.add(mark_of(key))
             try:
                 cid = Cid.decode(key)
                 data = await self._data(cid)
@@ -168,7 +167,7 @@ class Audit:
         """A block for its links (so b"" will do for a leaf); None when it is damaged or missing."""
         if cid.hash_code == IDENTITY:
             return cid.digest
-        if bytes(cid)[-_MARK:] not in self._whole:
+        if mark_of(bytes(cid)) not in self._whole:
             return await self._fetch(cid)
         if cid.codec == RAW:
             return b""

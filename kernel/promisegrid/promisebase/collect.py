@@ -14,13 +14,14 @@ changes, as each of those rests on `SWEPT`, which every removal changes.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from promisegrid.cid import DAG_CBOR, DAG_PB, RAW, Cid
+from promisegrid.cid import DAG_CBOR, DAG_PB, IDENTITY, RAW, Cid, CidError
 from promisegrid.effects import Commit, Conflict, Load, Save, Scan, Seen, Table, Write
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.exchange import links_of
@@ -64,6 +65,8 @@ class Collector:
         self._crowded_until_ms = 0
         self._marked: set[bytes] | None = None
         self._waiting: list[bytes] = []
+        self._leaves: set[bytes] = set()
+        """Kept, and not followed: what a file's tree names raw. Whom a row names is followed all the same."""
         self._named: set[bytes] = set()
         self._roots: tuple[Table, ...] = _KEPT
         self._me = state.entropy.take(8)
@@ -150,7 +153,7 @@ class Collector:
         if self._crowded_until_ms > self._state.now_ms:
             text = "So much was stored lately that what is new cannot be told from garbage; try again later."
             raise RemoteError("busy", text)
-        self._marked, self._waiting = set(), []
+        self._marked, self._waiting, self._leaves = set(), [], set()
         self._state.scheduler.watch_writes(self.wrote)
         try:
             if results:
@@ -160,7 +163,7 @@ class Collector:
             await self._mark_roots(self._roots, watch)
             return await self._sweep(turn, watch, dry_run)
         finally:
-            self._marked, self._waiting = None, []
+            self._marked, self._waiting, self._leaves = None, [], set()
             self._state.scheduler.watch_writes(None)
 
     async def _forget_results(self, dry_run: bool) -> None:
@@ -189,16 +192,17 @@ class Collector:
             batch: list[bytes] = []
             while self._waiting and len(batch) < _LOADED:
                 name = self._waiting.pop()
-                if _mark(name) not in marked:
-                    marked.add(_mark(name))
+                if mark_of(name) not in marked:
+                    marked.add(mark_of(name))
                     batch.append(name)
-            if len(marked) > self._state.limits.collect_blocks:
+            if len(marked) + len(self._leaves) > self._state.limits.collect_blocks:
                 text = f"The base keeps more than {len(marked)} blocks: too many to tell apart here."
                 raise LocalError(text, "too_large")
             watch("mark", len(marked), None)
             for name, data in zip(batch, await Load("blocks", tuple(batch)), strict=True):
-                if data is not None:
-                    self._waiting += self._below(name, data)
+                content = _inline(name) if data is None else data
+                if content is not None:
+                    self._waiting += self._below(name, content)
 
     async def _sweep(self, turn: Seen, watch: Watch, dry_run: bool) -> Collected:
         blocks = size = kept = 0
@@ -254,16 +258,16 @@ class Collector:
             return names_in(data)
         if cid.codec != DAG_PB:
             return links
-        assert self._marked is not None
         leaves = [link for link in links if link[1] == RAW]
-        self._marked.update(_mark(leaf) for leaf in leaves)
+        self._leaves.update(mark_of(leaf) for leaf in leaves)
         return [link for link in links if link[1] != RAW]
 
     def _is_kept(self, name: bytes) -> bool:
         assert self._marked is not None
         stored_ms = self._fresh.get(name)
         is_fresh = stored_ms is not None and stored_ms + self._state.limits.fresh_ms > self._state.now_ms
-        return is_fresh or _mark(name) in self._marked
+        mark = mark_of(name)
+        return is_fresh or mark in self._marked or mark in self._leaves
 
 
 async def value_of(key: bytes) -> Seen:
@@ -286,6 +290,15 @@ def names_in(data: bytes) -> list[bytes]:
     return found
 
 
-def _mark(name: bytes) -> bytes:
-    """What is remembered of a name: enough of it, its spelling included."""
-    return name[:3] + name[-14:]
+def _inline(name: bytes) -> bytes | None:
+    """The content of a CID that holds it itself."""
+    try:
+        cid = Cid.decode(name)
+    except CidError:
+        return None
+    return cid.digest if cid.hash_code == IDENTITY else None
+
+
+def mark_of(name: bytes) -> bytes:
+    """What is remembered of a name, whole as it is: the same content under another is another block."""
+    return hashlib.blake2b(name, digest_size=16).digest()
