@@ -155,7 +155,8 @@ class Gateway:
             answer["Content-Disposition"] = f'attachment; filename="{name}"'
         if is_known(request.headers.get("If-None-Match"), etag):
             return web.Response(status=304, headers=answer)
-        part = negotiation.byte_range(request.headers.get("Range"), size)
+        current = request.headers.get("If-Range", etag) == etag  # else the part would be of another file
+        part = negotiation.byte_range(request.headers.get("Range") if current else None, size)
         start, stop = part or (0, size)
         answer["Content-Length"] = str(stop - start)
         if part is not None:

@@ -479,3 +479,13 @@ async def test_no_service_worker_comes_from_a_folder(tmp_path: Path) -> None:
         root = await site_of(site)
         answer = await site.client.get(f"/ipfs/{root}/page.svg", headers={"Service-Worker": "script"})
         assert answer.status == 403
+
+
+@on_loop
+async def test_a_part_of_another_version_is_not_given(tmp_path: Path) -> None:
+    async with served(tmp_path) as site:
+        cid = await site.put(b"0123456789")
+        whole = await site.client.get(f"/ipfs/{cid}")
+        for tag, status in ((whole.headers["ETag"], 206), ('"another"', 200)):
+            headers = {"Range": "bytes=0-4", "If-Range": tag}
+            assert (await site.client.get(f"/ipfs/{cid}", headers=headers)).status == status
