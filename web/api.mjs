@@ -5,6 +5,7 @@
  * A thin, typed face of the node's verbs (rpc.mjs): it turns files, blobs, texts and streams into content by CID first,
  * so that nothing but CIDs and small values is called with. Works the same in a tab that shares another tab's node.
  */
+import { joined } from "./bytes.mjs";
 import { NodeError } from "./rpc.mjs";
 import { keep, stored } from "./ui.mjs";
 
@@ -342,15 +343,4 @@ async function* pieces(stream) {
     [kept, size] = [[], 0];
   }
   if (size) yield joined(kept, size);
-}
-
-/** @param {Uint8Array[]} parts @param {number} size */
-function joined(parts, size) {
-  const whole = new Uint8Array(size);
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
-  }
-  return whole;
 }

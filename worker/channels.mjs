@@ -9,6 +9,7 @@
  * the browser's buffer and here; a piece that breaks the rules (docs/protocols/signal.md) closes its link.
  * Does not know: what frames mean, who the peer is, how the channel came about.
  */
+import { joined } from "./bytes.mjs";
 
 /** Numbers of these links: far from those of the WebSocket. Twin: promisegrid_worker/wire.py. */
 export const FIRST = 2 ** 30;
@@ -262,15 +263,4 @@ export class Ported {
     this.bufferedAmount -= size;
     if (before > this.bufferedAmountLowThreshold && this.bufferedAmount <= this.bufferedAmountLowThreshold) this.onbufferedamountlow?.();
   }
-}
-
-/** @param {Uint8Array[]} parts @param {number} size */
-function joined(parts, size) {
-  const whole = new Uint8Array(size);
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
-  }
-  return whole;
 }

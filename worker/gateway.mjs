@@ -7,6 +7,7 @@
  * from names; any other one fails as if nobody were there.
  * Does not know: which gateways there are, nor whether the bytes are the block.
  */
+import { joined } from "./bytes.mjs";
 import { NodeError } from "./rpc.mjs";
 
 const NONE_HERE = [404, 410, 451];
@@ -69,11 +70,5 @@ async function read(url, response, most) {
     }
     parts.push(value);
   }
-  const data = new Uint8Array(size);
-  let at = 0;
-  for (const part of parts) {
-    data.set(part, at);
-    at += part.length;
-  }
-  return data;
+  return joined(parts, size);
 }

@@ -7,6 +7,7 @@
  * Does not know: pages, tabs and messages (node.worker.mjs does).
  */
 import { boot } from "./boot.mjs";
+import { joined } from "./bytes.mjs";
 import { decode, encode } from "./cbor.mjs";
 import { Channels } from "./channels.mjs";
 import { Buzhash, Cutter } from "./chunker.mjs";
@@ -273,13 +274,7 @@ async function whole(context, cid) {
   } finally {
     context.ask("read.close", handle).catch(() => {});
   }
-  const out = new Uint8Array(size);
-  let at = 0;
-  for (const piece of pieces) {
-    out.set(piece, at);
-    at += piece.length;
-  }
-  return out;
+  return joined(pieces, size);
 }
 
 /** What the browser says of the origin's disk space. */
