@@ -142,6 +142,8 @@ class Dispatcher:
 
     async def _verify(self, link: Link, opened: tuple[Envelope, Claims], name: Cid) -> Verified:
         message, content = opened
+        if content.iss in self._state.banned:
+            raise RemoteError("banned", f"{content.iss} is banned here.")
         if not link.verifying.take_now():
             await link.verifying.take()
         try:

@@ -33,6 +33,7 @@ CODES: Final[dict[str, str]] = {
     # after the signature: signed refusals
     "not_member": "the sender is not a member of this grid",
     "bad_invitation": "the invitation is unknown, used up or expired",
+    "banned": "this node's owner has nothing to do with that key",
     "not_serving": "this node's owner has not said that it runs programs for others",
     "bad_capability": "a capability that does not hold, or does not fit the one before it in its chain",
     "not_my_promise": "another node made the promise, and only that node keeps it",

@@ -27,6 +27,7 @@ from promisegrid.state import State
 F = TypeVar("F", Hello, Proof, Join, Admitted)
 VERSION = 1
 _NONCE_BYTES = 32
+_BANNED = "The owner of this node has banned that key, or the one that admitted it."
 _NO_ADMITTER = "This node may not admit members; connect to the founder's, or to another that may, first."
 
 
@@ -49,6 +50,8 @@ async def greet(state: State, link: Link) -> None:
     link.did = theirs.did
     founded = _genesis(state, grid, shown.genesis)
     await _settle_membership(state, link, grid, founded, shown)
+    if state.bars(link.did, link.membership):
+        raise RemoteError("banned", _BANNED)
     if link.is_closed:
         raise RemoteError("closed", "The link closed before the greeting was over.")
     link.is_open = True
@@ -65,6 +68,8 @@ async def _exchange_hello(state: State, link: Link) -> tuple[Hello, Hello]:
         raise RemoteError("hello", "The peer's hello does not fit this connection.")
     if theirs.did == state.me:
         raise RemoteError("hello", "This node reached itself.")
+    if state.bars(theirs.did, None):  # before anything is signed or verified for it
+        raise RemoteError("banned", _BANNED)
     if theirs.channel != mine.channel:
         text = f"The peer thinks it is reached at {theirs.channel[:200]!r}, not {mine.channel!r}."
         raise RemoteError("hello", f"{text} Is something between the two?")
@@ -218,9 +223,11 @@ async def _use_invitation(state: State, secret: bytes | None) -> None:
 async def admit(
     state: State, did: str, life_s: int = membership.LIFE_S, delegate: int = 0
 ) -> Membership:
-    """Promise membership to a key, durably. Only an admitter can. RemoteError: not_member, widened."""
+    """Promise membership to a key, durably, as an admitter may. RemoteError: not_member, banned, widened."""
     if state.grid is None or not state.may_admit:
         raise RemoteError("not_member", _NO_ADMITTER)
+    if did in state.banned:
+        raise RemoteError("banned", f"{did} is banned here; `promisegrid unban` ends that.")
     promised = await membership.promise(
         state.grid, state.me, state.membership, did, state.entropy.take(16), state.now_ms, state.limits,
         life_s, delegate,

@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from promisegrid.bans import Bans
 from promisegrid.block import Block
 from promisegrid.caller import Caller
 from promisegrid.carriage import Carriage
@@ -94,15 +95,9 @@ class Kernel(Reading):
         self.base.tell_stored(self.carriage.shared)
         self.scenarios = Scenarios(self._state, self._exchange)
         self._dispatcher = Dispatcher(
-            self._state,
-            self._exchange,
-            self._runner,
-            self._caller,
-            replay,
-            self._redeemer,
-            self.carriage,
+            self._state, self._exchange, self._runner, self._caller, replay, self._redeemer, self.carriage,
             self.owner.saw,
-        )
+        )  # fmt: skip
         self.topics = Topics(self._state, self._caller)
         self.sharing = Sharing(self._state, self.base, self.topics)
         self.spreader = Spreader(self._state, self._caller, self._runner)
@@ -118,6 +113,8 @@ class Kernel(Reading):
             self.topics,
             self.signalling,
         )
+        self.bans = Bans(self._state, self._memo, self._runner, self._peering.drop)
+        self.owner.at_boot.append(self.bans.load)
         self._asks: dict[int, Strand[Any]] = {}
         self._ask_of: dict[Strand[Any], int] = {}
 

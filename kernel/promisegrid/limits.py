@@ -171,6 +171,8 @@ class Limits:
     """Scenario trees kept; a quarter for one member."""
     disputes: int = 1024
     """Tasks on which peers disagreed, evidence kept."""
+    bans: int = 4096
+    """Keys an owner may ban; each costs a row and a hundred bytes."""
     invitations: int = 1024
     """Open invitations."""
     promises: int = 16_384

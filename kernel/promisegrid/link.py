@@ -91,6 +91,8 @@ class Link:
         self._hinting = False
         self.opened: Signal[None] = scheduler.signal()
         self.ended: Signal[RemoteError] = scheduler.signal()
+        self.parting: RemoteError | None = None
+        """Why the peer ended it, in the peer's words."""
         self.near: dict[str, Neighbour] = {}
         self.near_told = b""
         self.topics: dict[str, int] = {}

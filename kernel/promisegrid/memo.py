@@ -71,7 +71,7 @@ class Memo:
             rows: tuple[tuple[bytes, bytes], ...] = await Scan("memo", prefix, after, _RECEIPTS_READ)
             for key, executor in rows:
                 who = executor.decode()
-                if not wanted or who in wanted:
+                if who not in self._state.banned and (not wanted or who in wanted):
                     claims.append((who, Cid.decode(key[len(prefix) :])))
             if len(rows) < _RECEIPTS_READ or len(claims) >= _RECEIPTS_READ:
                 break

@@ -121,6 +121,8 @@ class Owner:
             did.decode(member)
         except RemoteError as error:
             raise LocalError(error.text) from error
+        if member in self._state.banned:
+            raise LocalError(f"{member} is banned here; `promisegrid unban` ends that.", "banned")
         await admit(self._state, member)
 
     async def members(self) -> list[str]:

@@ -144,6 +144,8 @@ class Peering:
                 self._scheduler.spawn(self._exchange.serve(link, frame))
             case BlockFrame():
                 self._exchange.arrived(link, frame)
+            case frames.Refusal(code, text, None):
+                link.parting = RemoteError.from_wire(code, text)
             case frames.Refusal(code, text, about):
                 self._caller.refused(link, about, code, text)
             case frames.Credit(messages):
@@ -198,7 +200,7 @@ class Peering:
         self._caller.link_down(link)
         self._topics.closed(link)
         self._signalling.closed(link)
-        self._tell_peer(link, "down", wrong)
+        self._tell_peer(link, "down", wrong or link.parting)
 
     def _tell_peer(self, link: Link, event: str, wrong: RemoteError | None = None) -> None:
         detail: Detail = {

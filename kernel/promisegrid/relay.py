@@ -110,6 +110,8 @@ class Relay:
         link = self._state.link_to(did)
         if link is not None:
             return link
+        if did in self._state.banned:
+            raise LocalError(f"{did} is banned here; `promisegrid unban` ends that.", "banned")
         flight = self._reaching.get(did)
         if flight is None:
             flight = self._reaching[did] = self._state.scheduler.signal()
@@ -118,7 +120,7 @@ class Relay:
 
     def near(self) -> dict[str, Neighbour]:
         """Members whom a neighbour says it is linked to, and this node is not."""
-        mine = {link.did for link in self._state.open_links()} | {self._state.me}
+        mine = {link.did for link in self._state.open_links()} | {self._state.me} | self._state.banned
         found: dict[str, Neighbour] = {}
         for link in self._wires():
             found.update((did, one) for did, one in link.near.items() if did not in mine)
@@ -257,6 +259,8 @@ class Relay:
         crowded = crowded or len(self._state.links) >= limits.links
         if crowded or not 0 <= frame.hops <= limits.relay_hops or len(frame.to) > DID_MAX:
             link.send(HangUp(frame.circuit, "busy", "This node passes on no more circuits for now."))
+        elif frame.to in self._state.banned:
+            link.send(HangUp(frame.circuit, "banned", "This node has nothing to do with that member."))
         elif frame.to == self._state.me:
             link.send(Dialled(frame.circuit))
             self._end(link, frame.circuit, "responder")

@@ -67,7 +67,7 @@ class Spreader:
         found = [link.did for link in links]
         for link in self._state.open_links():
             found += [did for did, one in link.near.items() if one.serves]
-        return [did for did in dict.fromkeys(found) if did != self._state.me]
+        return [did for did in dict.fromkeys(found) if did not in {self._state.me, *self._state.banned}]
 
     async def anywhere(self, task: Task, budget: Budget, watch: Watch, fresh: bool = False) -> Spread:
         """One settled task: from the cache, here if there is room, else on the peer with the least to do.

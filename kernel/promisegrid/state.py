@@ -55,6 +55,7 @@ class State:
     links: dict[int, Link] = field(default_factory=dict)
     revoked: set[Cid] = field(default_factory=set)
     dismissed: set[str] = field(default_factory=set)
+    banned: set[str] = field(default_factory=set)
     verdicts: Verdicts = field(init=False)
 
     def __post_init__(self) -> None:
@@ -81,6 +82,14 @@ class State:
     def is_revoked(self, member: Membership) -> bool:
         """Whether this node has heard that a membership, or one it rests on, was taken back."""
         return any(one.name in self.revoked for one in member.grant.chain)
+
+    def bars(self, did: str, member: Membership | None) -> bool:
+        """Whether a key is banned here, or a member on a banned one's word; the founder's is everybody's."""
+        if not self.banned:
+            return False
+        founder = None if self.genesis is None else self.genesis.founder
+        issuers = () if member is None else {one.issuer for one in member.grant.chain} - {founder}
+        return did in self.banned or not self.banned.isdisjoint(issuers)
 
     @property
     def is_founder(self) -> bool:

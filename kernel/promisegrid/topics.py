@@ -167,6 +167,8 @@ class Topics:
             claimed, _ = entry.read(data)
             if claimed.topic != topic:
                 raise RemoteError("malformed", f"An entry of {claimed.topic!r} was given for {topic!r}.")
+            if claimed.by in self._state.banned:
+                continue
             if claimed.key in index:
                 known += 1
             elif self._is_timely(claimed, index):
