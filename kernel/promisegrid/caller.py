@@ -7,7 +7,9 @@ exactly the task that was asked. Whether that spares a run later is the owner's 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Final
 
 from promisegrid import claims, cose, dagcbor, envelope, forms, gridtag, nested, receipt
 from promisegrid.block import Block
@@ -30,6 +32,9 @@ from promisegrid.task import Deferred, RunResult, Task, read_result
 _SLACK_MS = 60_000
 """What a call may take beyond its run: fetching the module, compiling, waiting for a turn."""
 
+_MOVES: Final = 3
+"""Links a call may outlive."""
+
 
 @dataclass(slots=True)
 class _Pending:
@@ -37,6 +42,10 @@ class _Pending:
     link: Link
     answer: Signal[Claims]
     watch: Watch
+    since_ms: int
+    about: tuple[Task, Cid] | None
+    """The task it is a call of, and its CID."""
+    moves: int = 0
 
 
 class Caller:
@@ -48,6 +57,8 @@ class Caller:
         self._following: dict[Cid, tuple[Link, Callable[[object], None]]] = {}
         self.reach: Callable[[str], Awaitable[Link]] = self._linked
         """Finds the way to a member; as it is, by the links there are."""
+        self.is_near: Callable[[str], bool] = lambda did: False
+        """Whether a neighbour says that it is linked to a member."""
 
     async def call(
         self,
@@ -96,7 +107,7 @@ class Caller:
             proofs=() if grant is None else tuple(one.raw for one in grant.chain),
             pcid=CAPABILITY_CALL if tagged else None,
         )
-        body = await self._reply_to(raw, link, wait_ms, watch)
+        body = await self._reply_to(raw, link, wait_ms, watch, (task, block.cid))
         later = body.get("promise") if isinstance(body, dict) and set(body) == {"promise"} else None
         if grant is not None and isinstance(later, Cid):
             return Deferred(later, did, grant.name)
@@ -146,6 +157,25 @@ class Caller:
             self._following.pop(Cid.of(raw), None)
             raise
 
+    @property
+    def waiting(self) -> int:
+        """Messages of ours that peers have not answered yet."""
+        return len(self._pending)
+
+    def away(self) -> list[dict[str, str | int]]:
+        """Tasks that peers run for this node: {"task", "code", "func", "by", "since_ms"}, CIDs as text."""
+        return [
+            {
+                "task": str(sent.about[1]),
+                "code": str(sent.about[0].code),
+                "func": sent.about[0].func,
+                "by": sent.link.did,
+                "since_ms": sent.since_ms,
+            }
+            for sent in self._pending.values()
+            if sent.about is not None
+        ]
+
     async def _linked(self, did: str) -> Link:
         return self.link_to(did)
 
@@ -156,13 +186,17 @@ class Caller:
             raise LocalError(f"{did} is not connected to this node; `peers` lists who is.", "no_such_peer")
         return link
 
-    async def _reply_to(self, raw: bytes, link: Link, wait_ms: int, watch: Watch) -> object:
+    async def _reply_to(
+        self, raw: bytes, link: Link, wait_ms: int, watch: Watch, about: tuple[Task, Cid] | None = None
+    ) -> object:
         """Send a message and wait; the body of the reply. RemoteError: its refusal, out_of_time, closed."""
         name = Cid.of(raw)
-        pending = _Pending(raw, link, self._state.scheduler.signal(), watch)
+        pending = _Pending(raw, link, self._state.scheduler.signal(), watch, self._state.now_ms, about)
         self._pending[name] = pending
         try:
             link.send_message(raw)
+            link.traffic.asked += 1
+            link.attend()
             reply = await Pause(pending.answer, wait_ms)
         except Late:
             text = f"{pending.link.did} did not answer within {wait_ms // 1000} s."
@@ -249,6 +283,10 @@ class Caller:
         expected = pending.link if pending is not None else followed[0] if followed is not None else None
         return expected is not None and expected.did == link.did
 
+    def awaits_any(self, link: Link) -> bool:
+        """Whether any reply is awaited on this link."""
+        return any(pending.link is link for pending in self._pending.values())
+
     def replied(self, content: Claims) -> None:
         """A verified reply came in. One nobody waits for, or from somebody else, is dropped."""
         pending = self._pending.get(content.reply_to) if content.reply_to is not None else None
@@ -277,20 +315,31 @@ class Caller:
         for name in [name for name, (followed, _) in self._following.items() if followed is link]:
             del self._following[name]
         for pending in list(self._pending.values()):
-            if pending.link is link and not self._moved(pending):
-                pending.answer.fail(RemoteError("closed", f"{link.did} disconnected before it answered."))
+            if pending.link is link and not self._moved(pending, self._state.link_to(link.did)):
+                self._state.scheduler.spawn(self._move(pending))
 
-    def _moved(self, pending: _Pending) -> bool:
+    def _moved(self, pending: _Pending, other: Link | None) -> bool:
         """Whether a message went out once more, on another link to the same peer, who deals with it once."""
-        other = self._state.link_to(pending.link.did)
-        if other is None:
+        lost = pending.link
+        if other is None or (lost.is_silent and other.heard_ms <= lost.heard_ms):
             return False
         try:
             other.send_message(pending.raw)
         except RemoteError:
             return False
-        pending.link = other
+        pending.link, pending.moves = other, pending.moves + 1
+        other.attend()
         return True
+
+    async def _move(self, pending: _Pending) -> None:
+        """Find another way to a peer whose only link is gone; whoever waits is told when there is none."""
+        lost = pending.link
+        with suppress(RemoteError, LocalError):
+            if pending.moves < _MOVES and not lost.is_silent and self.is_near(lost.did):
+                link = await self.reach(lost.did)
+                if pending.answer.is_set or self._moved(pending, link):
+                    return
+        pending.answer.fail(RemoteError("closed", f"{lost.did} disconnected before it answered."))
 
     async def accept(
         self, body: object, block: Block, link: Link, watch: Watch, remember: bool = True

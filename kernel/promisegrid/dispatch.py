@@ -118,6 +118,7 @@ class Dispatcher:
             else:
                 await self._answer(link, verified)
         except RemoteError as wrong:
+            self._state.totals.refused(wrong)
             link.refuse(wrong, name)
         finally:
             link.took()
@@ -166,6 +167,7 @@ class Dispatcher:
                 raise RemoteError("not_member", "A message is accepted only from its own signer's link.")
             entry, new = self._replay.admit(verified.claims, verified.name, link.did)
         except RemoteError as wrong:
+            self._state.totals.dealt(link.traffic, wrong)
             link.send_message(await self._seal(verified, None, wrong))
             return
         reply = await self._deal(link, verified, entry) if new else await entry.reply
@@ -180,10 +182,12 @@ class Dispatcher:
                 reply = await self._call(link, verified, entry)
             else:
                 reply = await self._speak(handler, link, verified, entry)
+                self._state.totals.dealt(link.traffic, None)
         except (RemoteError, LocalError) as wrong:
             if self._nobody_waits(link):
                 raise
             refusal = wrong if isinstance(wrong, RemoteError) else RemoteError("too_large", wrong.text)
+            self._state.totals.dealt(link.traffic, refusal)
             reply = await self._seal(verified, None, refusal)
         finally:
             self._replay.settle(entry, reply)
@@ -239,7 +243,9 @@ class Dispatcher:
             call = await self._authorise(link, verified, task)
             redeemed = call.redeemed
             if redeemed is not None and redeemed.later is not None:
-                return await self._later(verified, entry, redeemed, redeemed.later)
+                reply = await self._later(verified, entry, redeemed, redeemed.later)
+                self._state.totals.dealt(link.traffic, None)
+                return reply
             task = call.task
             done = await self._run(link, call)
             body = await self._replies.body(done)
@@ -250,6 +256,7 @@ class Dispatcher:
         except LocalError as wrong:
             refusal = RemoteError("bad_args", wrong.text)
         self._seen(verified.claims.iss, task, done, refusal, self._state.steady_ms - started_ms)
+        self._state.totals.dealt(link.traffic, refusal)
         reply = await self._seal(verified, body, refusal)
         if redeemed is not None and redeemed.counted:
             await self._remember(verified, entry, reply)

@@ -5,8 +5,8 @@ one as soon as one says no or lets `hedge_ms` pass, and never beyond `fetch_ms` 
 hash to their CID are not a block: they count against the link that sent them. A block in our own store
 whose bytes have rotted is a missing block, and is fetched again.
 
-Gateways that the owner named are asked as well when no peer has it, or none has sent it soon; for this node
-only, never on a peer's behalf.
+Gateways that the owner named, and those that the routers he named know of, are asked as well when no peer has
+it, or none has sent it soon; for this node only, never on a peer's behalf.
 
 Who may ask: peers whose link is open, so members only. A request we cannot fill is passed on once.
 """
@@ -14,8 +14,8 @@ Who may ask: peers whose link is open, so members only. A request we cannot fill
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
+from typing import Protocol
 
 from promisegrid import dagcbor, dagpb
 from promisegrid.block import Block
@@ -23,7 +23,7 @@ from promisegrid.cid import DAG_CBOR, DAG_PB, IDENTITY, Cid
 from promisegrid.effects import Digest, Load, Save, Write
 from promisegrid.errors import RemoteError
 from promisegrid.frames import BlockFrame, Want
-from promisegrid.gateways import Gateways
+from promisegrid.hedging import either
 from promisegrid.link import Link
 from promisegrid.state import State
 from promisegrid.strand import Late, Pause, Signal, Strand
@@ -35,6 +35,17 @@ Watch = Callable[[int, int], None]
 """Called with (blocks, bytes) as a fetch goes on."""
 
 
+class Afar(Protocol):
+    """Who has blocks without being a peer: gateways the owner named, and those his routers know of."""
+
+    @property
+    def any(self) -> bool:
+        """Whether there is anybody to ask now."""
+
+    async def ask(self, cid: Cid) -> bytes:
+        """A verified block. RemoteError: not_found, bad_block."""
+
+
 class Exchange:
     """Fetches blocks and serves them."""
 
@@ -43,7 +54,7 @@ class Exchange:
         self._flights: dict[Cid, Signal[bytes]] = {}
         self.on_stored: Callable[[list[bytes]], None] = lambda _: None
         """Told the CIDs, as bytes, of blocks that were fetched and stored."""
-        self.gateways: Gateways | None = None
+        self.afar: Afar | None = None
         """Asked for what peers have not."""
 
     # -- ours ----------------------------------------------------------------------------------------
@@ -133,32 +144,12 @@ class Exchange:
             self._flights.pop(cid, None)
 
     async def _from_anywhere(self, cid: Cid, hint: Link | None) -> bytes:
-        """A verified block from peers; from gateways too, once peers have none or let `hedge_ms` pass."""
-        limits, scheduler = self._state.limits, self._state.scheduler
-        if self.gateways is None or not self.gateways.any or not cid.verifiable:
+        """A verified block from peers; from afar too, once peers have none or let `hedge_ms` pass."""
+        limits, afar = self._state.limits, self.afar
+        if afar is None or not afar.any or not cid.verifiable:
             return await self.ask_peers(cid, hint, limits.want_hops)
-        first: Signal[bytes] = scheduler.signal()
-        wrong: list[RemoteError] = []
-        ways = [scheduler.spawn(self._way(self.ask_peers(cid, hint, limits.want_hops), first, wrong))]
-        try:
-            if not await self._settled(first, ways[0], limits.hedge_ms):
-                ways.append(scheduler.spawn(self._way(self.gateways.ask(cid), first, wrong)))
-            return await first
-        finally:
-            for way in ways:
-                scheduler.cancel(way)
-
-    async def _way(
-        self, asked: Coroutine[Any, Any, bytes], first: Signal[bytes], wrong: list[RemoteError]
-    ) -> bool:
-        """One of two ways to a block; the second that fails ends the wait."""
-        try:
-            first.set(await asked)
-        except RemoteError as refused:
-            wrong.append(refused)
-            if len(wrong) == 2:
-                first.fail(next((one for one in wrong if one.code == "bad_block"), wrong[-1]))
-        return True
+        asked = self.ask_peers(cid, hint, limits.want_hops)
+        return await either(self._state.scheduler, asked, lambda: afar.ask(cid), limits.hedge_ms)
 
     async def ask_peers(self, cid: Cid, hint: Link | None, hops: int, but: Link | None = None) -> bytes:
         """A verified block from peers other than `but`, not saved. Errors as `block`."""
@@ -239,6 +230,7 @@ class Exchange:
 
     def arrived(self, link: Link, frame: BlockFrame) -> None:
         """A block came in, or the word that there is none. One nobody asked for is dropped."""
+        link.traffic.blocks_in += frame.data is not None and frame.cid in link.wants
         for answer in link.wants.pop(frame.cid, []):
             answer.set(frame.data)
 
@@ -254,6 +246,7 @@ class Exchange:
             data = None
         finally:
             link.serving_wants -= 1
+        link.traffic.blocks_out += data is not None and not link.is_closed
         link.send(BlockFrame(want.cid, data))
 
 

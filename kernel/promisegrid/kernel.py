@@ -45,7 +45,9 @@ from promisegrid.reading import Reading
 from promisegrid.redeem import Redeemer
 from promisegrid.replay import Replay
 from promisegrid.replicas import Replicas
+from promisegrid.routing import Routing
 from promisegrid.runner import Runner, Watch
+from promisegrid.seeing import Seeing
 from promisegrid.selection import Selection
 from promisegrid.sharing import Sharing
 from promisegrid.signalling import SIGNAL, Signalling
@@ -76,7 +78,7 @@ class Kernel(Reading):
         self._state = State(identity.did, engine, wasi, limits, self._scheduler, Entropy(entropy), admissions)
         self._exchange = Exchange(self._state)
         self.gateways = Gateways(self._state, self._exchange.holds)
-        self._exchange.gateways = self.gateways
+        self._exchange.afar = self.routing = Routing(self._state, self.gateways, self._exchange.holds)
         self.base = Base(self._state, self._exchange, self._watch)
         self.selection = Selection(self._exchange, limits)
         self.publishing = Publishing(self._state, self._exchange, self.base)
@@ -113,6 +115,7 @@ class Kernel(Reading):
             self.topics,
             self.signalling,
         )
+        self.seeing = Seeing(self._state, self._runner, self._caller, self.topics)
         self.bans = Bans(self._state, self._memo, self._runner, self._peering.drop)
         self.owner.at_boot.append(self.bans.load)
         self._asks: dict[int, Strand[Any]] = {}
@@ -205,6 +208,13 @@ class Kernel(Reading):
         """Time passed; due at `next_timer`, harmless at any other time."""
         self._scheduler.advance(now_ms)
         self._scheduler.fire()
+        return self._scheduler.run()
+
+    def awake(self, now_ms: int) -> Issued:
+        """The host was asleep, or its network is another: every peer is asked at once if it is there."""
+        self._scheduler.advance(now_ms)
+        self._scheduler.fire()
+        self._peering.liveness.awake()
         return self._scheduler.run()
 
     def next_timer(self) -> int | None:

@@ -40,6 +40,11 @@ class Limits:
     """How often an open link is asked whether it is still there."""
     silent_ms: int = 65_000
     """A link that has said nothing for so long is closed: three pings unanswered."""
+    awaited_ms: int = 4_000
+    """How often a peer is asked whether it is still there while somebody waits for its answer."""
+    awaited_silent_ms: int = 12_000
+    """A peer awaited that has said nothing for so long is given up: longer than any honest turn takes, and
+    than one frame of the largest kind at 2 Mbit/s."""
     hello_ms: int = 10_000
     """A peer that connects must have proved who it is by then."""
     hedge_ms: int = 1_000
@@ -59,10 +64,22 @@ class Limits:
     """How long a gateway is left alone that failed too often, at first; twice as long each time."""
     gateway_aside_max_ms: int = 3600 * 1000
     """The longest time, and that of one that sent wrong bytes."""
+    routing_ms: int = 8_000
+    """How long a router may take to say who provides a block: it may have to ask around itself."""
+    provider_ms: int = 10 * 60 * 1000
+    """How long who sent a block is asked first for the next: it has the rest of the file as well."""
+    nobody_ms: int = 60_000
+    """How long routers that knew nobody are not asked for the same block again."""
+    announced_ms: int = 24 * 3600 * 1000
+    """How long an announcement of what is published here holds; it is renewed at half that time."""
+    announced_max_ms: int = 48 * 3600 * 1000
+    """The longest that one of others is believed: as long as the public network does."""
 
     # -- links -----------------------------------------------------------------------------------
     links: int = 512
     """Open links: each costs a queue and a socket."""
+    seen_rows: int = 256
+    """Rows of one list in a view of the grid: more than a page draws, and a message of a few dozen KB."""
     greeting_per_address: int = 32
     """Links of one address that have not proved who they are: a household's tabs start at once, no more."""
     link_credit: int = 64
@@ -87,6 +104,18 @@ class Limits:
     """Blocks one peer may ask of us at once."""
     gateways: int = 16
     """Gateways an owner may name: all may be asked for one block."""
+    routers: int = 4
+    """Routers an owner may name: all are asked for one block."""
+    routers_at_once: int = 4
+    """Blocks that routers are asked about at once."""
+    providers: int = 16
+    """Gateways taken from what one router says of one block: more are hardly tried within the time."""
+    nobody: int = 1024
+    """Blocks remembered as provided by nobody."""
+    announced: int = 16_384
+    """Roots that members announced here as theirs; each costs some 500 bytes of memory."""
+    announced_per_member: int = 1024
+    """Of these, one member's."""
     gateway_at_once: int = 8
     """Blocks asked of one gateway at once."""
     gateway_failures: int = 3
@@ -111,6 +140,27 @@ class Limits:
     """Members a node tells its neighbours it is linked to."""
     near_ms: int = 500
     """How long changes of who is near gather before the neighbours are told; the first in a while a tenth."""
+    seek_hops: int = 8
+    """Nodes a question for a point of the key space may pass; with 25 links each halves its way some nine
+    times in two steps, so that a million members are in reach."""
+    seek_ms: int = 2_000
+    """How long each hop of it may take."""
+    seeks_per_link: int = 16
+    """Questions of one peer under way at once."""
+    seeks_per_second: int = 16
+    """Questions of one peer a second: each costs a message and its answer on every node it passes."""
+    overlay_halves: int = 16
+    """Halves of the key space with a link of their own: with 2^16 members the 17th holds hardly anybody, and
+    whoever mints keys near this one fills no more."""
+    overlay_chance: int = 8
+    """Links to members found by chance: shortcuts, and a way around whoever surrounds this key."""
+    overlay_most: int = 64
+    """Links of any kind above which none is made by chance, and those that another could replace are given
+    up; `near` tells no more either."""
+    overlay_ms: int = 5_000
+    """Between one look for a link and the next: a member has its links within some two minutes."""
+    overlay_idle_ms: int = 10 * 60 * 1000
+    """The same, when for long nobody new was found."""
     direct: int = 8
     """Data channels to other members, open or being made: each is a connection of the browser's."""
     direct_ms: int = 20_000

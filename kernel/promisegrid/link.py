@@ -20,6 +20,7 @@ from promisegrid.errors import RemoteError
 from promisegrid.limits import Limits
 from promisegrid.membership import Membership
 from promisegrid.strand import Late, Pause, Scheduler, Signal, Slots, Strand
+from promisegrid.traffic import Traffic
 
 Role = Literal["initiator", "responder"]
 
@@ -79,7 +80,11 @@ class Link:
         self.is_open = self.is_closed = False
         self.serves, self.engine = False, ""
         self.rtt_ms: int | None = None
-        self.ping_number = 0
+        self.traffic, self.since_ms = Traffic(), scheduler.now_ms
+        self.through: str | None = None  # the next hop of one that passes through others
+        self.ping_number = self.pings = 0
+        self.attended: Signal[None] = scheduler.signal()
+        self.is_silent = False
         self.renewing = False
         self.ping_sent_ms = self.heard_ms = scheduler.steady_ms
         self.wants: dict[Cid, list[Signal[bytes | None]]] = {}
@@ -95,6 +100,8 @@ class Link:
         """Why the peer ended it, in the peer's words."""
         self.near: dict[str, Neighbour] = {}
         self.near_told = b""
+        self.place = 0
+        self.near_places: tuple[int, ...] = ()
         self.topics: dict[str, int] = {}
         self.topics_told: dict[str, int] = {}
         self.circuits = self.circuit_number = 0
@@ -140,12 +147,19 @@ class Link:
         while self._inbox:
             yield frames.decode(self._inbox.popleft(), self._limits.frame_bytes)
 
+    def attend(self) -> None:
+        """Somebody waits for this peer: it is asked more often whether it is there (`liveness.py`)."""
+        self.attended.set(None)
+
     # -- frames out --------------------------------------------------------------------------------
 
     def send(self, frame: frames.Frame) -> None:
         """Send a frame, in order; a closed link swallows it."""
         if not self.is_closed:
-            self._wire.send(frames.encode(frame))
+            data = frames.encode(frame)
+            self.traffic.frames_out += 1
+            self.traffic.bytes_out += len(data)
+            self._wire.send(data)
 
     def send_message(self, raw: bytes) -> None:
         """Send a message when the peer has credit for it. RemoteError("busy") when too many wait."""

@@ -205,6 +205,8 @@ class Owner:
         """Note a call that was dealt with, and tell who is watching."""
         detail = Dealt(self._state.now_ms, ms, asker, task, done, refusal)
         self._history.appendleft(detail)
+        if done is not None:
+            self._state.totals.answers[_source(done, self._state.me)] += 1
         self._state.scheduler.emit(Notify("receipt" if done is not None else "message", detail))
 
     async def evidence(self) -> list[dict[str, Any]]:
@@ -261,3 +263,11 @@ class Owner:
         """What this node has published: cid, name, description, at."""
         rows = await Scan("apps", b"", b"", _PAGE)
         return [{"cid": str(Cid.decode(key)), **dagcbor.decode(value)} for key, value in rows]
+
+
+def _source(done: RunResult, me: str) -> str:
+    """Where a result came from, as `Totals.answers` counts it: out of the cache, or run, and by whom."""
+    mine = done.by == me
+    if done.cached:
+        return "remembered" if mine else "remembered_of_peer"
+    return "here" if mine else "there"

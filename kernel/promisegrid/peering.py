@@ -16,13 +16,14 @@ from promisegrid.exchange import Exchange
 from promisegrid.frames import BlockFrame, Dial, Dialled, Frame, HangUp, Near, Relayed, Want, Window
 from promisegrid.handshake import greet
 from promisegrid.link import Link
+from promisegrid.liveness import Liveness
 from promisegrid.owner import Owner
 from promisegrid.promises import Promises
 from promisegrid.relay import Relay
 from promisegrid.signalling import Signalling
 from promisegrid.state import State
-from promisegrid.strand import Pause
 from promisegrid.topics import Topics
+from promisegrid.traffic import kind_of
 
 
 class Peering:
@@ -42,6 +43,8 @@ class Peering:
         signalling.over(self.relay)
         self.relay.deliver = self.receive
         caller.reach = self.relay.reach
+        caller.is_near = lambda did: did in self.relay.near()
+        self.liveness = Liveness(state, caller.awaits_any)
 
     def begin(self, link: Link) -> None:
         """A connection is open."""
@@ -50,6 +53,8 @@ class Peering:
 
     def receive(self, link: Link, data: bytes) -> None:
         """A frame of a link, whatever its state."""
+        link.traffic.frames_in += 1
+        link.traffic.bytes_in += len(data)
         if link.is_open:
             self.arrived(link, data)
         else:
@@ -93,25 +98,16 @@ class Peering:
             if other is not link and same:
                 other.close("closed", "The peer connected again.")
         link.opened.set(None)
+        link.since_ms = self._state.now_ms
+        self._state.totals.opened[kind_of(link.via)] += 1
         link.send(frames.Status(self._state.serving is not None, self._state.engine))
         self.relay.tell()
         self._tell_peer(link, "up")
         self._scheduler.emit(Notify("grid", {"grid": str(self._state.grid)}))
-        self._scheduler.spawn(self._keep_alive(link))
+        self._scheduler.spawn(self.liveness.keep(link))
         self._scheduler.spawn(self._promises.opened(link))
         self._scheduler.spawn(self._topics.opened(link))
         self._signalling.opened(link)
-
-    async def _keep_alive(self, link: Link) -> None:
-        pings = 0
-        while link.is_open:
-            if self._state.steady_ms - link.heard_ms > self._state.limits.silent_ms:
-                link.close("closed", "The peer has been silent for too long.")
-                return
-            pings += 1
-            link.ping_number, link.ping_sent_ms = pings, self._state.steady_ms
-            link.send(frames.Ping(pings))
-            await Pause(None, self._state.limits.ping_ms)
 
     def _message(self, link: Link, raw: bytes) -> None:
         name = Cid.of(raw)
@@ -194,6 +190,7 @@ class Peering:
             link.refuse(wrong, None)
             link.close(wrong.code, wrong.text)
         link.down()
+        self._state.totals.ended(link.via, link.traffic, link.bad_signatures)
         for strand in tuple(link.work):
             self._scheduler.cancel(strand)
         self.relay.link_down(link)

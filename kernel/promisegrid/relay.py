@@ -204,6 +204,7 @@ class Relay:
         answer: Signal[None] = self._state.scheduler.signal()
         self._dialling[key] = answer
         below.send(Dial(number, did, hops))
+        below.attend()
         try:
             await Pause(answer, self._state.limits.dial_ms)
         except RemoteError:
@@ -243,6 +244,7 @@ class Relay:
         link = Link(
             self._numbers, role, CHANNEL, CHANNEL, self._state.scheduler, self._state.limits, circuit
         )
+        link.through = below.did
         self._count += 1
         below.circuits += 1
         self._ends[below.number, number], self._circuits[below.number, number] = link, circuit
@@ -303,6 +305,7 @@ class Relay:
             self.deliver(end, data)
         elif passage is not None:
             passage.under_way += len(data)
+            link.traffic.carried += len(data)
             if passage.under_way > self._state.limits.relay_window + self._state.limits.frame_bytes:
                 link.send(HangUp(key[1], "busy", "More under way than the window allows."))
                 self._hung_up(key, RemoteError("busy", "More under way than the window allows."))

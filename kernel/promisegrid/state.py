@@ -13,6 +13,7 @@ from promisegrid.limits import Limits
 from promisegrid.membership import Membership
 from promisegrid.receipt import TrustPolicy
 from promisegrid.strand import Scheduler, Slots
+from promisegrid.traffic import Totals
 
 if TYPE_CHECKING:
     from promisegrid.link import Link
@@ -56,6 +57,7 @@ class State:
     revoked: set[Cid] = field(default_factory=set)
     dismissed: set[str] = field(default_factory=set)
     banned: set[str] = field(default_factory=set)
+    totals: Totals = field(default_factory=Totals)
     verdicts: Verdicts = field(init=False)
 
     def __post_init__(self) -> None:

@@ -72,9 +72,17 @@ class Topics:
         self._changed()
         return was
 
+    def counts(self) -> tuple[int, int]:
+        """(topics followed, entries of the topics that were looked into since the start)."""
+        return len(self._followed), sum(len(index) for index in self._indexes.values())
+
     async def followed(self) -> list[str]:
         """The topics this node follows."""
         return sorted(self._followed)
+
+    def follows(self, topic: str) -> bool:
+        """Whether this node follows a topic itself."""
+        return topic in self._followed
 
     async def publish(self, topic: str, body: object) -> Entry:
         """Say something to all who follow a topic; it is durable here before it is passed on."""

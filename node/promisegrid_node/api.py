@@ -23,7 +23,7 @@ from promisegrid_node.api_base import BaseApi
 from promisegrid_node.api_cap import CapApi
 from promisegrid_node.api_content import ContentApi
 from promisegrid_node.api_grid import GridApi
-from promisegrid_node.host import Host
+from promisegrid_node.host import Host, clock_ms
 from promisegrid_node.naming import only
 from promisegrid_node.session import Args, Session, Verb
 
@@ -56,7 +56,7 @@ class Api:
     def verbs(self) -> Mapping[str, Verb]:
         """Every verb by its name."""
         named = (
-            self.id, self.peers, self.run, self.publish, self.published, self.invite, self.admit,
+            self.id, self.peers, self.view, self.run, self.publish, self.published, self.invite, self.admit,
             self.members, self.leave, self.serve, self.carry, self.trust, self.receipt, self.history,
             self.running, self.stop, self.evidence,
         )  # fmt: skip
@@ -74,6 +74,10 @@ class Api:
     async def peers(self, args: Args, session: Session) -> dict[str, Any]:
         """{peers: [{did, via, rtt_ms, serves, engine}]}."""
         return {"peers": self._kernel.peers()}
+
+    async def view(self, args: Args, session: Session) -> dict[str, Any]:
+        """What is to be seen from here, as `Seeing.view` says, and {at_ms}: when it was looked."""
+        return {"at_ms": clock_ms(), **self._kernel.seeing.view()}
 
     async def history(self, args: Args, session: Session) -> dict[str, Any]:
         """{runs: […]}, newest first."""
