@@ -13,15 +13,15 @@ from typing import Final
 
 from promisegrid import dagcbor, frames
 from promisegrid.cid import Cid
-from promisegrid.effects import Commit, Load, Scan, Write
+from promisegrid.effects import Commit, Load, Write
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.gridtag import Tagged
 from promisegrid.link import Link
+from promisegrid.scan import rows
 from promisegrid.state import State
 
 _KEY: Final = b"carrying"
 _ROWS: Final = b"carry/"
-_PAGE: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +53,9 @@ class Carriage:
         if kept is not None:
             value = dagcbor.decode(kept)
             self._promise = Carrying(value["bytes"], value["life"])
-        after = _ROWS
-        while rows := await Scan("grid", _ROWS, after, _PAGE):
-            for key, row in rows:
-                by, until, size = dagcbor.decode(row)
-                self._loads[key[len(_ROWS) :]] = _Load(by, until, size)
-            after = rows[-1][0]
+        async for key, row in rows("grid", _ROWS):
+            by, until, size = dagcbor.decode(row)
+            self._loads[key[len(_ROWS) :]] = _Load(by, until, size)
 
     async def promise(self, size: int, days: int) -> None:
         """Promise to carry `size` bytes for others, each message for so many days; 0 ends it."""

@@ -28,6 +28,7 @@ from promisegrid.cid import Cid
 from promisegrid.deferral import Call, Wait
 from promisegrid.effects import Commit, Scan, Write
 from promisegrid.errors import RemoteError
+from promisegrid.scan import BATCH, rows
 from promisegrid.shelf import Gone, Impressions, Known, Shelf, Uses, checked
 from promisegrid.state import State
 from promisegrid.statement import Statement
@@ -35,7 +36,6 @@ from promisegrid.strand import Signal
 from promisegrid.terms import MEMBER
 
 _ROOT: Final = b"cap/"
-_PAGE: Final = 256
 _FOLD: Final = 16
 """Uses forgotten by name with each new one: more than one, so that the names do not pile up."""
 _SWEEP_S: Final = 60
@@ -63,21 +63,18 @@ class Ledger:
 
     async def load(self) -> None:
         """At boot. Rows that cannot be read any more are passed over, and stay."""
-        after = _ROOT
-        while rows := await Scan("grid", _ROOT, after, _PAGE):
-            for row, value in rows:
-                kind, _, key = row[len(_ROOT) :].partition(b"/")
-                try:
-                    self._take(kind, key, value)
-                except (ValueError, KeyError, TypeError, RemoteError):
-                    continue
-            after = rows[-1][0]
+        async for row, value in rows("grid", _ROOT):
+            kind, _, key = row[len(_ROOT) :].partition(b"/")
+            try:
+                self._take(kind, key, value)
+            except (ValueError, KeyError, TypeError, RemoteError):
+                continue
         self.said = self.said[-self._state.limits.statements :]
 
     async def leave(self) -> None:
         """The grid is left: what was promised there is forgotten. Statements remain as blocks."""
-        while rows := await Scan("grid", _ROOT, _ROOT, _PAGE):
-            await Commit(tuple(Write("grid", row, None) for row, _ in rows))
+        while found := await Scan("grid", _ROOT, _ROOT, BATCH, keys_only=True):
+            await Commit(tuple(Write("grid", row, None) for row, _ in found))
         for book in (self.known, self.gone, self.calls, self.call_of, self.waits):
             book.clear()
         for numbers in (self._uses, self._seen, self._ends_of, self.said):

@@ -19,11 +19,11 @@ from promisegrid.exchange import Exchange, links_of
 from promisegrid.promisebase.archive import PUBLIC
 from promisegrid.promisebase.base import Base
 from promisegrid.promisebase.walk import Missing, Walk
+from promisegrid.scan import BATCH, batches
 from promisegrid.state import State
 
 _ROOT: Final = PUBLIC
 _BLOCK: Final = b"public/block/"
-_ROWS: Final = 512
 _NAME_MAX: Final = 1024
 
 
@@ -104,30 +104,27 @@ class Publishing:
 
     async def _apps(self) -> list[Cid]:
         """Apps that are not among the roots."""
-        apps, after = list[Cid](), b""
-        while rows := await Scan("apps", b"", after, _ROWS, keys_only=True):
-            after = rows[-1][0]
-            known = await Load("grid", tuple(_ROOT + key for key, _ in rows))
-            apps += [Cid.decode(row[0]) for row, root in zip(rows, known, strict=True) if root is None]
+        apps = list[Cid]()
+        async for found in batches("apps", keys_only=True):
+            known = await Load("grid", tuple(_ROOT + key for key, _ in found))
+            apps += [Cid.decode(row[0]) for row, root in zip(found, known, strict=True) if root is None]
         return apps
 
     async def _index(self, root: Cid, missing: Missing) -> None:
         walk = Walk(self._exchange, self._state.limits.walk_blocks, missing)
-        rows: list[Write] = []
+        writes: list[Write] = []
         async for block in walk.below(root):
-            rows.append(Write("grid", _BLOCK + bytes(block.cid) + bytes(root), b""))
-            if len(rows) == _ROWS:
-                await Save(tuple(rows))
-                rows = []
-        if rows:
-            await Save(tuple(rows))
+            writes.append(Write("grid", _BLOCK + bytes(block.cid) + bytes(root), b""))
+            if len(writes) == BATCH:
+                await Save(tuple(writes))
+                writes = []
+        if writes:
+            await Save(tuple(writes))
 
     async def _forget(self, root: bytes) -> None:
         """Remove the rows of one root; of all for b""."""
-        after = _BLOCK
-        while rows := await Scan("grid", _BLOCK, after, _ROWS, keys_only=True):
-            after = rows[-1][0]
-            gone = tuple(Write("grid", key, None) for key, _ in rows if not root or _root_of(key) == root)
+        async for found in batches("grid", _BLOCK, keys_only=True):
+            gone = tuple(Write("grid", key, None) for key, _ in found if not root or _root_of(key) == root)
             if gone:
                 await Save(gone)
 

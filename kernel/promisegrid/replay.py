@@ -24,14 +24,14 @@ from typing import Final
 from promisegrid import dagcbor
 from promisegrid.cid import Cid
 from promisegrid.claims import Claims
-from promisegrid.effects import Scan, Write
+from promisegrid.effects import Write
 from promisegrid.errors import RemoteError
 from promisegrid.limits import Limits
+from promisegrid.scan import rows
 from promisegrid.strand import Scheduler, Signal
 
 Key = tuple[str, bytes]
 _DONE: Final = b"done/"
-_PAGE: Final = 256
 
 
 @dataclass(slots=True, eq=False)
@@ -145,18 +145,15 @@ class Replay:
 
     async def load(self) -> None:
         """At boot: what was kept and still counts; the rest goes with the next `record`."""
-        after = _DONE
-        while rows := await Scan("grid", _DONE, after, _PAGE):
-            for row, value in rows:
-                entry, reply = self._read(value)
-                if entry.until_ms < self._scheduler.now_ms:
-                    self._stale.append(Write("grid", row, None))
-                    self._forgotten_ms = max(self._forgotten_ms, entry.until_ms)
-                elif entry.key not in self._entries:
-                    entry.reply.set(reply)
-                    self._add(entry)
-                    self.keep(entry)
-            after = rows[-1][0]
+        async for row, value in rows("grid", _DONE):
+            entry, reply = self._read(value)
+            if entry.until_ms < self._scheduler.now_ms:
+                self._stale.append(Write("grid", row, None))
+                self._forgotten_ms = max(self._forgotten_ms, entry.until_ms)
+            elif entry.key not in self._entries:
+                entry.reply.set(reply)
+                self._add(entry)
+                self.keep(entry)
 
     def _read(self, value: bytes) -> tuple[Entry, bytes]:
         iss, cti, name, by, until_ms, reply = dagcbor.decode(value)

@@ -24,6 +24,7 @@ from promisegrid.promisebase import pages
 from promisegrid.promisebase.collect import Collector
 from promisegrid.promisebase.pins import NAME_MAX, Pin, Pins
 from promisegrid.promisebase.walk import Missing, Walk
+from promisegrid.scan import rows
 from promisegrid.state import State
 from promisegrid.strand import Strand
 
@@ -166,17 +167,17 @@ class Archive:
     async def _rows(self) -> AsyncIterator[tuple[str, list[Any], int]]:
         """What is kept: which list it belongs to, how it is written there, about how many bytes that is."""
         pinned: set[bytes] = set()
-        async for key, value in _table("pins"):
+        async for key, value in rows("pins"):
             kept = Pin.read(key, value)
             pinned.add(key)
             yield "pins", [kept.cid, kept.name, kept.at, kept.kind], len(key) + len(value) + 16
         for cid, at in await self._shown():
             if bytes(cid) not in pinned:
                 yield "pins", [cid, "was published", at, "recursive"], 64
-        async for key, _ in _table("streams"):
+        async for key, _ in rows("streams"):
             name, _, head = key.partition(b"\0")
             yield "streams", [name.decode(), Cid.decode(head)], len(key) + 16
-        async for key, value in _table("kv"):
+        async for key, value in rows("kv"):
             if not key.startswith(pages.OWN_SPACE):
                 yield "values", [key, value], len(key) + len(value) + 16
 
@@ -184,22 +185,11 @@ class Archive:
     async def _shown(self) -> list[tuple[Cid, int]]:
         """What is kept because it is published, since when; whoever brings it back has it as pins."""
         shown: dict[Cid, int] = {}
-        async for key, value in _table("apps"):
+        async for key, value in rows("apps"):
             shown[Cid.decode(key)] = dagcbor.decode(value)["at"]
-        after = PUBLIC
-        while rows := await Scan("grid", PUBLIC, after, _ROWS):
-            after = rows[-1][0]
-            for key, value in rows:
-                shown.setdefault(Cid.decode(key[len(PUBLIC) :]), dagcbor.decode(value)["at"])
+        async for key, value in rows("grid", PUBLIC):
+            shown.setdefault(Cid.decode(key[len(PUBLIC) :]), dagcbor.decode(value)["at"])
         return list(shown.items())
-
-
-async def _table(table: Any) -> AsyncIterator[tuple[bytes, bytes]]:
-    after = b""
-    while rows := await Scan(table, b"", after, _ROWS):
-        after = rows[-1][0]
-        for row in rows:
-            yield row
 
 
 class Import:

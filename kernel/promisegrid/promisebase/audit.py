@@ -9,21 +9,21 @@ Reads a little at a time and holds nothing up; what is stored or removed meanwhi
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
 from promisegrid import receipt
 from promisegrid.cid import IDENTITY, RAW, Cid, CidError
-from promisegrid.effects import Load, Scan, Table
+from promisegrid.effects import Load
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.exchange import Exchange, links_of
 from promisegrid.promisebase import streams
 from promisegrid.promisebase.collect import mark_of
 from promisegrid.promisebase.pins import Pin
+from promisegrid.scan import batches, rows
 from promisegrid.state import State
 
-_PAGE: Final = 256
 _TOGETHER: Final = 16
 """Blocks loaded together: with the largest, 32 MiB."""
 _TOLD: Final = 1000
@@ -58,7 +58,7 @@ class Audit:
         await self._blocks()
         await self._pins()
         await self._streams()
-        async for key, _ in _rows("apps"):
+        async for key, _ in rows("apps"):
             await self._below(f"The app {_name(key)}", key)
         await self._memo()
         return self._found
@@ -66,13 +66,10 @@ class Audit:
     # -- blocks --------------------------------------------------------------------------------------
 
     async def _blocks(self) -> None:
-        after = b""
-        while rows := await Scan("blocks", b"", after, _PAGE, keys_only=True):
-            after = rows[-1][0]
-            for at in range(0, len(rows), _TOGETHER):
-                keys = tuple(key for key, _ in rows[at : at + _TOGETHER])
-                for key, data in zip(keys, await Load("blocks", keys), strict=True):
-                    await self._block(key, data)
+        async for found in batches("blocks", size=_TOGETHER, keys_only=True):
+            keys = tuple(key for key, _ in found)
+            for key, data in zip(keys, await Load("blocks", keys), strict=True):
+                await self._block(key, data)
             if len(self._whole) > self._state.limits.collect_blocks:
                 raise LocalError("The base holds too many blocks to be told apart here.", "too_large")
             self._watch("verify", self._found.checked, self._total)
@@ -104,7 +101,7 @@ class Audit:
     # -- what is kept --------------------------------------------------------------------------------
 
     async def _pins(self) -> None:
-        async for key, value in _rows("pins"):
+        async for key, value in rows("pins"):
             try:
                 pin = Pin.read(key, value)
             except (ValueError, TypeError):
@@ -114,7 +111,7 @@ class Audit:
             await self._below(who, key, pin.kind == "recursive")
 
     async def _streams(self) -> None:
-        async for key, _ in _rows("streams"):
+        async for key, _ in rows("streams"):
             name, _, head = key.partition(b"\0")
             who = f"The stream “{name.decode(errors='replace')}”"
             await self._below(who, head)
@@ -127,7 +124,7 @@ class Audit:
                 self._say(f"{who} has a head that does not hold: {error} Try `promisegrid rebuild`.")
 
     async def _memo(self) -> None:
-        async for key, _ in _rows("memo"):
+        async for key, _ in rows("memo"):
             task, name = key[: len(key) // 2], key[len(key) // 2 :]
             (data,) = await Load("blocks", (name,))
             try:
@@ -177,14 +174,6 @@ class Audit:
     def _say(self, text: str) -> None:
         if len(self._found.wrong) < _TOLD:
             self._found.wrong.append(text)
-
-
-async def _rows(table: Table) -> AsyncIterator[tuple[bytes, bytes]]:
-    after = b""
-    while rows := await Scan(table, b"", after, _PAGE):
-        after = rows[-1][0]
-        for row in rows:
-            yield row
 
 
 def _name(key: bytes) -> str:

@@ -22,9 +22,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from promisegrid.cid import DAG_CBOR, DAG_PB, IDENTITY, RAW, Cid, CidError
-from promisegrid.effects import Commit, Conflict, Load, Save, Scan, Seen, Table, Write
+from promisegrid.effects import Commit, Conflict, Load, Save, Seen, Table, Write
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.exchange import links_of
+from promisegrid.scan import batches
 from promisegrid.state import State
 
 TURN: Final = b"\0collect/turn"
@@ -39,7 +40,6 @@ _HASH: Final = re.compile(
 _BARE: Final = b"\x12\x20"
 _SIGNED: Final = b"\xd2\x84"
 _SIGNED_MAX: Final = 64 * 1024
-_PAGE: Final = 256
 _ATTEMPTS: Final = 16
 _LOADED: Final = 16
 _REMOVED: Final = 64
@@ -167,18 +167,15 @@ class Collector:
             self._state.scheduler.watch_writes(None)
 
     async def _forget_results(self, dry_run: bool) -> None:
-        after = b""
-        while rows := await Scan("memo", b"", after, _PAGE, keys_only=True):
-            after = rows[-1][0]
-            if not dry_run:
-                await Save(tuple(Write("memo", key, None) for key, _ in rows))
+        if dry_run:
+            return
+        async for found in batches("memo", keys_only=True):
+            await Save(tuple(Write("memo", key, None) for key, _ in found))
 
     async def _mark_roots(self, tables: Iterable[Table], watch: Watch) -> None:
         for table in tables:
-            after = b""
-            while rows := await Scan(table, b"", after, _PAGE, everyone=True):
-                after = rows[-1][0]
-                for key, value in rows:
+            async for found in batches(table, everyone=True):
+                for key, value in found:
                     self._waiting += [*names_in(key), *names_in(value)]
                     if table == "grid" and key.endswith(b"genesis"):  # this node's, or another's of the base
                         self._waiting.append(bytes(Cid.of(value, DAG_CBOR)))
@@ -206,15 +203,11 @@ class Collector:
 
     async def _sweep(self, turn: Seen, watch: Watch, dry_run: bool) -> Collected:
         blocks = size = kept = 0
-        after = b""
-        while rows := await Scan("blocks", b"", after, _PAGE, keys_only=True):
-            after = rows[-1][0]
-            names = [key for key, _ in rows]
-            for at in range(0, len(names), _REMOVED):
-                batch = names[at : at + _REMOVED]
-                gone, freed, turn = await self._remove(batch, turn, watch, dry_run)
-                blocks, size, kept = blocks + gone, size + freed, kept + len(batch) - gone
-                watch("sweep", blocks + kept, None)
+        async for found in batches("blocks", size=_REMOVED, keys_only=True):
+            batch = [key for key, _ in found]
+            gone, freed, turn = await self._remove(batch, turn, watch, dry_run)
+            blocks, size, kept = blocks + gone, size + freed, kept + len(batch) - gone
+            watch("sweep", blocks + kept, None)
         return Collected(blocks, size, kept)
 
     async def _remove(

@@ -12,11 +12,12 @@ from typing import Final
 
 from promisegrid import receipt
 from promisegrid.cid import DAG_CBOR, RAW, Cid, CidError, take
-from promisegrid.effects import Commit, Conflict, Load, Scan, Write
+from promisegrid.effects import Commit, Conflict, Load, Write
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.promisebase import streams
 from promisegrid.promisebase.collect import TURN, value_of
 from promisegrid.promisebase.streams import Head
+from promisegrid.scan import batches, rows
 from promisegrid.state import State
 
 _PAGE: Final = 32
@@ -51,11 +52,11 @@ class Rebuilder:
         """
         heads: dict[Cid, Head] = {}
         receipts: set[bytes] = set()
-        blocks, after = 0, b""
-        while rows := await Scan("blocks", b"", after, _PAGE):
-            after, blocks = rows[-1][0], blocks + len(rows)
+        blocks = 0
+        async for found in batches("blocks", size=_PAGE):
+            blocks += len(found)
             watch("rebuild", blocks, None)
-            for key, data in rows:
+            for key, data in found:
                 if len(data) <= _SMALL:
                     await self._note(key, data, heads, receipts)
             if len(heads) + len(receipts) > self._state.limits.collect_blocks:
@@ -106,18 +107,15 @@ class Rebuilder:
     async def _listed(self, heads: dict[Cid, Head]) -> dict[bytes, Cid | None]:
         """The rows there are, and the head each names; None for one that is no head of that stream."""
         listed: dict[bytes, Cid | None] = {}
-        after = b""
-        while rows := await Scan("streams", b"", after, _AT_ONCE, keys_only=True):
-            after = rows[-1][0]
-            for key, _ in rows:
-                name = key.partition(b"\0")[2]
-                cid = _cid(name)
-                if cid is not None and cid not in heads:
-                    (data,) = await Load("blocks", (name,))  # one that came since the blocks were read
-                    if data is not None:
-                        await self._note(name, data, heads, set())
-                head = heads.get(cid) if cid is not None else None
-                listed[key] = cid if head is not None and streams.row(head.stream, head.cid) == key else None
+        async for key, _ in rows("streams", keys_only=True):
+            name = key.partition(b"\0")[2]
+            cid = _cid(name)
+            if cid is not None and cid not in heads:
+                (data,) = await Load("blocks", (name,))  # one that came since the blocks were read
+                if data is not None:
+                    await self._note(name, data, heads, set())
+            head = heads.get(cid) if cid is not None else None
+            listed[key] = cid if head is not None and streams.row(head.stream, head.cid) == key else None
         return listed
 
     def _tips(self, heads: dict[Cid, Head], listed: set[Cid]) -> set[Cid]:
@@ -141,10 +139,9 @@ class Rebuilder:
 
     async def _forget_unfounded(self, receipts: set[bytes]) -> int:
         """Remove rows of `memo` that no receipt bears out; how many."""
-        removed, after = 0, b""
-        while rows := await Scan("memo", b"", after, _AT_ONCE, keys_only=True):
-            after = rows[-1][0]
-            doubtful = [key for key, _ in rows if key not in receipts]
+        removed = 0
+        async for found in batches("memo", keys_only=True):
+            doubtful = [key for key, _ in found if key not in receipts]
             stale = tuple([Write("memo", key, None) for key in doubtful if not await self._is_borne_out(key)])
             if stale:
                 await Commit(stale)

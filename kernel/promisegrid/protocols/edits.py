@@ -22,6 +22,7 @@ from promisegrid.effects import Load, Scan, Write
 from promisegrid.errors import RemoteError
 from promisegrid.link import Link
 from promisegrid.protocols import DAG_EDIT, Answer
+from promisegrid.scan import rows
 from promisegrid.state import State
 
 EDITS: Final = ("insert", "delete", "reorder")
@@ -59,12 +60,9 @@ class Edits:
 
     async def load(self) -> None:
         """At boot: how many targets there are, and who began them."""
-        after = _ROWS
-        while rows := await Scan("grid", _ROWS, after, 256):
-            for key, value in rows:
-                if key[len(_ROWS) + 16 :] == b"/h":
-                    self._count(dagcbor.decode(value)[1])
-            after = rows[-1][0]
+        async for key, value in rows("grid", _ROWS):
+            if key[len(_ROWS) + 16 :] == b"/h":
+                self._count(dagcbor.decode(value)[1])
 
     async def handle(self, verified: Verified, link: Link) -> Answer:
         """Answer one message. RemoteError is the refusal."""

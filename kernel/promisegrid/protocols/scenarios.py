@@ -12,11 +12,12 @@ from typing import Final
 from promisegrid import dagcbor, scenario
 from promisegrid.cid import Cid
 from promisegrid.dispatch import Verified
-from promisegrid.effects import Commit, Load, Scan, Write
+from promisegrid.effects import Commit, Load, Write
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.exchange import Exchange
 from promisegrid.link import Link
 from promisegrid.protocols import Answer
+from promisegrid.scan import rows
 from promisegrid.scenario import ONE, Branch
 from promisegrid.state import State
 
@@ -35,11 +36,8 @@ class Scenarios:
 
     async def load(self) -> None:
         """At boot: whose statements are kept."""
-        after = _TREES
-        while rows := await Scan("grid", _TREES, after, 256):
-            for _, value in rows:
-                self._count(dagcbor.decode(value)["by"], 1)
-            after = rows[-1][0]
+        async for _, value in rows("grid", _TREES):
+            self._count(dagcbor.decode(value)["by"], 1)
 
     async def handle(self, verified: Verified, link: Link) -> Answer:
         """Answer one message. RemoteError is the refusal."""

@@ -11,17 +11,17 @@ from typing import Any, Final
 from promisegrid import dagcbor
 from promisegrid.cid import Cid
 from promisegrid.dispatch import Verified
-from promisegrid.effects import Commit, Load, Scan, Write
+from promisegrid.effects import Commit, Load, Write
 from promisegrid.errors import RemoteError
 from promisegrid.link import Link
 from promisegrid.promisebase.base import Base
 from promisegrid.protocols import STORE, Answer
 from promisegrid.redeem import Redeemer
+from promisegrid.scan import rows
 from promisegrid.state import State
 from promisegrid.task import Task
 
 _ROWS: Final = b"kept/"
-_PAGE: Final = 256
 
 
 class StoreProtocol:
@@ -76,13 +76,10 @@ class StoreProtocol:
     async def kept(self) -> list[dict[str, Any]]:
         """What is kept for others: {"cid", "for", "bytes", "until", "at"}; times in seconds since 1970."""
         found: list[dict[str, Any]] = []
-        after = _ROWS
-        while rows := await Scan("grid", _ROWS, after, _PAGE):
-            after = rows[-1][0]
-            for key, value in rows:
-                name = key[len(_ROWS) :]
-                about = {"cid": Cid.decode(name[:36]), "for": name[36:].decode()}
-                found.append(about | dagcbor.decode(value))
+        async for key, value in rows("grid", _ROWS):
+            name = key[len(_ROWS) :]
+            about = {"cid": Cid.decode(name[:36]), "for": name[36:].decode()}
+            found.append(about | dagcbor.decode(value))
         return found
 
 
