@@ -32,6 +32,7 @@ from promisegrid.effects import (
     Notify,
     Outcome,
     Prepare,
+    Providers,
     Read,
     Reply,
     Run,
@@ -173,6 +174,10 @@ class Node:
                 answer = self.world.gateways[url](cid)
                 if answer is not ...:
                     self.answer(ticket, answer)
+            case Providers(url, cid):
+                answer = self.world.routers[url](cid)
+                if answer is not ...:
+                    self.answer(ticket, answer)
             case Prepare(code, data, _):
                 self._prepare(ticket, code, data)
             case Run(job):
@@ -201,6 +206,8 @@ class World:
         self.programs: dict[bytes, tuple[ModuleInfo, Program]] = {}
         self.gateways: dict[str, Callable[[Cid], object]] = {}
         """By address: what a gateway answers about a CID; ... leaves it silent."""
+        self.routers: dict[str, Callable[[Cid], object]] = {}
+        """By address: the gateways that a router names for a CID, a Failure, or ..."""
         self.direct = True
         """Whether data channels come about."""
         self.descriptions: dict[str, tuple[Node, int]] = {}

@@ -213,6 +213,22 @@ class Gateway(Effect):
     Answer: bytes, unverified, at most `Limits.block_bytes`; None when it says that it has none (404, 410,
     451). Or a Failure: busy (it asks for patience), out_of_time (`Limits.gateway_ms`), too_large, closed
     (not reached, broken off, or any other status).
+
+    is_found: a stranger named the address, so it must not lead into a network that only its owner is in.
+    """
+
+    url: str
+    cid: Cid
+    is_found: bool = False
+
+
+@frozen
+class Providers(Effect):
+    """Ask a router who provides a block: GET `url`/routing/v1/providers/`cid`, no redirect followed.
+
+    Answer: tuple[str, ...], the trustless gateways it names, as `gateways.read_url` writes them, at most
+    `Limits.providers`, nothing of it proved. Or a Failure: busy, out_of_time (`Limits.routing_ms`), closed.
+    Only a host that named a router is asked.
     """
 
     url: str
@@ -232,6 +248,22 @@ class Describe(Effect):
 
     number: int
     offer: str | None
+
+
+# -- dialling (answered) -------------------------------------------------------------------------------
+
+
+@frozen
+class Approach(Effect):
+    """Dial a member at one of the addresses it signed, the first that answers and that this host may dial.
+
+    Answer: int, the number of the link, which the host has begun with `connect` ("initiator", via "ws")
+    before; the host does not dial again when it ends. Or a Failure: closed (nobody answers, or may not be
+    dialled). `urls` are strangers' text of the form of `address.py`. Only a host that said so to
+    `kernel.overlay.use` is asked.
+    """
+
+    urls: tuple[str, ...]
 
 
 # -- keys and hashes (answered) ----------------------------------------------------------------------

@@ -1,14 +1,15 @@
-"""Trustless gateways that the owner named: asked for what no peer has.
+"""Trustless gateways, those that the owner named and those that were found: asked for what no peer has.
 
-Promises: only addresses the owner gave are asked, in the order given, the next one as soon as one has
-nothing, fails, or lets `hedge_ms` pass; what they send is a block only if it hashes to its CID. A gateway
-that fails again and again, asks for patience or lies is left alone for a while, longer each time.
+Promises: only addresses the owner gave are asked, or (`is_found`) those that strangers named, which the host
+is told; in the order given, the next one as soon as one has nothing, fails, or lets `hedge_ms` pass; what
+they send is a block only if it hashes to its CID. A gateway that fails again and again, asks for patience or
+lies is left alone for a while, longer each time.
 Does not know: HTTP. The host performs `effects.Gateway`. (Source: IPFS "Trustless Gateway Specification".)
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -26,20 +27,23 @@ _URL_MAX: Final = 512
 
 @dataclass(slots=True)
 class _Place:
-    """One gateway. is_kept: named for good, not for this start only."""
+    """One gateway. is_kept: named for good, not for this start only; gave_ms: when it last sent a block."""
 
     url: str
     is_kept: bool
     slots: Slots
     failures: int = 0
     aside_until_ms: int = 0
+    gave_ms: int = -1
 
 
 class Gateways:
-    """The gateways of one node. `holds` checks bytes against a CID."""
+    """Gateways of one node. `holds` checks bytes against a CID; is_found: strangers named their addresses."""
 
-    def __init__(self, state: State, holds: Callable[[Cid, bytes], Awaitable[bool]]) -> None:
-        self._state, self._holds = state, holds
+    def __init__(
+        self, state: State, holds: Callable[[Cid, bytes], Awaitable[bool]], is_found: bool = False
+    ) -> None:
+        self._state, self._holds, self._is_found = state, holds, is_found
         self._places: dict[str, _Place] = {}
 
     # -- the owner's verbs ---------------------------------------------------------------------------
@@ -89,6 +93,23 @@ class Gateways:
             for place in self._places.values()
         ]
 
+    # -- those that were found -----------------------------------------------------------------------
+
+    def learn(self, urls: Collection[str]) -> None:
+        """Ask these too, as `read_url` writes them; those that gave nothing for longest make room."""
+        for url in urls:
+            if url in self._places:
+                continue
+            if len(self._places) >= self._state.limits.gateways:
+                del self._places[min(self._places.values(), key=lambda place: place.gave_ms).url]
+            self._places[url] = self._place(url, False)
+
+    def lately(self, within_ms: int) -> list[str]:
+        """Those that sent a block within that time, the latest first."""
+        since_ms = self._state.steady_ms - within_ms
+        gave = [place for place in self._places.values() if place.gave_ms >= max(since_ms, 0)]
+        return [place.url for place in sorted(gave, key=lambda place: -place.gave_ms)]
+
     # -- asking --------------------------------------------------------------------------------------
 
     @property
@@ -96,9 +117,11 @@ class Gateways:
         """Whether there is one to ask now."""
         return any(place.aside_until_ms <= self._state.steady_ms for place in self._places.values())
 
-    async def ask(self, cid: Cid) -> bytes:
-        """A verified block. RemoteError: not_found, bad_block."""
+    async def ask(self, cid: Cid, among: Collection[str] | None = None) -> bytes:
+        """A verified block, from one of those named if any are. RemoteError: not_found, bad_block."""
         places = [one for one in self._places.values() if one.aside_until_ms <= self._state.steady_ms]
+        if among is not None:
+            places = [one for one in places if one.url in among]
         first: Signal[bytes] = self._state.scheduler.signal()
         tries: list[Strand[None]] = []
         lied: list[str] = []
@@ -124,7 +147,7 @@ class Gateways:
         """Ask one gateway; sets `first` when it sends the block."""
         await place.slots.take()
         try:
-            data = await Gateway(place.url, cid)
+            data = await Gateway(place.url, cid, self._is_found)
         except RemoteError as wrong:
             if wrong.code != "cancelled":
                 self._failed(place, wrong.code)
@@ -137,6 +160,7 @@ class Gateways:
             return
         place.failures = 0
         if data is not None:
+            place.gave_ms = self._state.steady_ms
             first.set(data)
 
     def _failed(self, place: _Place, code: str) -> None:
