@@ -2,8 +2,9 @@
 
 A turn's input is CBOR `[now_ms, [record…]]`; a record says what happened: `["frame", link, bytes]`,
 `["open", link]`, `["down", link]`, `["answer", ticket, value]`, `["failure", ticket, code, text]`,
-`["call", ask, verb, args]`, `["cancel", ask]`, `["tick"]`. Its output is CBOR `[timer_ms or None,
-[record…]]`: what the shell has to do, in order; the first word of a record is a name in `worker/shell.mjs`.
+`["call", ask, verb, args]`, `["cancel", ask]`, `["tick"]`, `["awake"]`. Its output is CBOR
+`[timer_ms or None, [record…]]`: what the shell has to do, in order; the first word of a record is a name in
+`worker/shell.mjs`.
 
 Promises: each record is taken by itself, so that a fault in one costs only what it was about; an exception
 is answered as a refusal or told as a fault, with its traceback, never lost.
@@ -138,6 +139,9 @@ class Host:
     def _down(self, link: int) -> None:
         self._perform(self.kernel.disconnect(link, self._now_ms))
 
+    def _awake(self) -> None:
+        self._perform(self.kernel.awake(self._now_ms))
+
     def _tick(self) -> None:
         self._perform(self.kernel.tick(self._now_ms))
 
@@ -184,6 +188,7 @@ class Host:
         "open": _open,
         "down": _down,
         "tick": _tick,
+        "awake": _awake,
         "call": _call,
         "cancel": _cancel,
         "answer": _answer,
