@@ -130,6 +130,8 @@ FRAMES: list[bytes] = [
         frames.Relayed(2, b"a frame"),
         frames.Window(2, 1024),
         frames.Near(b"\x81\x83\x61a\xf5\x60"),
+        frames.Seek(1, b"a place in space", 8, BOB_DID),
+        frames.Sought(1, b"an address"),
     )
 ]
 

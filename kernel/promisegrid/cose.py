@@ -31,6 +31,7 @@ Typ = Literal[
     "grid-statement",
     "grid-head",
     "grid-entry",
+    "grid-address",
 ]
 ES256: Final = -7
 EDDSA: Final = -8

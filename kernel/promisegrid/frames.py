@@ -182,6 +182,27 @@ class Near:
     peers: bytes
 
 
+@frozen
+class Seek:
+    """Who is nearest to this point of the key space (16 bytes)? Over at most so many further nodes.
+
+    asker: who wants to know, and is not looked for.
+    """
+
+    number: int
+    point: bytes
+    hops: int
+    asker: str
+
+
+@frozen
+class Sought:
+    """The signed address of who is nearest, as far as is known; empty for nobody."""
+
+    number: int
+    address: bytes
+
+
 Frame = (
     Hello
     | Proof
@@ -203,6 +224,8 @@ Frame = (
     | Relayed
     | Window
     | Near
+    | Seek
+    | Sought
 )
 KINDS: Final[tuple[type[Any], ...]] = (
     Hello,
@@ -225,6 +248,8 @@ KINDS: Final[tuple[type[Any], ...]] = (
     Relayed,
     Window,
     Near,
+    Seek,
+    Sought,
 )
 _TYPES: Final[dict[str, tuple[type[Any], ...]]] = {
     "int": (int,),

@@ -13,13 +13,27 @@ from promisegrid.dispatch import Dispatcher
 from promisegrid.effects import Detail, Notify
 from promisegrid.errors import RemoteError
 from promisegrid.exchange import Exchange
-from promisegrid.frames import BlockFrame, Dial, Dialled, Frame, HangUp, Near, Relayed, Want, Window
+from promisegrid.frames import (
+    BlockFrame,
+    Dial,
+    Dialled,
+    Frame,
+    HangUp,
+    Near,
+    Relayed,
+    Seek,
+    Sought,
+    Want,
+    Window,
+)
 from promisegrid.handshake import greet
 from promisegrid.link import Link
 from promisegrid.liveness import Liveness
+from promisegrid.overlay import Overlay
 from promisegrid.owner import Owner
 from promisegrid.promises import Promises
 from promisegrid.relay import Relay
+from promisegrid.seeking import Seeking
 from promisegrid.signalling import Signalling
 from promisegrid.state import State
 from promisegrid.topics import Topics
@@ -41,6 +55,8 @@ class Peering:
         self._signalling = signalling
         self.relay = Relay(state, self.begin, self.drop)
         signalling.over(self.relay)
+        self.seeking = Seeking(state)
+        self.overlay = Overlay(state, self.seeking, signalling)
         self.relay.deliver = self.receive
         caller.reach = self.relay.reach
         caller.is_near = lambda did: did in self.relay.near()
@@ -108,6 +124,7 @@ class Peering:
         self._scheduler.spawn(self._promises.opened(link))
         self._scheduler.spawn(self._topics.opened(link))
         self._signalling.opened(link)
+        self.overlay.opened(link)
 
     def _message(self, link: Link, raw: bytes) -> None:
         name = Cid.of(raw)
@@ -165,6 +182,8 @@ class Peering:
                     self._tell_peer(link, "up")
             case Dial() | Dialled() | HangUp() | Relayed() | Window() | Near():
                 self.relay.take(link, frame)
+            case Seek() | Sought():
+                self.seeking.take(link, frame)
             case frames.Admitted(membership):
                 if not link.renewing:
                     link.renewing = True
@@ -197,6 +216,8 @@ class Peering:
         self._caller.link_down(link)
         self._topics.closed(link)
         self._signalling.closed(link)
+        self.seeking.link_down(link)
+        self.overlay.closed(link)
         self._tell_peer(link, "down", wrong or link.parting)
 
     def _tell_peer(self, link: Link, event: str, wrong: RemoteError | None = None) -> None:

@@ -7,7 +7,8 @@ circuits are counted against the link that asked for them, and what is under way
 window that only the far end opens again.
 
 A circuit is found by asking: `Dial` goes to the neighbour that has a link to whom it names, else to those
-who said they are near it, else to those whose key is nearest, some hops far and some neighbours broad.
+who said they are near it, else to those who lead nearest to its key, some hops far and some neighbours
+broad.
 
 Does not know: what the frames inside say; how wires are made. A direct link, when there is one, is preferred
 by `State.link_to`.
@@ -15,7 +16,6 @@ by `State.link_to`.
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -25,6 +25,7 @@ from promisegrid.did import DID_MAX
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.frames import Dial, Dialled, HangUp, Near, Relayed, Window
 from promisegrid.link import Link, Neighbour, Role
+from promisegrid.nearness import leads, place_of
 from promisegrid.state import State
 from promisegrid.strand import Late, Pause, Signal
 
@@ -134,6 +135,7 @@ class Relay:
             raise RemoteError("malformed", "Circuits do not run through circuits.")
         if isinstance(frame, Near):
             link.near = _read_near(frame.peers, self._state.limits.near)
+            link.near_places = tuple(map(place_of, link.near))
             self.changed()
             return
         key = (link.number, frame.circuit)
@@ -224,7 +226,8 @@ class Relay:
         if hops < 1:
             return []
         others = [link for link in self._wires() if link is not source]
-        others.sort(key=lambda link: (did not in link.near, distance(link.did, did)))
+        point = place_of(did)
+        others.sort(key=lambda link: (did not in link.near, leads(link, point)))
         return others[: self._state.limits.relay_breadth]
 
     def _wires(self) -> list[Link]:
@@ -357,12 +360,6 @@ class Relay:
 def _is_theirs(link: Link, number: int) -> bool:
     """Whether a circuit's number on a link is one that the peer gave."""
     return number > 0 and (number % 2 == 1) == (link.role == "initiator")
-
-
-def distance(a: str, b: str) -> int:
-    """How far two keys are from each other, by the hash of their names."""
-    one, other = (int.from_bytes(hashlib.sha256(did.encode()).digest()[:16]) for did in (a, b))
-    return one ^ other
 
 
 def _read_near(data: bytes, most: int) -> dict[str, Neighbour]:

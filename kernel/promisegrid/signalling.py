@@ -43,6 +43,7 @@ class Signalling:
         self._after_ms: dict[str, int] = {}
         self._number = 0
         self._waking_ms: int | None = None
+        self._invited: dict[str, None] = {}
         self.enabled = False
 
     def over(self, relay: Relay) -> None:
@@ -82,6 +83,16 @@ class Signalling:
         if wake_ms is not None and (self._waking_ms is None or wake_ms < self._waking_ms):
             self._waking_ms = wake_ms
             self._state.scheduler.spawn(self._wake(wake_ms))
+
+    def invite(self, did: str) -> bool:
+        """Try to have a channel to this member, wherever it is; False when this side has none to offer."""
+        if not self.enabled or self._is_full() or self._state.me.encode() >= did.encode():
+            return False
+        while len(self._invited) >= self._state.limits.direct:  # who was invited first had its chance
+            del self._invited[next(iter(self._invited))]
+        self._invited[did] = None
+        self.look()
+        return True
 
     async def answer(self, did: str, offer: object) -> str:
         """Take a peer's offer; this side's description. RemoteError as docs/protocols/signal.md says."""
@@ -167,10 +178,12 @@ class Signalling:
             else:
                 direct.add(link.did)
         me = self._state.me.encode()
-        return [
+        asked = [did for did in self._invited if did not in direct and did not in self._making]
+        return asked + [
             did
             for did, one in found.items()
-            if did not in direct
+            if did not in asked
+            and did not in direct
             and did not in self._making
             and me < did.encode()
             and one.engine.startswith(_BROWSERS)
