@@ -84,8 +84,15 @@ export class Client extends EventTarget {
     }
     setTimeout(() => this.#late(), START_MS);
     addEventListener("pagehide", () => this.#direct?.close()); // so that peers need not find out
+    for (const kind of ["online", "offline", "pageshow"]) addEventListener(kind, () => this.#wake());
+    for (const kind of ["resume", "visibilitychange"]) document.addEventListener(kind, () => document.visibilityState === "visible" && this.#wake());
     this.#openChannel();
     this.#elect();
+  }
+
+  /** The machine may have slept, or its network changed: the node asks its peers whether they are there. */
+  #wake() {
+    if (this.node) this.#send({ type: "awake" });
   }
 
   /** Call a verb of the node. @param {string} verb @param {any} [args] @param {{onprogress?: (detail: any) => void, signal?: AbortSignal}} [options] @returns {Promise<any>} */

@@ -136,6 +136,12 @@ export class Node {
     return own ? own(this, context, args) : context.ask(verb, args);
   }
 
+  /** The machine was asleep, or its network is another: whoever may be gone is asked. */
+  awake() {
+    this.shell?.host.wire?.awake();
+    this.shell?.happened(["awake"]);
+  }
+
   // -- coming up ---------------------------------------------------------------------------------------
 
   async #python() {

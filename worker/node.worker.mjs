@@ -66,6 +66,7 @@ function heard(message, reply) {
     case "ping": return reply({ type: "pong", client: message.client, ready, failed }, []);
     case "call": return void answer(message, reply);
     case "direct": return node?.direct(message.message);
+    case "awake": return node?.awake();
     case "cancel": return cancel(nameOf(message));
   }
 }

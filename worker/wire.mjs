@@ -14,6 +14,8 @@ const STEADY_MS = 10_000;
 /** What may wait in the browser for a slow peer; four frames of the largest kind and more. */
 const BUFFERED_BYTES = 32 * 1024 * 1024;
 const OPEN_MS = 15_000;
+/** An attempt that began before the network changed may wait for what will not come; a younger one is left alone. */
+const YOUNG_MS = 1_000;
 
 /**
  * @typedef {object} Told
@@ -34,6 +36,8 @@ export class Wire {
   #links = new Map();
   #next = 1;
   #attempt = 0;
+  /** One that is not open yet, and since when. @type {{socket: WebSocket, at: number} | null} */
+  #opening = null;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #retry;
   #stopped = false;
@@ -43,7 +47,6 @@ export class Wire {
     this.url = url;
     this.frameBytes = frameBytes;
     this.told = told;
-    globalThis.addEventListener?.("online", () => this.#now());
   }
 
   /** Connect, now and after every loss. */
@@ -55,6 +58,14 @@ export class Wire {
     this.#stopped = true;
     clearTimeout(this.#retry);
     for (const socket of this.#links.values()) socket.close(1000);
+  }
+
+  /** The network may be back: do not wait out the pause, nor for an attempt of before. */
+  awake() {
+    if (this.#stopped || (this.#retry === undefined && !this.#opening)) return; // connected
+    this.#attempt = 0;
+    if (!this.#opening) this.#open();
+    else if (Date.now() - this.#opening.at > YOUNG_MS) this.#opening.socket.close();
   }
 
   get open() {
@@ -82,9 +93,11 @@ export class Wire {
     const socket = new WebSocket(this.url);
     socket.binaryType = "arraybuffer";
     const late = setTimeout(() => socket.close(), OPEN_MS);
+    this.#opening = { socket, at: Date.now() };
     let since = 0;
     socket.onopen = () => {
       clearTimeout(late);
+      this.#opening = null;
       since = Date.now();
       this.#links.set(link, socket);
       this.told.onstate("online", `Connected to ${new URL(this.url).host}.`);
@@ -96,6 +109,7 @@ export class Wire {
     };
     socket.onclose = ({ reason }) => {
       clearTimeout(late);
+      if (this.#opening?.socket === socket) this.#opening = null;
       if (this.#links.delete(link)) this.told.ondown(link);
       if (since > 0 && Date.now() - since > STEADY_MS) this.#attempt = 0;
       this.#again(reason);
@@ -110,12 +124,5 @@ export class Wire {
     const why = reason ? ` (${reason})` : "";
     this.told.onstate("offline", `Offline: no node reachable at ${new URL(this.url).host}${why}; trying again in ${(wait / 1000).toFixed(1)} s.`);
     this.#retry = setTimeout(() => this.#open(), wait);
-  }
-
-  /** The network is back: do not wait out the pause. */
-  #now() {
-    if (this.#stopped || this.#retry === undefined) return; // connected, or trying already
-    this.#attempt = 0;
-    this.#open();
   }
 }
