@@ -54,7 +54,7 @@ export function above(prefix) {
 /** One transaction to come. @typedef {{writes: boolean, durable: boolean, tables: Set<string>, bytes: number, asked: Asked[]}} Part */
 
 /** What one task asks, put into parts; at the task's end each part is begun, in order. */
-export class Order {
+class Order {
   /** @type {Part[]} */
   #parts = [];
 
@@ -104,6 +104,47 @@ export class Order {
     const parts = this.#parts;
     this.#parts = [];
     for (const part of parts) this.begin(part);
+  }
+}
+
+/** A store whose reads and writes share transactions: what a caller asks, put in order. `begin` is the store's own. */
+export class OrderedStore {
+  #order = new Order((part) => this.begin(part));
+
+  /** Begin one transaction, and answer those who asked. @param {Part} part @returns {void} */
+  begin(part) {
+    throw new StoreError("internal", `This store cannot begin a transaction on ${[...part.tables]}.`);
+  }
+
+  /** The rows at these keys, null where there is none. @param {string} table @param {Uint8Array[]} keys */
+  load(table, keys) {
+    return this.#order.read([["load", table, keys]]).then(([rows]) => rows);
+  }
+
+  /**
+   * Rows in key order; with `keysOnly` their values are empty.
+   * @param {string} table @param {Uint8Array} prefix @param {Uint8Array} after @param {number} limit @param {boolean} [keysOnly]
+   */
+  scan(table, prefix, after, limit, keysOnly) {
+    return this.#order.read([["scan", table, prefix, after, limit, keysOnly]]).then(([rows]) => rows);
+  }
+
+  /** Several reads of one state of the store. @param {Read[]} reads */
+  read(reads) {
+    return this.#order.read(reads);
+  }
+
+  /** All or nothing; `durable` means on the disk before it resolves. @param {Write[]} writes @param {boolean} durable */
+  write(writes, durable) {
+    return this.#order.write(writes, [], durable);
+  }
+
+  /**
+   * Write all, durably, if every `seen` still reads as it did; else nothing, and the number of the first that does not.
+   * @param {Write[]} writes @param {Seen[]} seen
+   */
+  commit(writes, seen) {
+    return this.#order.write(writes, seen, true);
   }
 }
 

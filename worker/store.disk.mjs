@@ -13,13 +13,12 @@ import { mkdir, open } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
 import { crc32 } from "node:zlib";
 import { ClassicLevel } from "classic-level";
-import { NOTHING, Order, StoreError, TABLES, above, same, settle } from "./store.common.mjs";
+import { NOTHING, OrderedStore, StoreError, TABLES, above, same, settle } from "./store.common.mjs";
 
 /** @typedef {import("./store.common.mjs").Asked} Asked */
 /** @typedef {import("./store.common.mjs").Part} Part */
 /** @typedef {import("./store.common.mjs").Read} Read */
 /** @typedef {import("./store.common.mjs").Write} Write */
-/** @typedef {import("./store.common.mjs").Seen} Seen */
 /** @typedef {ClassicLevel<Uint8Array, Uint8Array>} Level */
 
 /** A table's byte in front of every key: its place in `TABLES`, which only ever grows at its end. */
@@ -71,16 +70,16 @@ function refusal(error, folder) {
   return new StoreError("internal", `The store in ${folder} failed (${code ?? "error"}: ${text}).`);
 }
 
-export class DiskStore {
+export class DiskStore extends OrderedStore {
   kept = true;
   epoch = 0;
   #broken = false;
-  #order = new Order((part) => this.#begin(part));
   /** @type {Map<Part, Promise<void>>} writes under way */
   #writing = new Map();
 
   /** @param {string} folder @param {Level} level @param {import("node:fs/promises").FileHandle} handle of the folder @param {string} mended */
   constructor(folder, level, handle, mended) {
+    super();
     this.folder = folder;
     this.level = level;
     this.handle = handle;
@@ -106,37 +105,6 @@ export class DiskStore {
       await handle?.close();
       throw refusal(error, folder);
     }
-  }
-
-  /** The rows at these keys, null where there is none. @param {string} table @param {Uint8Array[]} keys */
-  load(table, keys) {
-    return this.#order.read([["load", table, keys]]).then(([rows]) => rows);
-  }
-
-  /**
-   * Rows in key order; with `keysOnly` their values are empty.
-   * @param {string} table @param {Uint8Array} prefix @param {Uint8Array} after @param {number} limit @param {boolean} [keysOnly]
-   */
-  scan(table, prefix, after, limit, keysOnly) {
-    return this.#order.read([["scan", table, prefix, after, limit, keysOnly]]).then(([rows]) => rows);
-  }
-
-  /** Several reads of one state of the store. @param {Read[]} reads */
-  read(reads) {
-    return this.#order.read(reads);
-  }
-
-  /** All or nothing; `durable` means on the disk before it resolves. @param {Write[]} writes @param {boolean} durable */
-  write(writes, durable) {
-    return this.#order.write(writes, [], durable);
-  }
-
-  /**
-   * Write all, durably, if every `seen` still reads as it did; else nothing, and the number of the first that does not.
-   * @param {Write[]} writes @param {Seen[]} seen
-   */
-  commit(writes, seen) {
-    return this.#order.write(writes, seen, true);
   }
 
   /** How many rows a table has: it looks at every key. @param {string} table */
@@ -179,7 +147,7 @@ export class DiskStore {
   // -- inside ------------------------------------------------------------------------------------------
 
   /** Reads wait for writes to what they read, writes for all writes before them. @param {Part} part */
-  #begin(part) {
+  begin(part) {
     const all = part.writes || this.#broken;
     const before = [...this.#writing].filter(([one]) => all || [...part.tables].some((table) => one.tables.has(table)));
     const done = Promise.all(before.map(([, ended]) => ended)).then(() => (part.writes ? this.#write(part) : this.#read(part)));

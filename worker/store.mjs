@@ -11,11 +11,10 @@
  * buffer, "strict" at the disk.
  */
 import { MODULES, OWN, SHELF, finished, openDatabase, refusal, remains, result, scanRange } from "./idb.mjs";
-import { NOTHING, Order, StoreError, same, settle } from "./store.common.mjs";
+import { NOTHING, OrderedStore, StoreError, same, settle } from "./store.common.mjs";
 
 /** @typedef {import("./store.common.mjs").Write} Write */
 /** @typedef {import("./store.common.mjs").Read} Read */
-/** @typedef {import("./store.common.mjs").Seen} Seen */
 /** @typedef {import("./store.common.mjs").Asked} Asked */
 /** @typedef {import("./store.common.mjs").Part} Part */
 
@@ -73,12 +72,12 @@ async function apply(transaction, asked, outcomes) {
 }
 
 /** The store in IndexedDB. Make it with `IdbStore.open`. */
-export class IdbStore {
+export class IdbStore extends OrderedStore {
   kept = true;
-  #order = new Order((part) => void (part.writes ? this.#write(part) : this.#read(part)));
 
   /** @param {IDBDatabase} database @param {number} epoch */
   constructor(database, epoch) {
+    super();
     this.database = database;
     this.epoch = epoch;
   }
@@ -100,40 +99,14 @@ export class IdbStore {
     return store;
   }
 
-  /** The rows at these keys, null where there is none. @param {string} table @param {Uint8Array[]} keys */
-  load(table, keys) {
-    return this.#order.read([["load", table, keys]]).then(([rows]) => rows);
-  }
-
-  /**
-   * Rows in key order; with `keysOnly` their values are empty.
-   * @param {string} table @param {Uint8Array} prefix @param {Uint8Array} after @param {number} limit @param {boolean} [keysOnly]
-   */
-  scan(table, prefix, after, limit, keysOnly) {
-    return this.#order.read([["scan", table, prefix, after, limit, keysOnly]]).then(([rows]) => rows);
-  }
-
-  /** Several reads of one state of the store. @param {Read[]} reads */
-  read(reads) {
-    return this.#order.read(reads);
-  }
-
-  /** All or nothing; `durable` means on the disk before it resolves. @param {Write[]} writes @param {boolean} durable */
-  write(writes, durable) {
-    return this.#order.write(writes, [], durable);
-  }
-
-  /**
-   * Write all, durably, if every `seen` still reads as it did; else nothing, and the number of the first that does not.
-   * @param {Write[]} writes @param {Seen[]} seen
-   */
-  commit(writes, seen) {
-    return this.#order.write(writes, seen, true);
-  }
-
   /** How many rows a table has. @param {string} table */
   count(table) {
     return result(this.database.transaction(table, "readonly").objectStore(table).count());
+  }
+
+  /** @param {Part} part */
+  begin(part) {
+    void (part.writes ? this.#write(part) : this.#read(part));
   }
 
   /** @param {Part} part */
