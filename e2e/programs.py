@@ -89,3 +89,16 @@ def imports(module: str, name: str) -> bytes:
             ' (func (export "_start")))'
         )
     )
+
+
+def counts() -> bytes:
+    """count(i64) → i64: counts to its argument, at some billion steps a second, and gives it."""
+    return bytes(
+        wasmtime.wat2wasm(
+            """(module (func (export "count") (param $to i64) (result i64) (local $at i64)
+                 (loop $more
+                   (local.set $at (i64.add (local.get $at) (i64.const 1)))
+                   (br_if $more (i64.lt_u (local.get $at) (local.get $to))))
+                 (local.get $at)))"""
+        )
+    )

@@ -6,6 +6,7 @@
  * so that nothing but CIDs and small values is called with. Works the same in a tab that shares another tab's node.
  */
 import { joined } from "./bytes.mjs";
+import { Caps } from "./caps.mjs";
 import { NodeError } from "./rpc.mjs";
 import { keep, stored } from "./ui.mjs";
 
@@ -17,80 +18,9 @@ const LOOK_MS = 3_000;
 /** @typedef {{did: string, via: "ws" | "webrtc" | "relay", rtt_ms: number | null, serves: boolean, engine: string}} Peer */
 
 /** @typedef {string | Uint8Array | ArrayBuffer | Blob} Content text, bytes or a file */
-/** @typedef {{code: Content, func?: string, args?: any[], files?: string | FileList | File[] | Record<string, Content>, stdin?: Content, on?: string, fuel?: number, memory?: number, timeout?: number, fresh?: boolean, verify?: number, signal?: AbortSignal, onprogress?: (detail: any) => void}} Task */
-
-/**
- * Promises of this node: `promisegrid.caps`. What each takes and gives is in rpc.mjs.
- * @typedef {import("./rpc.mjs").Given} Given
- */
-export class Caps {
-  #call;
-
-  /** @param {import("./client.mjs").Client} client */
-  constructor(client) {
-    this.#call = client.call.bind(client);
-  }
-
-  /** The promises this node gave, holds or was shown. @returns {Promise<Given[]>} */
-  ls() {
-    return this.#call("cap.ls");
-  }
-
-  /** @param {string} promise @returns {Promise<Given>} */
-  show(promise) {
-    return this.#call("cap.show", promise);
-  }
-
-  /** Promise a did to run a program. @param {{to: string, code?: string, ability?: string, func?: string, policy?: any[][], budget?: Record<string, number>, uses?: number, days?: number, delegate?: number, later?: boolean}} what @returns {Promise<{promise: string, delivered: boolean, token: Uint8Array}>} */
-  grant(what) {
-    return this.#call("cap.grant", what);
-  }
-
-  /** Pass a held promise on, the same or narrower. @param {{parent: string, to: string, func?: string, policy?: any[][], budget?: Record<string, number>, uses?: number, days?: number, delegate?: number}} what @returns {Promise<{promise: string, delivered: boolean, token: Uint8Array}>} */
-  delegate(what) {
-    return this.#call("cap.delegate", what);
-  }
-
-  /** Take a promise that came by other ways than the grid. @param {Uint8Array} token @returns {Promise<string>} */
-  accept(token) {
-    return this.#call("cap.accept", token);
-  }
-
-  /** @param {string} promise @param {string} [reason] */
-  revoke(promise, reason = "") {
-    return this.#call("cap.revoke", { promise, reason });
-  }
-
-  /** Calls that wait to be kept or broken. @returns {Promise<import("./rpc.mjs").Pending[]>} */
-  pending() {
-    return this.#call("cap.pending");
-  }
-
-  /** Calls of this node that somebody else is to keep. @returns {Promise<(import("./rpc.mjs").Pending & {by: string})[]>} */
-  awaited() {
-    return this.#call("cap.awaited");
-  }
-
-  /** What was said of promises, newest first. */
-  history() {
-    return this.#call("cap.history");
-  }
-
-  /** @param {string} call */
-  keep(call) {
-    return this.#call("cap.keep", call);
-  }
-
-  /** @param {string} call @param {string} [reason] */
-  break(call, reason = "") {
-    return this.#call("cap.break", { call, reason });
-  }
-
-  /** Wait for a deferred call; as run. @param {string} call @param {{timeout?: number, signal?: AbortSignal}} [options] timeout in s */
-  await(call, { timeout = 600, signal } = {}) {
-    return this.#call("cap.await", { call, timeout }, { signal });
-  }
-}
+/** @typedef {{code: Content, func?: string, args?: any[], files?: string | FileList | File[] | Record<string, Content>, stdin?: Content, on?: string, fuel?: number, memory?: number, timeout?: number, fresh?: boolean, verify?: number, signal?: AbortSignal, onprogress?: (detail: any) => void}} Task on: a did, or "anywhere" */
+/** @typedef {{args?: any[], files?: Task["files"], stdin?: Content}} Input what one task of a map is given; a list is its args */
+/** @typedef {{topic: string, entry: string, by: string, at: number, body: any}} Entry at: ms since 1970, by its author's clock */
 
 export class PromiseGrid extends EventTarget {
   #client;
@@ -123,6 +53,11 @@ export class PromiseGrid extends EventTarget {
   /** Who is connected, as last heard: [{did, via, rtt_ms, serves, engine}]. @returns {Peer[]} */
   peers() {
     return this.#peers.map((peer) => ({ ...peer }));
+  }
+
+  /** The grid as it is from here: links and what goes over them, who is near, what runs where; see rpc.mjs. @returns {Promise<import("./net-plan.mjs").Seen>} */
+  async seen() {
+    return this.#client.call("seen");
   }
 
   async #look() {
@@ -270,13 +205,60 @@ export class PromiseGrid extends EventTarget {
   /** Run a program here, or on a peer that serves. @param {Task} task */
   async run({ code, files, stdin, signal, onprogress, ...rest }) {
     if (code === undefined || code === null) throw new NodeError("bad_args", "run needs code: a CID, or a program's bytes.");
-    const args = {
-      ...rest,
-      code: typeof code === "string" ? code : await this.put(code, onprogress),
-      files: files === undefined || files === null || typeof files === "string" ? (files ?? null) : await this.putTree(files),
-      stdin: stdin === undefined || stdin === null ? null : await this.#input(stdin, onprogress),
-    };
+    const args = { ...rest, code: await this.#code(code, onprogress), ...(await this.#given({ files, stdin }, onprogress)) };
     return this.#client.call("run", args, { signal, onprogress: (detail) => this.#progress(detail, onprogress) });
+  }
+
+  /**
+   * Run one program on many inputs, over this node and all who serve; a task whose peer goes is run by another.
+   * Gives what became of each, in their order: a result as of `run`, but stdout and stderr are CIDs, with `why` it was
+   * run where it was; or {error, code, why}. Progress is {phase: "map", done, total}. here: false leaves it to others.
+   * @param {{code: Content, func?: string, inputs: (any[] | Input)[], here?: boolean, fuel?: number, memory?: number, timeout?: number, signal?: AbortSignal, onprogress?: (detail: any) => void}} work
+   * @returns {Promise<{results: any[], done: number, failed: number, by: Record<string, number>}>} by: how many each ran
+   */
+  async map({ code, inputs, signal, onprogress, ...rest }) {
+    if (!Array.isArray(inputs)) throw new NodeError("bad_args", "map needs inputs: a list, for each task its arguments, or {args, files, stdin}.");
+    const named = await this.#code(code, onprogress);
+    const given = [];
+    for (const input of inputs) {
+      const { args = [], ...content } = Array.isArray(input) ? { args: input } : input;
+      given.push({ args, ...(await this.#given(content, undefined)) });
+    }
+    return this.#client.call("map", { ...rest, code: named, inputs: given }, { signal, onprogress: (detail) => this.#progress(detail, onprogress) });
+  }
+
+  /** Say something to whoever follows a topic: bytes, a text, or data with links as {"/": cid}; at most 16 KiB. @param {string} topic @param {any} body @returns {Promise<Entry>} */
+  async publish(topic, body) {
+    return this.#client.call("topic.publish", { topic, body: body instanceof ArrayBuffer ? new Uint8Array(body) : body });
+  }
+
+  /** Follow a topic, also after a reload: what is new in it is told by "topic" events, what was said is in `entries`. @param {string} topic */
+  async follow(topic) {
+    return this.#client.call("topic.follow", { topic });
+  }
+
+  /** Follow a topic no more; whether it was followed. @param {string} topic @returns {Promise<boolean>} */
+  async leave(topic) {
+    return (await this.#client.call("topic.leave", { topic })).followed;
+  }
+
+  /** The topics this node follows. @returns {Promise<string[]>} */
+  async topics() {
+    return this.#client.call("topic.ls");
+  }
+
+  /** The latest entries of a topic, the oldest of them first. @param {string} topic @param {number} [limit] @returns {Promise<Entry[]>} */
+  async entries(topic, limit = 50) {
+    return (await this.#client.call("topic.entries", { topic, limit })).entries;
+  }
+
+  /**
+   * Have so many other nodes, who promised to store, keep content; 0 for none any more. Without a CID: what copies are
+   * wanted of, and what is kept here for others.
+   * @param {string} [cid] @param {number} [count] @returns {Promise<any>} {cid, copies, holders, missing}; {wanted: [the same], kept: [{cid, for, bytes, until, at}]}
+   */
+  async copies(cid, count = 1) {
+    return cid === undefined ? this.#client.call("copies.ls") : this.#client.call("copies", { cid, copies: count });
   }
 
   /** The owner's promise to run programs for others, or false to end it. @param {{cpu?: number, memory?: number} | false} promise */
@@ -302,6 +284,19 @@ export class PromiseGrid extends EventTarget {
   /** A receipt, read and verified. @param {string} cid */
   async receipt(cid) {
     return this.#client.call("receipt", cid);
+  }
+
+  /** A program's CID. @param {Content} code @param {any} onprogress */
+  async #code(code, onprogress) {
+    return typeof code === "string" ? code : this.put(code, onprogress);
+  }
+
+  /** What a task is given, by CID. @param {{files?: Task["files"], stdin?: Content}} what @param {any} onprogress */
+  async #given({ files, stdin }, onprogress) {
+    return {
+      files: files === undefined || files === null || typeof files === "string" ? (files ?? null) : await this.putTree(files),
+      stdin: stdin === undefined || stdin === null ? null : await this.#input(stdin, onprogress),
+    };
   }
 
   /** A CID is taken as one; any other text is the input itself. @param {Content} stdin @param {any} onprogress */

@@ -30,6 +30,11 @@
  *                                    args and value: plain data, BigInt past 2^53, a link is {"/": cid}; timeout in seconds
  *                                    on a peer: presents a promise of it that fits; one it keeps later → {deferred: call, by, promise}
  *                                    verify N: N peers run it and must agree; also → verified: [{did, result, receipt, fuel, engine}]
+ *                                    on "anywhere": from memory, here or at a peer; also → why
+ *     map {code, func, inputs, here, fuel, memory, timeout} → {results, done, failed, by: {did: count}}
+ *                                    inputs: [{args, files, stdin}]; a result as of run, CIDs for what it wrote, or {error, code, why}
+ *     seen                         → {me, links, near, here, there, maps, …}: the grid from here, as kernel/promisegrid/seeing.py says; maps: the maps
+ *                                    in work, [{code, func, total, done, failed, by}]; also alone: maps
  *     serve {cpu, memory} | false  → {cpu, memory} | null: the owner's promise to run for others
  *     trust {mode, dids, agree} | null → the policy; mode own, peers or agree
  *     running; stop task           → [{task, code, func, for, since_ms}]; whether it was running
@@ -43,6 +48,10 @@
  *     cap.awaited                  → the same of calls that others are to keep for this node, with `by` for `for`
  *     cap.history                  → [{statement, about, state, by, at, receipt, result, reason}]: what was said, newest first
  *     cap.keep call; cap.break {call, reason}; cap.await {call, timeout} → as run, once the issuer has kept it
+ *     topic.publish {topic, body}  → Entry: {entry, topic, by, at, body}, at in ms; to whoever follows it, as event "topic"
+ *     topic.follow {topic}; topic.leave {topic} → {topic}; {topic, followed}; topic.ls → [topic]
+ *     topic.entries {topic, limit} → {topic, entries: [Entry]}, the latest, the oldest of them first
+ *     copies {cid, copies}         → {cid, copies, holders, missing}: so many others keep it; copies.ls → {wanted: [the same], kept: [{cid, for, bytes, until, at}]}
  *     publish {cid, name, description}; published; verify; leave; stat → {blocks, bytes, quota, heap, turns}
  *     storage                      → {used, quota, persisted}: bytes of this origin, and whether the browser promised to keep them
  *
@@ -70,7 +79,7 @@
  * @typedef {{did: string, grid: string | null, url: string, kept: boolean}} Ready  kept: false in a session that leaves nothing behind
  * @typedef {Ready & {type: "ready"}} ReadyMessage
  * @typedef {{type: "failed", code: string, message: string}} Failed  the node has stopped; code "superseded": another tab leads now
- * @typedef {{type: "event", kind: "peer"|"progress"|"receipt"|"message"|"promise"|"grid"|"serving"|"link"|"fault", detail: any}} Event
+ * @typedef {{type: "event", kind: "peer"|"progress"|"receipt"|"message"|"promise"|"topic"|"grid"|"serving"|"link"|"fault", detail: any}} Event
  * @typedef {{type: "done", id: number, value: any, client?: string}} Done
  * @typedef {{type: "error", id: number, error: {code: string, message: string}, client?: string}} Refused
  * @typedef {{type: "progress", id: number, detail: any, client?: string}} Progress

@@ -103,7 +103,7 @@ class Host:
         self.kernel.signalling.enabled = settings.direct
         self._directs: dict[int, Establish] = {}
         self._runtime = Runtime(self.limits)
-        self._verbs = verbs.Verbs(self.kernel, self._told_fault)
+        self._verbs = verbs.Verbs(self.kernel, self._told_fault, self._tell)
         self._waiting: dict[int, type[Effect]] = {}
         self._out: list[Record] = []
         self._now_ms = 0
@@ -226,6 +226,9 @@ class Host:
         if effect.kind == "progress" and isinstance(ask := detail.get("ask"), int):
             return ["progress", ask, detail]
         return ["notify", effect.kind, detail]
+
+    def _tell(self, kind: str, detail: object) -> None:
+        self._out.append(["notify", kind, detail])
 
     def _reply(self, _: int, effect: Reply) -> Record:
         if isinstance(effect.error, LocalError | RemoteError):

@@ -17,6 +17,13 @@ KINDS: Final = ("folder", "file", "symlink")
 Args = Mapping[str, Any]
 
 
+def fields(asked: object) -> Args:
+    """What a page says by name; nothing at all is nothing by name. LocalError for anything else."""
+    if asked is None or isinstance(asked, dict):
+        return asked or {}
+    raise LocalError(f"This verb takes {{name: value}}, not {asked!r:.80}.", "bad_args")
+
+
 def read_cid(text: object) -> Cid:
     """A CID from its text. LocalError names what is none."""
     if not isinstance(text, str):

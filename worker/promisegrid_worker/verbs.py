@@ -26,19 +26,20 @@ from promisegrid_worker import putting
 from promisegrid_worker.plain import (
     KINDS,
     Args,
-    cid_text,
     from_plain,
     optional_cid,
     read_budget,
     read_bytes,
     read_cid,
     read_kind,
-    to_plain,
 )
 from promisegrid_worker.verbs_base import BaseVerbs
 from promisegrid_worker.verbs_cap import CapVerbs
+from promisegrid_worker.verbs_grid import GridVerbs, ran
 
 _HANDLES: Final = 128
+ANYWHERE: Final = "anywhere"
+"""Said for `on`: where it is quickest."""
 _LATEST: Final = 16
 """Calls looked through for the one that has just ended."""
 
@@ -46,18 +47,20 @@ _LATEST: Final = 16
 class Verbs:
     """The verbs of one kernel, and the files open for reading and writing."""
 
-    def __init__(self, kernel: Kernel, fault: Callable[[str, Exception], None]) -> None:
-        """`fault` is told of an exception that should not be."""
+    def __init__(
+        self, kernel: Kernel, fault: Callable[[str, Exception], None], tell: Callable[[str, object], None]
+    ) -> None:
+        """`fault` is told of an exception that should not be, `tell` of an event and its detail."""
         self._kernel, self._fault = kernel, fault
         self._handles: OrderedDict[int, unixfs.FileImporter | AsyncIterator[bytes]] = OrderedDict()
         self._next_handle = 1
         self._caps = CapVerbs(kernel.promises)
-        self._base = BaseVerbs(kernel).verbs
+        self._others = {**BaseVerbs(kernel).verbs, **GridVerbs(kernel, tell).verbs}
 
     def begin(self, verb: str, args: Any) -> Coroutine[Any, Any, Any]:
         """The coroutine of a verb. LocalError when there is no such verb."""
-        if verb in self._base:
-            return self._watched(verb, self._base[verb](args))
+        if verb in self._others:
+            return self._watched(verb, self._others[verb](args))
         work = self._TABLE.get(verb)
         if work is None:
             raise LocalError(f"There is no verb {verb!r}; worker/rpc.mjs lists them.", "bad_args")
@@ -170,6 +173,10 @@ class Verbs:
         )
         if args.get("verify"):
             return await self._verified(task, args)
+        if args.get("on") == ANYWHERE:
+            spread = await self._kernel.run_anywhere(task, read_budget(args), bool(args.get("fresh")))
+            assert spread.done is not None
+            return {**await self._ran(spread.done), "why": spread.why}
         done = await self._kernel.run(
             task, read_budget(args), args.get("on") or None, bool(args.get("fresh"))
         )
@@ -190,20 +197,7 @@ class Verbs:
         return {**await self._ran(compared.done), "verified": said}
 
     async def _ran(self, done: RunResult) -> dict[str, Any]:
-        return {
-            "task": str(done.task),
-            "result": str(done.result),
-            "receipt": str(done.receipt),
-            "exit": done.exit,
-            "value": to_plain(done.value),
-            "stdout": cid_text(done.stdout),
-            "stderr": cid_text(done.stderr),
-            "files": cid_text(done.files),
-            "cached": done.cached,
-            "fuel": done.fuel,
-            "by": done.by,
-            "ms": await self._took(done.task),
-        }
+        return {**ran(done), "ms": await self._took(done.task)}
 
     async def _took(self, task: Cid) -> int | None:
         """How long the call just made took, as the history says it: one number wherever it is shown."""

@@ -15,7 +15,7 @@ from promisegrid.errors import LocalError, RemoteError
 from promisegrid.kernel import Kernel
 from promisegrid.promisebase.pins import Pin
 from promisegrid.promisebase.streams import Head
-from promisegrid_worker.plain import KINDS, Args, read_cid
+from promisegrid_worker.plain import KINDS, Args, fields, read_cid
 
 Work = Callable[[Any], Coroutine[Any, Any, object]]
 FOLDER_FILES: Final = 100_000
@@ -175,13 +175,6 @@ class BaseVerbs:
         previous = args.get("previous")
         after = None if previous is None else [read_cid(text) for text in previous]
         return _head(await self._base.move(str(args.get("stream") or ""), read_cid(args.get("cid")), after))
-
-
-def fields(asked: object) -> Args:
-    """What a page says by name; nothing at all is nothing by name. LocalError for anything else."""
-    if asked is None or isinstance(asked, dict):
-        return asked or {}
-    raise LocalError(f"This verb takes {{name: value}}, not {asked!r:.80}.", "bad_args")
 
 
 def kind_of(item: unixfs.Item) -> str:

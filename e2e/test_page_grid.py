@@ -1,0 +1,128 @@
+"""Several tabs and a node in the page: work spread over them, topics, and the picture of it all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from e2e.conftest import NO_CHANNELS
+from e2e.harness import Node, chromium_path, running, wait_for
+from e2e.programs import counts
+from e2e.test_page import identity, joined
+from playwright.sync_api import Browser, Page, Playwright
+
+STEPS = 60_000_000
+"""Counted by one task: some tenths of a second."""
+MAP = """async ([code, inputs]) => {
+  globalThis.progress = [];
+  const onprogress = ({done, total}) => progress.push([done, total]);
+  globalThis.mapped = promisegrid.map({code, func: "count", inputs, onprogress});
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser(playwright: Playwright) -> Iterator[Browser]:
+    """One Chromium; each tab has a profile of its own."""
+    made = playwright.chromium.launch(executable_path=chromium_path(), args=["--no-sandbox", "--disable-gpu"])
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory: pytest.TempPathFactory, web_bundle: Path) -> Iterator[Node]:
+    """A node that runs programs for others."""
+    with running(
+        tmp_path_factory.mktemp("grid") / "home", "--serve", "--cpu", "1", bundle=web_bundle
+    ) as node:
+        yield node
+
+
+def tab(browser: Browser, node: Node) -> Page:
+    """A member in a profile of its own."""
+    context = browser.new_context(service_workers="block")
+    context.add_init_script(NO_CHANNELS)
+    return joined(context, node)
+
+
+@pytest.fixture(scope="module")
+def ann(browser: Browser, serving: Node) -> Page:
+    """A tab that lives through all of it."""
+    return tab(browser, serving)
+
+
+def put(page: Page, program: bytes) -> str:
+    return str(page.evaluate("(bytes) => promisegrid.put(new Uint8Array(bytes))", list(program)))
+
+
+def did_of(page: Page) -> str:
+    return str(identity(page)["did"])
+
+
+def seen(page: Page) -> dict[str, Any]:
+    found = page.evaluate("promisegrid.seen()")
+    assert isinstance(found, dict)
+    return found
+
+
+def test_a_map_is_finished_although_a_tab_is_closed_in_the_middle(
+    browser: Browser, serving: Node, ann: Page
+) -> None:
+    bob = tab(browser, serving)
+    bob.evaluate("promisegrid.serve({cpu: 1, memory: 64 * 2 ** 20})")
+    name = did_of(bob)
+    wait_for(lambda: any(one["did"] == name and one["serves"] for one in seen(ann)["near"]), what="bob")
+    inputs = [STEPS + number for number in range(24)]
+    ann.evaluate(MAP, [put(ann, counts()), [[number] for number in inputs]])
+    wait_for(lambda: any(one["by"].get(name) for one in seen(ann)["maps"]), 60, "a result of bob's")
+    assert any(one["by"] == name for one in seen(ann)["there"])
+    bob.context.close()
+    done = ann.evaluate("mapped")
+    assert [one.get("value") for one in done["results"]] == inputs
+    assert done["failed"] == 0 and done["done"] == 24
+    assert 0 < done["by"].pop(name) < 24 and set(done["by"]) == {did_of(ann), serving.did}
+    progress = ann.evaluate("progress")
+    assert progress[-1] == [24, 24] and progress == sorted(progress)
+    assert seen(ann)["maps"] == []
+
+
+def test_a_map_can_be_given_up_and_one_task_goes_anywhere(serving: Node, ann: Page) -> None:
+    code = put(ann, counts())
+    ended = ann.evaluate(
+        """async ([code, steps]) => {
+          const stop = new AbortController();
+          const inputs = Array.from({length: 500}, (_, at) => [steps + 1000 + at]);
+          const onprogress = ({done}) => done && stop.abort();
+          const map = promisegrid.map({code, func: "count", inputs, signal: stop.signal, onprogress});
+          return map.then(() => "done", (error) => error.code);
+        }""",
+        [code, STEPS],
+    )
+    assert ended == "cancelled" and seen(ann)["maps"] == []
+    run = "(code) => promisegrid.run({code, func: 'count', args: [7], on: 'anywhere'})"
+    done = ann.evaluate(run, code)
+    assert done["value"] == 7 and done["why"].startswith("run ")
+    assert "remembered" in ann.evaluate(run, code)["why"]
+
+
+def test_topics_between_two_tabs(browser: Browser, serving: Node, ann: Page) -> None:
+    bob = tab(browser, serving)
+    heard = """(topic) => {
+      globalThis.heard = [];
+      promisegrid.addEventListener("topic", ({detail}) => heard.push(detail));
+      return promisegrid.follow(topic);
+    }"""
+    for page in (ann, bob):
+        page.evaluate(heard, "news")
+    said = ann.evaluate("promisegrid.publish('news', new Uint8Array([1, 2, 3]))")
+    assert said["by"] == did_of(ann) and said["topic"] == "news"
+    bodies = "heard.map(({body}) => body instanceof Uint8Array ? [...body] : body)"
+    wait_for(lambda: bob.evaluate(bodies) == [[1, 2, 3]], what="the entry")
+    bob.evaluate("promisegrid.publish('news', {text: 'hello', about: [1]})")
+    wait_for(lambda: ann.evaluate(bodies) == [[1, 2, 3], {"text": "hello", "about": [1]}], what="the answer")
+    entries = ann.evaluate("promisegrid.entries('news')")
+    assert [one["by"] for one in entries] == [did_of(ann), did_of(bob)]
+    assert bob.evaluate("promisegrid.topics()") == ["news"]
+    assert bob.evaluate("promisegrid.leave('news')") is True
+    bob.context.close()
