@@ -208,6 +208,7 @@ case ${1:-help} in
     setup_node requirements-dev.txt
     setup_ray
     setup_chromium
+    setup_node_modules bench "what benchmarks compare with"
     for bench in bench/*.py; do
       say "$bench"
       .venv/bin/python "$bench" || missed="${missed:-} $bench"
