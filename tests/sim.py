@@ -18,6 +18,7 @@ from promisegrid import did, unixfs
 from promisegrid.cid import Cid
 from promisegrid.effects import (
     Abandon,
+    Approach,
     Cancel,
     Close,
     Commit,
@@ -167,6 +168,8 @@ class Node:
                 self.answer(ticket, edges.pure(effect))
             case Digest(data):
                 self.answer(ticket, hashlib.sha256(data).digest())
+            case Approach(urls):
+                self.answer(ticket, self.world.approach(self, urls))
             case Describe(number, offer):
                 self.described[number] = offer
                 self.answer(ticket, self.world.describe(self, number))
@@ -208,6 +211,8 @@ class World:
         """By address: what a gateway answers about a CID; ... leaves it silent."""
         self.routers: dict[str, Callable[[Cid], object]] = {}
         """By address: the gateways that a router names for a CID, a Failure, or ..."""
+        self.listening: dict[str, Node] = {}
+        """By address: who answers there when a node chooses to dial it."""
         self.direct = True
         """Whether data channels come about."""
         self.descriptions: dict[str, tuple[Node, int]] = {}
@@ -238,12 +243,32 @@ class World:
         via: str = "ws",
     ) -> None:
         """Connect two nodes, `a` as the initiator, and let the handshake run."""
+        self.begin(a, b, invite, channels, via)
+        self.run()
+
+    def begin(
+        self,
+        a: Node,
+        b: Node,
+        invite: bytes | None = None,
+        channels: tuple[str, str] = ("b/grid",) * 2,
+        via: str = "ws",
+    ) -> None:
+        """Connect two nodes, and leave the handshake for later."""
         near, a.next_link = a.next_link, a.next_link + 1
         far, b.next_link = b.next_link, b.next_link + 1
         a.links[near], b.links[far] = (b, far), (a, near)
         a.perform(a.kernel.connect(near, "initiator", channels[0], via, self.now_ms, invite=invite))
         b.perform(b.kernel.connect(far, "responder", channels[1], via, self.now_ms))
-        self.run()
+
+    def approach(self, node: Node, urls: tuple[str, ...]) -> object:
+        """Dial the first address at which somebody listens; the number of the link."""
+        peer = next((self.listening[url] for url in urls if url in self.listening), None)
+        if peer is None:
+            return Failure("closed", "Nobody answers at these addresses.")
+        number = node.next_link
+        self.begin(node, peer)
+        return number
 
     def carry(self, node: Node, send: Send) -> None:
         """A frame on its way."""

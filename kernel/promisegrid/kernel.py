@@ -118,6 +118,7 @@ class Kernel(Reading):
         self.seeing = Seeing(self._state, self._runner, self._caller, self.topics)
         self.bans = Bans(self._state, self._memo, self._runner, self._peering.drop)
         self.owner.at_boot.append(self.bans.load)
+        self.overlay = self._peering.overlay
         self._asks: dict[int, Strand[Any]] = {}
         self._ask_of: dict[Strand[Any], int] = {}
 
