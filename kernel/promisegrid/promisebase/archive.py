@@ -5,7 +5,7 @@ nothing is pinned before all that the pin keeps is here and durable; a file that
 pin and no stream. A backup is a CAR whose root says so: `{backup: 1, at, by, pages: [links]}`, each page
 `{pins, streams, values}`. Bringing one back adds: it never changes a pin, a stream or a key that is there.
 
-A backup holds no key of a node, no membership, and does not say what was published.
+A backup holds no key of a node and no membership. What was published comes back as pins.
 """
 
 from __future__ import annotations
@@ -180,7 +180,6 @@ class Archive:
         async for key, value in rows("kv"):
             if not key.startswith(pages.OWN_SPACE):
                 yield "values", [key, value], len(key) + len(value) + 16
-
 
     async def _shown(self) -> list[tuple[Cid, int]]:
         """What is kept because it is published, since when; whoever brings it back has it as pins."""

@@ -218,4 +218,3 @@ class Base:
     async def rebuild(self) -> Rebuilt:
         """Make the indexes anew from blocks."""
         return await self._rebuilder.rebuild(self._watch())
-

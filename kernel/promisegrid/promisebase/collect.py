@@ -29,7 +29,7 @@ from promisegrid.scan import batches
 from promisegrid.state import State
 
 TURN: Final = b"\0collect/turn"
-"""Its value is another after each pin and move."""
+"""Its value is another after each pin, move, transaction and publication."""
 SWEPT: Final = b"\0collect/swept"
 """Its value is another after each removal; it begins with whose removal it was."""
 _KEPT: Final[tuple[Table, ...]] = ("pins", "streams", "apps", "grid", "kv")

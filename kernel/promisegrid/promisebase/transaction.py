@@ -165,4 +165,3 @@ def space_prefix(space: str) -> bytes:
         text = f"A space is a text of at most 256 bytes without NUL, not {space[:40]!r}."
         raise LocalError(text, "bad_args")
     return name + b"\0"
-
