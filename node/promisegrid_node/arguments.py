@@ -127,6 +127,10 @@ def _up(up: argparse.ArgumentParser) -> None:
         "--gateway", action="append", default=[], metavar="URL",
         help="ask this gateway too, until the node stops, for what no peer has; repeatable",
     )  # fmt: skip
+    up.add_argument(
+        "--metrics", action="store_true",
+        help="tell /metrics (Prometheus) to other machines too: no names, but how busy this node is",
+    )  # fmt: skip
     who = up.add_mutually_exclusive_group()
     who.add_argument(
         "--invite-only", action="store_true", help="only the invited may join (default beyond loopback)"

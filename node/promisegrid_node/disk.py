@@ -79,6 +79,11 @@ class Disk:
         if self._task is None:
             self._task = self._loop.create_task(self._carry())
 
+    @property
+    def waits(self) -> dict[str, int]:
+        """What is in line: {"disk", "disk_bytes"}, effects and the bytes they write."""
+        return {"disk": len(self._line), "disk_bytes": self._bytes}
+
     async def stat(self) -> dict[str, int]:
         """What the store holds: {"blocks", "bytes"}."""
         return await self._loop.run_in_executor(self._thread, self._store.stat)

@@ -49,7 +49,6 @@ FRAMES_A_TURN = 64
 """Frames that go into the kernel together at most, so that nothing else waits long."""
 
 HANG_UP_S, HANG_UP_STEPS = 1.0, 20
-COUNTED = ("frames_in", "frames_out", "runs", "results", "refusals")
 
 log = logging.getLogger("promisegrid")
 
@@ -105,8 +104,8 @@ class Host:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ms: int | None = None
         self._closed = False
-        self.counters = dict.fromkeys(COUNTED, 0)
-        """Since the start: frames, programs run, calls answered with a result, calls refused."""
+        self.runs = 0
+        """Programs run here since the start."""
 
     # -- for the command line and the page -----------------------------------------------------------
 
@@ -195,7 +194,6 @@ class Host:
     def receive(self, link: int, frame: bytes) -> None:
         """A whole frame arrived. Those of one turn of the loop go into the kernel together."""
         if link in self._links:
-            self.counters["frames_in"] += 1
             self._frames.append((link, frame))
             if len(self._frames) == 1:
                 self._loop.call_soon(self._turn)
@@ -215,6 +213,11 @@ class Host:
     def link_count(self) -> int:
         """Open connections, proved or not."""
         return len(self._links)
+
+    @property
+    def waits(self) -> dict[str, int]:
+        """What stands in line: effects for the disk and the bytes they write, verbs that go on."""
+        return {**self._disk.waits, "asks": len(self._asks)}
 
     # -- the loop ------------------------------------------------------------------------------------
 
@@ -271,7 +274,6 @@ class Host:
         """Effects that nobody waits for."""
         if isinstance(effect, Send):
             if effect.link in self._links:
-                self.counters["frames_out"] += 1
                 self._links[effect.link].send(effect.frame)
         elif isinstance(effect, Notify):
             self._notify(effect)
@@ -305,7 +307,7 @@ class Host:
             return _runtime_failed(fault)
         if value is None:
             return LATER
-        self.counters["runs"] += isinstance(effect, Run)
+        self.runs += isinstance(effect, Run)
         return value
 
     def _begin(self, ticket: int, effect: Effect) -> None:
@@ -324,8 +326,6 @@ class Host:
             asked = self._asks.get(_number(effect.detail.get("ask")))
             if asked is not None and asked.on_progress is not None:
                 asked.on_progress(effect.detail)
-        elif effect.kind in ("receipt", "message"):
-            self.counters["results" if effect.kind == "receipt" else "refusals"] += 1
         for listener in list(self._listeners):
             listener(effect.kind, effect.detail)
 
@@ -368,7 +368,7 @@ class Host:
             elif isinstance(effect, Prepare):
                 value = await self._runtime.prepare(effect)
             else:
-                self.counters["runs"] += 1
+                self.runs += 1
                 value = await self._runtime.run(effect.job)
         except asyncio.CancelledError:
             value = Failure("cancelled", "The run was stopped.")

@@ -144,7 +144,7 @@ async def _serving(
     limits: Limits,
 ) -> AsyncIterator[None]:
     names = headers.served_names(place.socket.getsockname()[0], tuple(options.host))
-    site = Site(host, pages, names, limits)
+    site = Site(host, pages, names, limits, options.metrics)
     runner = web.AppRunner(
         site.application(), access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S
     )

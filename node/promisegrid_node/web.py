@@ -15,8 +15,8 @@ from aiohttp import web
 
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.limits import Limits
-from promisegrid_node import headers, wire
-from promisegrid_node.asking import Opened
+from promisegrid_node import headers, metrics, wire
+from promisegrid_node.asking import Opened, asker
 from promisegrid_node.bundle import Asset, Bundle, content_type
 from promisegrid_node.content import Content
 from promisegrid_node.gateway import Gateway
@@ -39,9 +39,18 @@ log = logging.getLogger("promisegrid")
 
 
 class Site:
-    """The HTTP side of one node. `names` are the host names it answers to."""
+    """The HTTP side of one node. `names` are the host names it answers to; `metrics_for_all`: its metrics
+    are told to other machines too."""
 
-    def __init__(self, host: Host, bundle: Bundle, names: frozenset[str], limits: Limits) -> None:
+    def __init__(
+        self,
+        host: Host,
+        bundle: Bundle,
+        names: frozenset[str],
+        limits: Limits,
+        metrics_for_all: bool = False,
+    ) -> None:
+        self._metrics_for_all = metrics_for_all
         self._host, self._bundle, self._names, self._limits = host, bundle, names, limits
         self._greeters = Greeters(host, limits.greeting_per_address)
         opened = Opened()
@@ -107,32 +116,11 @@ class Site:
         return web.json_response(body, headers=headers.always() | {"Cache-Control": "no-store"})
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        stat = await self._host.stat()
-        gauges = {
-            "promisegrid_peers": ("Peers that proved who they are.", len(self._host.kernel.peers())),
-            "promisegrid_links": ("Open connections, proved or not.", self._host.link_count),
-            "promisegrid_store_blocks": ("Blocks kept.", stat["blocks"]),
-            "promisegrid_store_bytes": ("Bytes of the blocks kept.", stat["bytes"]),
-        }
-        lines = [_metric(name, "gauge", help_text, value) for name, (help_text, value) in gauges.items()]
-        lines += [
-            _metric(f"promisegrid_{name}_total", "counter", help_text, self._host.counters[name])
-            for name, help_text in (
-                ("frames_in", "Frames received."),
-                ("frames_out", "Frames sent."),
-                ("runs", "Programs run here."),
-                ("results", "Calls answered with a result, from the cache or by a run."),
-                ("refusals", "Calls refused."),
-            )
-        ]
-        return web.Response(
-            text="".join(lines),
-            headers=headers.always() | {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
-        )
-
-
-def _metric(name: str, kind: str, help_text: str, value: int) -> str:
-    return f"# HELP {name} {help_text}\n# TYPE {name} {kind}\n{name} {value}\n"
+        if not asker(request).may_all(self._metrics_for_all):
+            return plain(403, "The metrics are for this machine; `promisegrid up --metrics` opens them.")
+        text = metrics.exposition([*await metrics.of_host(self._host), *metrics.of_process()])
+        told = headers.always() | headers.OWN | {"Cache-Control": "no-store"}
+        return web.Response(text=text, headers=told | {"Content-Type": metrics.CONTENT_TYPE})
 
 
 def plain(status: int, text: str, **more: str) -> web.Response:

@@ -61,7 +61,7 @@ async def test_a_program_runs_once_and_its_result_is_remembered() -> None:
         first = await node.host.ask(node.kernel.run(task, Budget()))
         again = await node.host.ask(node.kernel.run(task, Budget()))
         assert (first.value, first.cached, again.value, again.cached) == (42, False, 42, True)
-        assert node.host.counters["runs"] == 1
+        assert node.host.runs == 1
 
 
 @on_loop
