@@ -32,7 +32,7 @@ const BACK_MS = 3_000;
 /** Bytes of one folder stored at once: it passes through Python whole. */
 const TREE_BYTES = 256 * 1024 * 1024;
 /** Refusals that another attempt will meet again, until a person does something. */
-const LASTING = new Set(["wrong_grid", "not_member", "bad_invitation", "hello"]);
+const LASTING = new Set(["wrong_grid", "not_member", "bad_invitation", "hello", "banned"]);
 const RUNS_MAX = 4;
 /** Files cut by content at once, as many as the kernel keeps handles. */
 const CUTTERS_MAX = 128;

@@ -37,6 +37,7 @@
  *                                    in work, [{code, func, total, done, failed, by}]; also alone: maps
  *     serve {cpu, memory} | false  → {cpu, memory} | null: the owner's promise to run for others
  *     trust {mode, dids, agree} | null → the policy; mode own, peers or agree
+ *     ban {did, reason}; unban did; bans → nothing; whether it was banned; [{did, at, reason}]: whom this node has nothing to do with, at in s
  *     running; stop task           → [{task, code, func, for, since_ms}]; whether it was running
  *     history limit; receipt cid   → the latest calls; a receipt's fields and `valid`
  *     cap.ls; cap.show promise     → [Given]; one Given. A promise is named by its CID

@@ -76,6 +76,10 @@ class Bans:
         self._memo.forget()
         return True
 
+    def has(self, who: str) -> bool:
+        """Whether a key is banned."""
+        return who in self._state.banned
+
     async def ls(self) -> list[dict[str, Any]]:
         """Whom this node banned: {"did", "at" (seconds since 1970), "reason"}."""
         found: list[dict[str, Any]] = []

@@ -19,6 +19,7 @@ from promisegrid.task import Deferred, RunResult, Task
 from promisegrid.verifying import Said
 from promisegrid_node.api_archive import ArchiveApi
 from promisegrid_node.api_args import passing, read_cid, whole
+from promisegrid_node.api_bans import BansApi
 from promisegrid_node.api_base import BaseApi
 from promisegrid_node.api_cap import CapApi
 from promisegrid_node.api_content import ContentApi
@@ -51,6 +52,7 @@ class Api:
         self._archive = ArchiveApi(host, about.url)
         self._caps = CapApi(host, self._finish)
         self._grid = GridApi(host)
+        self._bans = BansApi(host, self.peer)
 
     @property
     def verbs(self) -> Mapping[str, Verb]:
@@ -61,7 +63,7 @@ class Api:
             self.running, self.stop, self.evidence,
         )  # fmt: skip
         own = {verb.__name__: verb for verb in named}
-        others = (self._content, self._base, self._archive, self._caps, self._grid)
+        others = (self._content, self._base, self._archive, self._caps, self._grid, self._bans)
         return {name: verb for verbs in (own, *(one.verbs for one in others)) for name, verb in verbs.items()}
 
     # -- who and where -------------------------------------------------------------------------------

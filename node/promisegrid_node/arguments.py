@@ -245,6 +245,21 @@ def _grid(verb: AddVerb) -> None:
     admit.add_argument("did", metavar="DID", help="did:key:…")
     verb("members", "List whom this founder's node has admitted.")
     verb("leave", "Leave the grid, to join another (`up --peer` then joins).")
+    ban = verb(
+        "ban",
+        "Have nothing to do with a key any more, on this node; without a DID, list.",
+        "promisegrid ban did:key:… --reason 'floods our topics'\npromisegrid ban\n\n"
+        "Its links end, none opens again, no circuit leads to it through here, what it says in topics is\n"
+        "not taken, and its receipts count for nothing; and so for whoever is a member on its word alone.\n"
+        "Other nodes decide for themselves. A did:key is free: an invite-only grid keeps a person out.",
+    )
+    ban.add_argument("did", metavar="DID", nargs="?", help="did:key:…, or the beginning of a peer's")
+    ban.add_argument("--reason", default="", metavar="TEXT", help="why, for yourself")
+    ban.add_argument(
+        "--dismiss", action="store_true", help="take back the membership this node gave it too, for all nodes"
+    )
+    unban = verb("unban", "End a ban.")
+    unban.add_argument("did", metavar="DID", help="did:key:…, as `promisegrid ban` lists it")
     serve = verb("serve", "Promise to run programs for other members, stop, or tell.")
     serve.add_argument("what", nargs="?", choices=["on", "off"])
     serve.add_argument("--cpu", type=positive, default=1, metavar="N", help="programs at once (default: 1)")

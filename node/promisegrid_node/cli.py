@@ -76,6 +76,8 @@ VERBS: dict[str, Act] = {
     "admit": verbs_grid.admit,
     "members": verbs_grid.members,
     "leave": verbs_grid.leave,
+    "ban": verbs_grid.ban,
+    "unban": verbs_grid.unban,
     "serve": verbs_grid.serve,
     "carry": verbs_grid.carry,
     "trust": verbs_grid.trust,

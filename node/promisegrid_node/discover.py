@@ -208,7 +208,8 @@ class Lan:
         for name, found in list(self._known.items()):
             if len(self._dialling) >= DIALS_MAX:
                 return
-            if name not in linked and name not in self._dialling:
+            wanted = name not in linked and not self._host.kernel.bans.has(name)
+            if wanted and name not in self._dialling:
                 self._known[name] = self._known.pop(name)
                 self._dialling[name] = asyncio.create_task(self._dial(found))
 

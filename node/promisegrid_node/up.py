@@ -35,7 +35,7 @@ from promisegrid_node.web import Site
 JOIN_WAIT_S = 15.0
 SHUTDOWN_S = 3.0
 GRID_NAME = "PromiseGrid"
-REFUSED = frozenset({"bad_invitation", "not_member", "wrong_grid", "hello"})
+REFUSED = frozenset({"bad_invitation", "not_member", "wrong_grid", "hello", "banned"})
 
 
 @dataclass(frozen=True, slots=True)

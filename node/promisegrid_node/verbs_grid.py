@@ -11,7 +11,7 @@ from promisegrid.errors import LocalError
 from promisegrid_node.output import Output
 from promisegrid_node.qr import terminal_qr
 from promisegrid_node.session import Node
-from promisegrid_node.verbs_base import serves
+from promisegrid_node.verbs_base import serves, when
 
 GIB = 1024 * 1024 * 1024
 
@@ -71,6 +71,28 @@ async def leave(options: argparse.Namespace, node: Node, out: Output) -> int:
     """Leave the grid."""
     value = await node.call("leave", {})
     out.answer(value, [f"left {value['left']}"])
+    return 0
+
+
+async def ban(options: argparse.Namespace, node: Node, out: Output) -> int:
+    """Have nothing to do with a key; without one, list the bans."""
+    if options.did is None:
+        value = await node.call("ban.ls", {})
+        rows = [[one["did"], when(one["at"]), one["reason"] or "–"] for one in value["banned"]]
+        out.table(value, ["DID", "SINCE", "WHY"], rows, names=1)
+        return 0
+    asked = {"did": options.did, "reason": options.reason, "dismiss": options.dismiss}
+    value = await node.call("ban", asked)
+    out.answer(value, [f"banned {value['did']}"])
+    return 0
+
+
+async def unban(options: argparse.Namespace, node: Node, out: Output) -> int:
+    """End a ban; exit code 1 when there was none."""
+    value = await node.call("unban", {"did": options.did})
+    if not value["banned"]:
+        raise LocalError(f"{options.did} is not banned here; `promisegrid ban` lists who is.")
+    out.answer(value, [f"no longer banned: {value['did']}"])
     return 0
 
 

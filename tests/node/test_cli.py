@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.node.hosting import add_one, add_one_module, hosted, on_loop
+from tests.node.hosting import TestKeys, add_one, add_one_module, hosted, on_loop
 
 from promisegrid import dagcbor, unixfs
 from promisegrid.cid import Cid
@@ -23,6 +23,8 @@ from promisegrid_node.gather import BATCH_BYTES, Gatherer
 from promisegrid_node.home import Home
 from promisegrid_node.scatter import FolderWriter, whole_file
 from promisegrid_node.session import Emit, InProcess, Progress
+
+STRANGER = TestKeys("stranger").did
 
 # -- the grammar ---------------------------------------------------------------------------------------
 
@@ -282,6 +284,16 @@ def test_the_owners_verbs_answer_as_written(tmp_path: Path, capsys: pytest.Captu
             assert (await say(node, capsys, "carry", "off"))[1] == {"carrying": None}
             assert (await say(node, capsys, "trust", made.keys.did))[1]["dids"] == [made.keys.did]
             assert (await say(node, capsys, "trust", "own"))[1]["mode"] == "own"
+            banned = await say(node, capsys, "ban", STRANGER, "--reason", "floods")
+            assert banned == (0, {"did": STRANGER, "reason": "floods", "dismissed": False})
+            ((row,),) = (await say(node, capsys, "ban"))[1].values()
+            assert (row["did"], row["reason"]) == (STRANGER, "floods")
+            assert (await say(node, capsys, "unban", STRANGER))[1] == {"did": STRANGER, "banned": True}
+            with pytest.raises(LocalError, match="not banned here"):
+                await say(node, capsys, "unban", STRANGER)
+            with pytest.raises(LocalError, match="not admitted here"):
+                await say(node, capsys, "ban", STRANGER, "--dismiss")
+            assert (await say(node, capsys, "ban"))[1] == {"banned": []}
             assert (await say(node, capsys, "verify"))[1]["bad"] == []
             assert (await say(node, capsys, "stat"))[1]["blocks"] == 1
 

@@ -253,6 +253,9 @@ class Verbs:
     async def _leave(self, _: None) -> None:
         await self._kernel.owner.leave()
 
+    async def _ban(self, args: Args) -> None:
+        await self._kernel.bans.ban(str(args.get("did")), str(args.get("reason") or ""))
+
     async def _publish(self, args: Args) -> None:
         await self._kernel.owner.publish(read_cid(args["cid"]), args["name"], args.get("description", ""))
 
@@ -324,6 +327,9 @@ class Verbs:
         "cap.break": lambda self, args: self._caps.broken(args),
         "cap.await": _cap_await,
         "leave": _leave,
+        "ban": _ban,
+        "unban": lambda self, who: self._kernel.bans.unban(str(who)),
+        "bans": lambda self, _: self._kernel.bans.ls(),
         "publish": _publish,
         "published": _published,
         "verify": _verify,
