@@ -1,8 +1,9 @@
-"""Blocks from trustless gateways over HTTP: the host's half of `effects.Gateway`.
+"""Blocks from trustless gateways over HTTP: the host's half of `effects.Gateway` and `effects.Providers`.
 
-Promises: only the address given is asked, and no redirect is followed; no cookie, credential or proxy of this
-machine goes along; at most a block's bytes are taken, within the time there is; whatever goes wrong is a
-`Failure`. Does not know: which gateways there are, nor whether the bytes are the block.
+Promises: only the address given is asked, and no redirect is followed; one that a stranger named is asked
+only on the public network; no cookie, credential or proxy of this machine goes along; at most a block's bytes
+are taken, within the time there is; whatever goes wrong is a `Failure`. Does not know: which gateways there
+are, nor whether the bytes are the block.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import aiohttp
 from promisegrid.cid import Cid
 from promisegrid.effects import Failure
 from promisegrid.limits import Limits
+from promisegrid_node import guarded
 from promisegrid_node.headers import RAW_TYPE
+from promisegrid_node.routers import RouterClient
 
 CONNECTIONS: Final = 32
 PIECE: Final = 64 * 1024
@@ -23,16 +26,24 @@ PATIENCE: Final = frozenset({429, 503})
 
 
 class GatewayClient:
-    """Asks gateways. Make it on a running loop; `close` it there."""
+    """Asks gateways, and routers. Make it on a running loop; `close` it there.
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._session: aiohttp.ClientSession | None = None
+    near: the owner lets strangers name addresses of his own network.
+    """
 
-    async def block(self, url: str, cid: Cid) -> bytes | Failure | None:
+    def __init__(self, limits: Limits, near: bool = False) -> None:
+        self._limits, self._near = limits, near
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}
+        self._routers = RouterClient(limits, near)
+
+    async def providers(self, url: str, cid: Cid) -> tuple[str, ...] | Failure:
+        """See `effects.Providers`."""
+        return await self._routers.providers(url, cid)
+
+    async def block(self, url: str, cid: Cid, is_found: bool = False) -> bytes | Failure | None:
         """See `effects.Gateway`."""
         try:
-            return await self._ask(url, cid)
+            return await self._ask(self._opened(is_found), url, cid)
         except (TimeoutError, aiohttp.ServerTimeoutError):
             seconds = self._limits.gateway_ms // 1000
             return Failure("out_of_time", f"{url} did not send {cid} within {seconds} seconds.")
@@ -41,12 +52,13 @@ class GatewayClient:
 
     async def close(self) -> None:
         """Hang up."""
-        if self._session is not None:
-            await self._session.close()
+        await self._routers.close()
+        for session in self._sessions.values():
+            await session.close()
 
-    async def _ask(self, url: str, cid: Cid) -> bytes | Failure | None:
+    async def _ask(self, session: aiohttp.ClientSession, url: str, cid: Cid) -> bytes | Failure | None:
         accept = {"Accept": RAW_TYPE, "Accept-Encoding": "identity"}
-        asked = self._opened().get(
+        asked = session.get(
             f"{url}/ipfs/{cid}", params={"format": "raw"}, headers=accept, allow_redirects=False
         )
         async with asked as response:
@@ -74,13 +86,14 @@ class GatewayClient:
         response.close()
         return Failure("too_large", f"{url} sent more than a block's {most} bytes.")
 
-    def _opened(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=CONNECTIONS),
+    def _opened(self, is_found: bool) -> aiohttp.ClientSession:
+        """Connections to the owner's gateways and to strangers' are kept apart."""
+        if is_found not in self._sessions:
+            plain = aiohttp.TCPConnector(limit=CONNECTIONS) if not is_found else None
+            self._sessions[is_found] = aiohttp.ClientSession(
+                connector=plain or guarded.connector(self._near),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 timeout=aiohttp.ClientTimeout(total=self._limits.gateway_ms / 1000),
             )
-        return self._session
-
+        return self._sessions[is_found]

@@ -27,6 +27,7 @@ from promisegrid.effects import (
     Gateway,
     Notify,
     Prepare,
+    Providers,
     Reply,
     Run,
     Send,
@@ -314,7 +315,7 @@ class Host:
         """Effects that take their time."""
         if isinstance(effect, StoreEffect):
             self._disk.take(ticket, effect)
-        elif isinstance(effect, Run | Prepare | Digest | Gateway):
+        elif isinstance(effect, Run | Prepare | Digest | Gateway | Providers):
             task = self._loop.create_task(self._perform(ticket, effect))
             self._work[ticket] = task
             task.add_done_callback(lambda _: self._work.pop(ticket, None))
@@ -358,13 +359,15 @@ class Host:
 
     # -- work off the loop ---------------------------------------------------------------------------
 
-    async def _perform(self, ticket: int, effect: Run | Prepare | Digest | Gateway) -> None:
+    async def _perform(self, ticket: int, effect: Run | Prepare | Digest | Gateway | Providers) -> None:
         value: object
         try:
             if isinstance(effect, Digest):
                 value = await asyncio.to_thread(_sha256, effect.data)
             elif isinstance(effect, Gateway):
-                value = await self._fetcher.block(effect.url, effect.cid)
+                value = await self._fetcher.block(effect.url, effect.cid, effect.is_found)
+            elif isinstance(effect, Providers):
+                value = await self._fetcher.providers(effect.url, effect.cid)
             elif isinstance(effect, Prepare):
                 value = await self._runtime.prepare(effect)
             else:

@@ -76,10 +76,13 @@ class Runtime(Protocol):
 
 
 class Fetcher(Protocol):
-    """Asks gateways. Cancelling the awaiting task ends it."""
+    """Asks gateways and routers. Cancelling the awaiting task ends it."""
 
-    async def block(self, url: str, cid: Cid) -> bytes | Failure | None:
+    async def block(self, url: str, cid: Cid, is_found: bool = False) -> bytes | Failure | None:
         """See `effects.Gateway`."""
+
+    async def providers(self, url: str, cid: Cid) -> tuple[str, ...] | Failure:
+        """See `effects.Providers`."""
 
     async def close(self) -> None:
         """Hang up."""
