@@ -9,6 +9,7 @@ from tests.sim import Node, World
 
 from promisegrid import cose, dagcbor, entry
 from promisegrid.cid import Cid
+from promisegrid.effects import Commit, Failure
 from promisegrid.entry import Entry
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.limits import Limits
@@ -64,6 +65,26 @@ def test_a_node_between_passes_on_and_keeps_for_those_who_are_away() -> None:
     world.link(eve, ann)
     world.pass_time(2_000)
     assert bodies(eve) == ["while there", "while away"]
+
+
+def test_a_node_between_passes_on_what_it_cannot_keep_itself() -> None:
+    """Nobody behind it waits for its disk; it does not say it has what it lacks, and finds it later."""
+    world = World()
+    ann, bob, eve = world.grid("ann", "bob", "eve")
+    follow(ann, bob, eve)
+    heard: list[Entry] = []
+    ann.kernel.topics.heard.append(heard.append)
+    ann.failing[Commit] = Failure("internal", "The disk is full.")
+    publish(bob, "news")
+    assert bodies(eve) == ["news"]
+    assert not heard and not bodies(ann)
+    del ann.failing[Commit]
+    (link,) = eve.links
+    world.cut(eve, link)
+    world.run()
+    world.link(eve, ann)
+    world.pass_time(2_000)
+    assert bodies(ann) == ["news"]
 
 
 def test_what_both_sides_published_apart_is_exchanged() -> None:

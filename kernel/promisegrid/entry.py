@@ -99,7 +99,11 @@ def read(data: bytes) -> tuple[Entry, cose.Sign1]:
 
 async def verify(data: bytes) -> Entry:
     """The entry, signed by who it says. RemoteError: malformed, bad_signature, bad_claims."""
-    entry, sign1 = read(data)
+    return await proved(*read(data))
+
+
+async def proved(entry: Entry, sign1: cose.Sign1) -> Entry:
+    """The entry as it was read, signed by who it says. RemoteError: bad_signature, bad_claims."""
     if not await cose.holds(sign1, sign1.payload or b"", entry.by):
         raise RemoteError("bad_signature", f"{entry.by} did not sign this entry.")
     return entry

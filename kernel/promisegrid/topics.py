@@ -5,7 +5,8 @@ only where they are followed. Whoever passes a topic on keeps what it passed, wi
 for those who were away. When two neighbours that follow a topic meet they compare what they have
 (`reconcile.py`) and exchange the difference.
 
-Entries are durable before they are acknowledged. Does not know: what entries mean.
+Entries are durable before they are acknowledged or told of here, and before their author passes them on; on
+their way they are passed on as soon as they are verified. Does not know: what entries mean.
 """
 
 from __future__ import annotations
@@ -172,7 +173,7 @@ class Topics:
             return 0
         index, fresh, known = await self.index(topic), [], 0
         for data in items:
-            claimed, _ = entry.read(data)
+            claimed, signed = entry.read(data)
             if claimed.topic != topic:
                 raise RemoteError("malformed", f"An entry of {claimed.topic!r} was given for {topic!r}.")
             if claimed.by in self._state.banned:
@@ -181,12 +182,13 @@ class Topics:
                 known += 1
             elif self._is_timely(claimed, index):
                 try:
-                    fresh.append(await entry.verify(data))
+                    fresh.append(await entry.proved(claimed, signed))
                 except RemoteError:
                     link.count_bad_signature()
                     raise
-        kept = await self._keep(fresh)
-        self._pass_on(kept, link)
+        kept, writes = await self._taken(fresh)
+        self._pass_on(kept, link)  # whoever is behind us syncs it to disk while we do
+        await self._commit(kept, writes)
         for one in kept:
             for heard in self.heard:
                 heard(one)
@@ -199,7 +201,14 @@ class Topics:
         return len(index) < limits.topic_entries or claimed.key > index.keys[0]
 
     async def _keep(self, entries: Iterable[Entry]) -> list[Entry]:
-        """Those that were new, stored. What a topic holds too much of goes, the oldest first."""
+        """Those that were new, stored."""
+        kept, writes = await self._taken(entries)
+        await self._commit(kept, writes)
+        return kept
+
+    async def _taken(self, entries: Iterable[Entry]) -> tuple[list[Entry], list[Write]]:
+        """Those that are new, known from now on, and what is to be written of them. What a topic holds too
+        much of goes, the oldest first."""
         kept: list[Entry] = []
         writes: list[Write] = []
         for one in entries:
@@ -216,14 +225,17 @@ class Topics:
             if excess > 0:
                 for key in index.drop_first(max(excess, self._state.limits.topic_entries // 16)):
                     writes.append(Write("kv", _row(one.topic, key), None))
-        if writes:
-            try:
-                await Commit(tuple(writes))
-            except RemoteError:
-                for topic in {one.topic for one in kept}:
-                    self._indexes.pop(topic, None)  # what is stored is read again
-                raise
-        return kept
+        return kept, writes
+
+    async def _commit(self, kept: list[Entry], writes: list[Write]) -> None:
+        if not writes:
+            return
+        try:
+            await Commit(tuple(writes))
+        except RemoteError:
+            for topic in {one.topic for one in kept}:
+                self._indexes.pop(topic, None)  # what is stored is read again
+            raise
 
     def _pass_on(self, entries: list[Entry], source: Link | None) -> None:
         """Give entries to the neighbours that follow their topic, as many together as have gathered."""
