@@ -233,7 +233,14 @@ def _apps(app: argparse.ArgumentParser, common: argparse.ArgumentParser) -> None
 
 
 def _grid(verb: AddVerb) -> None:
-    verb("peers", "List who is connected.")
+    peers = verb("peers", "List who is connected.", "promisegrid peers --watch")
+    peers.add_argument(
+        "--watch", action="store_true",
+        help="go on, live, until Ctrl-C: links, speeds, what runs where, who is near; --json: a line each",
+    )  # fmt: skip
+    peers.add_argument(
+        "--every", type=seconds, default=1.0, metavar="S", help="how often --watch looks (default: 1 s)"
+    )
     invite = verb("invite", "Make a fresh join URL (on the founder's node).")
     invite.add_argument(
         "--uses", type=positive, default=1, metavar="N", help="how many may join with it (default: 1)"

@@ -8,6 +8,7 @@ from typing import Any
 
 from promisegrid import units
 from promisegrid.errors import LocalError
+from promisegrid_node import watching
 from promisegrid_node.output import Output
 from promisegrid_node.qr import terminal_qr
 from promisegrid_node.session import Node
@@ -24,7 +25,9 @@ async def identity(options: argparse.Namespace, node: Node, out: Output) -> int:
 
 
 async def peers(options: argparse.Namespace, node: Node, out: Output) -> int:
-    """Who is connected."""
+    """Who is connected; with --watch live, until Ctrl-C."""
+    if options.watch:
+        return await watching.peers(node, out, options.every)
     value = await node.call("peers", {})
     lines = [
         f"{peer['did']}  {peer['via']}  {_ms(peer['rtt_ms'])}{'  serves' if peer.get('serves') else ''}"

@@ -23,7 +23,9 @@ from promisegrid_node.web import Site
 
 
 @contextlib.asynccontextmanager
-async def served(folder: Path, for_all: bool = False) -> AsyncIterator[tuple[Hosted, TestClient[web.Request, web.Application]]]:
+async def served(
+    folder: Path, for_all: bool = False
+) -> AsyncIterator[tuple[Hosted, TestClient[web.Request, web.Application]]]:
     async with hosted() as node:
         site = Site(node.host, make_bundle(folder), headers.served_names("127.0.0.1"), Limits(), for_all)
         async with TestClient(TestServer(site.application(), host="127.0.0.1")) as client:
