@@ -1,8 +1,9 @@
 """The command `promisegrid`: reads its arguments, runs one verb, ends with its exit code.
 
 Exit codes: 0 done; 1 refused or failed; 2 wrong usage; for `run` the program's own, and 125 when the grid
-failed; 130 after Ctrl-C. Every failure is one sentence on stderr. `up` is loaded when asked for: its HTTP
-server would double the time every other verb takes to start.
+failed; 130 after Ctrl-C, but 0 where that is how a verb ends (`up`, `peers --watch`). Every failure is one
+sentence on stderr. `up` is loaded when asked for: its HTTP server would double the time every other verb
+takes to start.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from promisegrid_node import (
     verbs_car,
     verbs_content,
     verbs_grid,
+    verbs_routing,
     verbs_run,
     verbs_spread,
 )
@@ -46,6 +48,8 @@ VERBS: dict[str, Act] = {
     "export": verbs_car.export,
     "import": verbs_car.bring,
     "gateways": verbs_car.gateways,
+    "providers": verbs_routing.providers,
+    "announce": verbs_routing.announce,
     "publish": verbs_car.publish,
     "unpublish": verbs_car.unpublish,
     "pin": verbs_base.pin,
