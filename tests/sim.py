@@ -142,6 +142,8 @@ class Node:
                 self.notes.append(effect)
             elif isinstance(effect, Send):
                 self.world.carry(self, effect)
+                if ticket:
+                    self.answer(ticket, None)
             elif isinstance(effect, Establish):
                 self.world.establish(self, effect)
             elif isinstance(effect, Abandon):

@@ -132,6 +132,7 @@ FRAMES: list[bytes] = [
         frames.Near(b"\x81\x83\x61a\xf5\x60"),
         frames.Seek(1, b"a place in space", 8, BOB_DID),
         frames.Sought(1, b"an address"),
+        frames.Piece(A_CID, 300, 256, b"a part of a block that is long enough"),
     )
 ]
 

@@ -180,7 +180,7 @@ def test_every_kind_of_frame_is_read_as_it_was_written(number: int) -> None:
 
 def test_a_kind_keeps_its_number() -> None:
     names = "Hello Proof Join Admitted Message Refusal Want BlockFrame Credit Progress Ping Pong Status"
-    names += " Cancel Dial Dialled HangUp Relayed Window Near Seek Sought"
+    names += " Cancel Dial Dialled HangUp Relayed Window Near Seek Sought Piece"
     assert [kind.__name__ for kind in frames.KINDS] == names.split()
 
 

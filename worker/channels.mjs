@@ -18,6 +18,8 @@ const PIECE_BYTES = 65_536;
 /** The browser's own buffer is kept between these: it breaks the channel at 16 MiB, and a call should not wait behind much. */
 const HIGH_BYTES = 1024 * 1024;
 const LOW_BYTES = 256 * 1024;
+/** What may wait here, besides, before no more blocks are taken. */
+const ROOM_BYTES = 64 * 1024;
 /** What may wait here for a slow peer, as for a WebSocket. */
 const WAITING_BYTES = 32 * 1024 * 1024;
 /** How long the page may take to describe a channel; it gathers addresses for a shorter time. */
@@ -89,6 +91,11 @@ export class Channels {
     this.#links.get(link - FIRST)?.send(frame);
   }
 
+  /** Wait until little waits to be sent; at once on a link that is gone. @param {number} link */
+  async room(link) {
+    await this.#links.get(link - FIRST)?.room();
+  }
+
   /** After what was sent. @param {number} link */
   close(link) {
     this.#links.get(link - FIRST)?.close();
@@ -124,6 +131,8 @@ export class Piecewise {
   #waiting = [];
   #at = 0;
   #waits = 0;
+  /** Who waits for room. @type {(() => void)[]} */
+  #crowded = [];
   /** @type {Uint8Array[]} */
   #parts = [];
   #size = 0;
@@ -156,6 +165,11 @@ export class Piecewise {
     else this.#pump();
   }
 
+  /** Wait until little waits here, or nothing ever will. @returns {Promise<void> | undefined} */
+  room() {
+    if (this.#waits > ROOM_BYTES && !this.#ended) return new Promise((done) => this.#crowded.push(done));
+  }
+
   /** When what was sent is on its way. */
   close() {
     this.#closing = true;
@@ -167,6 +181,7 @@ export class Piecewise {
     if (this.#ended) return;
     this.#ended = true;
     this.#waiting = this.#parts = [];
+    for (const done of this.#crowded.splice(0)) done();
     this.channel.close();
     this.told.onclose(this.opened);
   }
@@ -194,6 +209,7 @@ export class Piecewise {
       this.#waits -= frame.length;
       this.#at = 0;
     }
+    if (this.#waits <= ROOM_BYTES) for (const done of this.#crowded.splice(0)) done();
     if (this.#closing && !this.#waiting.length) this.end();
   }
 

@@ -175,6 +175,11 @@ const ANSWERED = {
   keep: ({ runtime }, ticket, [code, data, info]) => runtime.keep(ticket, code, data, info),
   meter: ({ runtime }, ticket, [code, data, pages]) => runtime.meter(ticket, code, data, pages),
   run: ({ runtime }, ticket, [job]) => runtime.run(ticket, job),
+  push: async ({ wire, channels }, _, [link, frame]) => {
+    const way = link < FIRST ? wire : channels;
+    way?.send(link, frame);
+    await way?.room(link);
+  },
   describe: ({ channels }, _, [number, offer]) => /** @type {import("./channels.mjs").Channels} */ (channels).describe(number, offer),
   gateway: ({ gateways }, ticket, [url, cid, most, ms]) => gateways.block(ticket, url, cid, most, ms),
 };

@@ -13,6 +13,10 @@ const RETRY_MS = [250, 500, 1_000, 2_000, 4_000, 8_000, 15_000];
 const STEADY_MS = 10_000;
 /** What may wait in the browser for a slow peer; four frames of the largest kind and more. */
 const BUFFERED_BYTES = 32 * 1024 * 1024;
+/** And what of it may be blocks that are not urgent: what is urgent stands behind them. */
+const ROOM_BYTES = 256 * 1024;
+/** How often a socket that has no room is looked at again: it does not say when it has. */
+const LOOK_MS = 4;
 const OPEN_MS = 15_000;
 /** An attempt that began before the network changed may wait for what will not come; a younger one is left alone. */
 const YOUNG_MS = 1_000;
@@ -78,6 +82,15 @@ export class Wire {
     if (socket?.readyState !== WebSocket.OPEN) return;
     if (socket.bufferedAmount + frame.length > BUFFERED_BYTES) socket.close(4000, "does not take what is sent");
     else socket.send(frame);
+  }
+
+  /** Wait until little waits to be sent; at once on a link that is gone. @param {number} link */
+  async room(link) {
+    const crowded = () => {
+      const socket = this.#links.get(link);
+      return socket?.readyState === WebSocket.OPEN && socket.bufferedAmount > ROOM_BYTES;
+    };
+    while (crowded()) await new Promise((done) => setTimeout(done, LOOK_MS));
   }
 
   /** After what was sent. @param {number} link @param {string} code @param {string} text */

@@ -121,6 +121,18 @@ class Abandon(Effect):
     number: int
 
 
+# -- links (answered) ---------------------------------------------------------------------------------
+
+
+@frozen
+class Push(Send):
+    """Send one frame, as `Send`. Answer: None, once the link can take another: at once while little waits.
+
+    "Little" is what leaves soon, some 256 KiB at most: a frame sent meanwhile must not stand behind more. On
+    a link that is gone, None as well.
+    """
+
+
 # -- store (answered) --------------------------------------------------------------------------------
 
 

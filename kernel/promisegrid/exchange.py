@@ -1,7 +1,8 @@
 """Blocks by CID: from the store, else from peers, verified before anybody uses them.
 
 A block asked for twice is fetched once. Peers are asked one after another, the likeliest first, the next
-one as soon as one says no or lets `hedge_ms` pass, and never beyond `fetch_ms` of silence. Bytes that do not
+one as soon as one says no or lets `hedge_ms` pass, and never beyond `fetch_ms` of silence; a peer that is
+sending what was asked before is not silent. Bytes that do not
 hash to their CID are not a block: they count against the link that sent them. A block in our own store
 whose bytes have rotted is a missing block, and is fetched again.
 
@@ -22,14 +23,16 @@ from promisegrid.block import Block
 from promisegrid.cid import DAG_CBOR, DAG_PB, IDENTITY, Cid
 from promisegrid.effects import Digest, Load, Save, Write
 from promisegrid.errors import RemoteError
-from promisegrid.frames import BlockFrame, Want
+from promisegrid.frames import BlockFrame, Cancel, Piece, Want, pieces
 from promisegrid.hedging import either
 from promisegrid.link import Link
+from promisegrid.outbox import PIECES, WHOLE
 from promisegrid.state import State
 from promisegrid.strand import Late, Pause, Signal, Strand
 
 _HASH_HERE_MAX = 64 * 1024
-_FETCHES = 8
+_FETCHES = 32
+"""Blocks of one fetch at once: so many as may be wanted of a peer, and as many being hashed and stored."""
 _SHA2_256 = 0x12
 Watch = Callable[[int, int], None]
 """Called with (blocks, bytes) as a fetch goes on."""
@@ -119,12 +122,12 @@ class Exchange:
                 data = await strand.done
                 del active[cid]
                 blocks, size = blocks + 1, size + len(data)
+                fresh = [link for link in links_of(cid, data) if link not in seen]
+                seen.update(fresh)
                 if size > bytes_max or len(seen) > self._state.limits.fetch_blocks:
                     text = f"{root} holds more than {bytes_max} bytes, or too many blocks."
                     raise RemoteError("too_large", text)
                 watch(blocks, size)
-                fresh = [link for link in links_of(cid, data) if link not in seen]
-                seen.update(fresh)
                 waiting.extend(fresh)
         finally:
             for strand in active.values():
@@ -163,12 +166,12 @@ class Exchange:
         try:
             for link in links:
                 tries.append(self._state.scheduler.spawn(self._try(link, cid, hops, first, wrong)))
-                if await self._settled(first, tries[-1], self._state.limits.hedge_ms):
+                if await self._settled(first, tries[-1], self._state.limits.hedge_ms, link):
                     return first.get()
             deadline = self._state.steady_ms + self._state.limits.fetch_ms
-            for strand in tries:
+            for link, strand in zip(links, tries, strict=True):
                 left = max(1, deadline - self._state.steady_ms)
-                if await self._settled(first, strand, left):
+                if await self._settled(first, strand, left, link):
                     return first.get()
         finally:
             for strand in tries:
@@ -178,16 +181,27 @@ class Exchange:
         asked = f"none of the {len(links)} peers asked has it" if links else "no peer is connected"
         raise RemoteError("not_found", f"{cid} is not stored here, and {asked}.")
 
-    async def _settled(self, first: Signal[bytes], strand: Strand[bool], wait_ms: int) -> bool:
-        """Wait until that try is over or time is up; whether the block is here."""
-        try:
-            await Pause(strand.done, wait_ms)
-        except Late:
-            return first.is_set
-        except RemoteError as wrong:
-            if wrong.code == "cancelled":
-                raise
-        return first.is_set
+    async def _settled(
+        self, first: Signal[bytes], strand: Strand[bool], wait_ms: int, link: Link | None = None
+    ) -> bool:
+        """Wait until that try is over or time is up; whether the block is here.
+
+        While the link moves time is not up: what was asked before comes first.
+        """
+        state, left_ms = self._state, wait_ms
+        last_ms = state.steady_ms + state.limits.fetch_most_ms
+        while True:
+            try:
+                await Pause(strand.done, left_ms)
+                return first.is_set
+            except Late:
+                left_ms = 0 if link is None else link.moved_ms + wait_ms - state.steady_ms
+                if left_ms <= 0 or state.steady_ms >= last_ms:
+                    return first.is_set
+            except RemoteError as wrong:
+                if wrong.code == "cancelled":
+                    raise
+                return first.is_set
 
     async def ask_one(self, link: Link, cid: Cid, wait_ms: int) -> bool:
         """Whether one peer sends a block of its own store within that time."""
@@ -209,7 +223,7 @@ class Exchange:
         if len(waiting) == 1:
             link.send(Want(cid, hops))
         try:
-            data = await Pause(answer, self._state.limits.fetch_ms)
+            data = await self._answered(link, answer)
         except Late:
             return False
         finally:
@@ -217,6 +231,8 @@ class Exchange:
             waiting.remove(answer)
             if not waiting and link.wants.get(cid) is waiting:
                 del link.wants[cid]
+                link.parts.pop(cid, None)
+                link.send(Cancel(cid))
         if data is None:
             return False
         if not await self.holds(cid, data):
@@ -226,28 +242,100 @@ class Exchange:
         first.set(data)
         return True
 
+    async def _answered(self, link: Link, answer: Signal[bytes | None]) -> bytes | None:
+        """What a peer says to a want. Late when it is silent for `fetch_ms`, about other blocks as well."""
+        state = self._state
+        left_ms, last_ms = state.limits.fetch_ms, state.steady_ms + state.limits.fetch_most_ms
+        while True:
+            try:
+                await Pause(answer, left_ms)
+                return answer.get()
+            except Late:
+                left_ms = link.moved_ms + state.limits.fetch_ms - state.steady_ms
+                if left_ms <= 0 or state.steady_ms >= last_ms:
+                    raise
+
     # -- answering peers -------------------------------------------------------------------------------
 
-    def arrived(self, link: Link, frame: BlockFrame) -> None:
-        """A block came in, or the word that there is none. One nobody asked for is dropped."""
-        link.traffic.blocks_in += frame.data is not None and frame.cid in link.wants
-        for answer in link.wants.pop(frame.cid, []):
-            answer.set(frame.data)
+    def arrived(self, link: Link, frame: BlockFrame | Piece) -> None:
+        """A block came in, or part of one, or the word that there is none. What nobody asked for is dropped.
 
-    async def serve(self, link: Link, want: Want) -> None:
-        """Answer a peer's want; the caller bounds how many are in work."""
-        data: bytes | None = None
+        RemoteError: malformed, too_large: the link is closed.
+        """
+        if frame.cid not in link.wants:
+            return
+        data = frame.data if isinstance(frame, BlockFrame) else self._pieced(link, frame)
+        if data is not None:
+            link.moved_ms = self._state.steady_ms
+            link.traffic.blocks_in += 1
+        elif isinstance(frame, Piece):
+            return
+        link.parts.pop(frame.cid, None)
+        for answer in link.wants.pop(frame.cid):
+            answer.set(data)
+
+    def _pieced(self, link: Link, frame: Piece) -> bytes | None:
+        """The block that this piece makes whole; None while pieces are missing, or this one does not fit."""
+        if frame.size > self._state.limits.block_bytes:
+            raise RemoteError("too_large", f"A block of {frame.size} bytes is more than one may have.")
+        if not frame.data or not 0 <= frame.at <= frame.size - len(frame.data):
+            raise RemoteError("malformed", "A piece that is not within its block.")
+        parts = link.parts.get(frame.cid, [])
+        if frame.at == 0:
+            parts = link.parts[frame.cid] = []
+        if frame.at != sum(map(len, parts)):
+            return None  # of an answer to a want that was given up
+        link.moved_ms = self._state.steady_ms
+        parts.append(frame.data)
+        return b"".join(parts) if frame.at + len(frame.data) == frame.size else None
+
+    def wanted(self, link: Link, want: Want) -> None:
+        """A peer wants a block. RemoteError("busy") when it has asked for too many: the link is closed."""
+        if len(link.serving) >= self._state.limits.wants_served_per_link:
+            raise RemoteError("busy", "More blocks asked for at once than this node sends.")
+        link.serving[self._state.scheduler.spawn(self._serve(link, want))] = want.cid
+
+    async def _serve(self, link: Link, want: Want) -> None:
+        """Answer a peer's want. It is over when the block has left, so that few are in memory."""
+        strand = self._state.scheduler.current
+        assert strand is not None
         try:
-            data = await self.stored(want.cid)
-            if data is None and 0 < want.hops <= self._state.limits.want_hops and link.may_miss():
-                data = await self.ask_peers(want.cid, None, want.hops - 1, but=link)
-        except RemoteError:
-            link.count_miss()
-            data = None
+            await link.serve_slots.take()
+            try:
+                data = await self.stored(want.cid)
+                if data is not None:
+                    await self._send(link, want.cid, data)
+                    return
+            finally:
+                link.serve_slots.give()
+            data = await self._from_others(link, want)
+            if data is None:
+                link.send(BlockFrame(want.cid, None))
+            else:
+                await self._send(link, want.cid, data)
         finally:
-            link.serving_wants -= 1
-        link.traffic.blocks_out += data is not None and not link.is_closed
-        link.send(BlockFrame(want.cid, data))
+            link.serving.pop(strand, None)
+
+    async def _from_others(self, link: Link, want: Want) -> bytes | None:
+        """A block for a peer from peers of ours, if it may ask us to."""
+        if not 0 < want.hops <= self._state.limits.want_hops or not link.may_miss():
+            return None
+        try:
+            return await self.ask_peers(want.cid, None, want.hops - 1, but=link)
+        except RemoteError as wrong:
+            if wrong.code == "cancelled":
+                raise
+            link.count_miss()
+            return None
+
+    async def _send(self, link: Link, cid: Cid, data: bytes) -> None:
+        """Send a block and wait until it has left; one that is not wanted any more is not sent to the end."""
+        frames = pieces(cid, data, self._state.limits.piece_bytes)
+        try:
+            await link.outbox.blocks(WHOLE if len(data) <= self._state.limits.piece_bytes else PIECES, frames)
+            link.traffic.blocks_out += not link.is_closed
+        finally:
+            frames.close()
 
 
 def links_of(cid: Cid, data: bytes) -> list[Cid]:

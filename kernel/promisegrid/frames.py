@@ -7,12 +7,13 @@ by the frame's. Frames say nothing about who may send them when: that is `link.p
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import fields
 from typing import Any, Final
 
 from promisegrid import dagcbor
-from promisegrid.cbor import byte_string, head
-from promisegrid.cid import Cid
+from promisegrid.cbor import byte_string, head, link, number
+from promisegrid.cid import Cid, CidError
 from promisegrid.errors import RemoteError
 from promisegrid.frozen import frozen
 
@@ -203,6 +204,19 @@ class Sought:
     address: bytes
 
 
+@frozen
+class Piece:
+    """Part of a block that was wanted and is too large for one frame: of its `size` bytes those from `at` on.
+
+    The pieces of one block come in order, beginning with that at 0.
+    """
+
+    cid: Cid
+    size: int
+    at: int
+    data: bytes
+
+
 Frame = (
     Hello
     | Proof
@@ -226,6 +240,7 @@ Frame = (
     | Near
     | Seek
     | Sought
+    | Piece
 )
 KINDS: Final[tuple[type[Any], ...]] = (
     Hello,
@@ -250,6 +265,7 @@ KINDS: Final[tuple[type[Any], ...]] = (
     Near,
     Seek,
     Sought,
+    Piece,
 )
 _TYPES: Final[dict[str, tuple[type[Any], ...]]] = {
     "int": (int,),
@@ -267,6 +283,8 @@ _NUMBER: Final = {kind: number for number, kind in enumerate(KINDS)}
 _TEXT_MAX: Final = 2048
 _MESSAGE: Final = bytes((0x82, KINDS.index(Message)))
 _CREDIT: Final = bytes((0x82, KINDS.index(Credit)))
+_BLOCK: Final = bytes((0x83, KINDS.index(BlockFrame)))
+_PIECE: Final = bytes((0x85, KINDS.index(Piece)))
 """How the frames that count most begin; they are read and written without the general way's detours."""
 
 
@@ -276,15 +294,69 @@ def encode(frame: Frame) -> bytes:
         return _MESSAGE + byte_string(frame.raw)
     if type(frame) is Credit:
         return _CREDIT + dagcbor.encode(frame.messages)
+    if type(frame) is BlockFrame and frame.data is not None:
+        return b"".join((_BLOCK, link(frame.cid), head(2, len(frame.data)), frame.data))
+    if type(frame) is Piece:
+        return b"".join((_piece_head(frame.cid, frame.size, frame.at, len(frame.data)), frame.data))
     number = _NUMBER[type(frame)]
     return dagcbor.encode([number, *(getattr(frame, name) for name in _NAMES[number])])
 
 
+def pieces(cid: Cid, data: bytes, piece_bytes: int) -> Generator[bytes, None, None]:
+    """A block as the encoded frames it is sent in, each made when its turn comes."""
+    if len(data) <= piece_bytes:
+        yield encode(BlockFrame(cid, data))
+        return
+    view, size = memoryview(data), len(data)
+    for at in range(0, size, piece_bytes):
+        part = view[at : at + piece_bytes]
+        yield b"".join((_piece_head(cid, size, at, len(part)), part))
+
+
+def is_bulk(data: bytes) -> bool:
+    """Whether an encoded frame carries a block, so that what others wait for may go before it."""
+    return data[:2] in (_BLOCK, _PIECE)
+
+
+def _piece_head(cid: Cid, size: int, at: int, length: int) -> bytes:
+    return b"".join((_PIECE, link(cid), number(size), number(at), head(2, length)))
+
+
 def _only_bytes(data: bytes, at: int) -> bytes | None:
-    """The byte string of 24 to 65535 bytes that is all that follows; None when something else does."""
-    begin = at + (2 if data[at : at + 1] == b"\x58" else 3)
-    raw = data[begin:]
-    return raw if data[at:begin] == head(2, len(raw)) else None
+    """The byte string of 24 bytes or more that is all that follows; None when something else does."""
+    begin = at + _BYTES_HEADS.get(data[at : at + 1], len(data))
+    return data[begin:] if data[at:begin] == head(2, max(0, len(data) - begin)) else None
+
+
+_BYTES_HEADS: Final = {b"\x58": 2, b"\x59": 3, b"\x5a": 5}
+"""First byte of a byte string → length of its head."""
+_LINK: Final = b"\xd8\x2a\x58\x25\x00"
+_LINK_END: Final = 2 + len(_LINK) + 36
+"""Where the link of a block's frame ends, if it is a CID of the usual length."""
+
+
+def _read_block(data: bytes) -> BlockFrame | Piece | None:
+    """A frame with a block or part of one, its bytes copied once; None: it must be read the general way."""
+    try:
+        cid = Cid(data[7:_LINK_END])
+        if data.startswith(_BLOCK):
+            raw = _only_bytes(data, _LINK_END)
+            return BlockFrame(cid, raw) if raw is not None and data[2:7] == _LINK else None
+        size, at = _uint(data, _LINK_END)
+        first, at = _uint(data, at)
+    except CidError:
+        return None
+    raw = _only_bytes(data, at)
+    if raw is None or data[:at] != _piece_head(cid, size, first, 0)[:-1]:
+        return None
+    return Piece(cid, size, first, raw)
+
+
+def _uint(data: bytes, at: int) -> tuple[int, int]:
+    """The number whose CBOR begins at `at`, and where it ends; anything at all for what is none."""
+    info = data[at] & 31 if at < len(data) else 0
+    width = 1 << info - 24 if 24 <= info < 28 else 0
+    return (int.from_bytes(data[at + 1 : at + 1 + width]) if width else info), at + 1 + width
 
 
 def decode(data: bytes, bytes_max: int) -> Frame:
@@ -293,6 +365,8 @@ def decode(data: bytes, bytes_max: int) -> Frame:
         raise RemoteError("too_large", f"A frame of {len(data)} bytes; at most {bytes_max} are read.")
     if data.startswith(_MESSAGE) and (raw := _only_bytes(data, len(_MESSAGE))) is not None:
         return Message(raw)
+    if is_bulk(data) and (block := _read_block(data)) is not None:
+        return block
     try:
         value = dagcbor.decode(data)
     except ValueError as error:

@@ -51,6 +51,8 @@ class Limits:
     """How long one peer may take to send a block before another is asked as well."""
     fetch_ms: int = 10_000
     """How long peers may stay silent about a block we asked for."""
+    fetch_most_ms: int = 120_000
+    """How long one block may take of a peer that keeps sending others: 16 MiB before it, at 1 Mbit/s."""
     effect_ms: int = 120_000
     """How long a host may take for one effect other than a run or a compile."""
     call_ms: int = 10 * 60 * 1000
@@ -101,7 +103,11 @@ class Limits:
     wants_per_link: int = 16
     """Blocks asked of one peer and not yet here: with 1 MiB leaves, 16 MiB in flight."""
     wants_served_per_link: int = 64
-    """Blocks one peer may ask of us at once."""
+    """Blocks one peer may have asked of us and not been sent."""
+    blocks_in_hand: int = 16
+    """Of these, in memory: read and on their way."""
+    piece_bytes: int = 256 * 1024
+    """The largest part of a block in one frame: what a call may have to wait for, 0.2 s at 10 Mbit/s."""
     gateways: int = 16
     """Gateways an owner may name: all may be asked for one block."""
     routers: int = 4

@@ -15,10 +15,11 @@ from typing import Literal, Protocol
 
 from promisegrid import frames
 from promisegrid.cid import Cid
-from promisegrid.effects import Close, Send
+from promisegrid.effects import Close, Push, Send
 from promisegrid.errors import RemoteError
 from promisegrid.limits import Limits
 from promisegrid.membership import Membership
+from promisegrid.outbox import Outbox
 from promisegrid.strand import Late, Pause, Scheduler, Signal, Slots, Strand
 from promisegrid.traffic import Traffic
 
@@ -39,6 +40,9 @@ class Wire(Protocol):
     def send(self, data: bytes) -> None:
         """One frame, whole and in order."""
 
+    async def push(self, data: bytes) -> None:
+        """As `send`, and wait until there is room for another: what is sent then stands behind little."""
+
     def close(self, code: str, text: str) -> None:
         """No more, and why."""
 
@@ -52,6 +56,10 @@ class HostWire:
     def send(self, data: bytes) -> None:
         """See `effects.Send`."""
         self._scheduler.emit(Send(self._number, data))
+
+    async def push(self, data: bytes) -> None:
+        """See `effects.Push`."""
+        await Push(self._number, data)
 
     def close(self, code: str, text: str) -> None:
         """See `effects.Close`."""
@@ -90,7 +98,11 @@ class Link:
         self.wants: dict[Cid, list[Signal[bytes | None]]] = {}
         self.want_slots = Slots(scheduler, limits.wants_per_link, limits.links * limits.wants_per_link)
         self.verifying = Slots(scheduler, limits.link_verifies, limits.link_credit)
-        self.serving_wants = self.bad_signatures = 0
+        self.parts: dict[Cid, list[bytes]] = {}
+        self.moved_ms = 0  # when something of a block that was wanted came last
+        self.serve_slots = Slots(scheduler, limits.blocks_in_hand, limits.wants_served_per_link)
+        self.serving: dict[Strand[None], Cid] = {}
+        self.bad_signatures = 0
         self.work: dict[Strand[None], Cid] = {}
         self.hints: dict[Cid, frames.Progress] = {}
         self._hinting = False
@@ -112,6 +124,7 @@ class Link:
         self._credit = limits.link_credit
         self._taken, self._give_at = 0, max(1, limits.link_credit // 4)
         self._unsent: deque[bytes] = deque()
+        self.outbox = Outbox(scheduler, self._push, lambda wrong: self.close(wrong.code, wrong.text))
         self._refusals, self._refusals_since = 0, 0
         self._misses, self._misses_since = 0, 0
 
@@ -160,6 +173,11 @@ class Link:
             self.traffic.frames_out += 1
             self.traffic.bytes_out += len(data)
             self._wire.send(data)
+
+    async def _push(self, data: bytes) -> None:
+        self.traffic.frames_out += 1
+        self.traffic.bytes_out += len(data)
+        await self._wire.push(data)
 
     def send_message(self, raw: bytes) -> None:
         """Send a message when the peer has credit for it. RemoteError("busy") when too many wait."""
@@ -246,6 +264,7 @@ class Link:
         self.is_closed, self.is_open = True, False
         self._inbox.clear()
         self._unsent.clear()
+        self.outbox.close()
         self._arrived.set(None)
         closed = RemoteError("closed", "The peer closed the link.")
         if not self.opened.is_set:

@@ -146,16 +146,12 @@ class Peering:
 
     def _take(self, link: Link, frame: Frame) -> None:
         """One frame of an open link."""
-        limits = self._state.limits
         match frame:
             case frames.Message(raw):
                 self._message(link, raw)
             case Want():
-                if link.serving_wants >= limits.wants_served_per_link:
-                    raise RemoteError("busy", "More blocks asked for at once than this node sends.")
-                link.serving_wants += 1
-                self._scheduler.spawn(self._exchange.serve(link, frame))
-            case BlockFrame():
+                self._exchange.wanted(link, frame)
+            case BlockFrame() | frames.Piece():
                 self._exchange.arrived(link, frame)
             case frames.Refusal(code, text, None):
                 link.parting = RemoteError.from_wire(code, text)
@@ -166,8 +162,7 @@ class Peering:
             case frames.Progress(about, phase, done, total):
                 self._caller.progress(link, about, phase, done, total)
             case frames.Cancel(about):
-                for strand in [strand for strand, name in link.work.items() if name == about]:
-                    self._scheduler.cancel(strand)
+                self._cancel(link, about)
             case frames.Ping(number):
                 link.send(frames.Pong(number))
             case frames.Pong(number):
@@ -191,6 +186,12 @@ class Peering:
             case _:
                 raise RemoteError("malformed", f"A {type(frame).__name__} frame on an open link.")
 
+    def _cancel(self, link: Link, about: Cid) -> None:
+        """The peer wants no more what it asked for, a message's answer or a block."""
+        for work in (link.work, link.serving):
+            for strand in [strand for strand, name in work.items() if name == about]:
+                self._scheduler.cancel(strand)
+
     async def _renew(self, link: Link, membership: bytes) -> None:
         """A membership is looked at one at a time; one that does not hold counts as a bad signature."""
         try:
@@ -210,7 +211,7 @@ class Peering:
             link.close(wrong.code, wrong.text)
         link.down()
         self._state.totals.ended(link.via, link.traffic, link.bad_signatures)
-        for strand in tuple(link.work):
+        for strand in (*link.work, *link.serving):
             self._scheduler.cancel(strand)
         self.relay.link_down(link)
         self._caller.link_down(link)

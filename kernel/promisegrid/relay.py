@@ -16,11 +16,11 @@ by `State.link_to`.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from promisegrid import dagcbor
+from promisegrid.circuit import Circuit, carry, hang_up
 from promisegrid.did import DID_MAX
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.frames import Dial, Dialled, HangUp, Near, Relayed, Window
@@ -33,45 +33,6 @@ RelayFrame = Dial | Dialled | HangUp | Relayed | Window | Near
 CHANNEL: Final = "relay"
 Key = tuple[int, int]
 """(number of the link below, number of the circuit on it)."""
-
-
-class Circuit:
-    """The wire of a relayed link: what it sends goes through the link below, within the window."""
-
-    def __init__(self, relay: Relay, below: Link, number: int, window: int) -> None:
-        self._relay, self.below, self.number = relay, below, number
-        self._window = self._left = window
-        self._taken = 0
-        self._waiting: deque[bytes] = deque()
-
-    def send(self, data: bytes) -> None:
-        """Send a frame, in order, when the window allows."""
-        self._waiting.append(data)
-        self._flow()
-
-    def close(self, code: str, text: str) -> None:
-        """Hang up."""
-        self._relay.end(self)
-        self.below.send(HangUp(self.number, code, text))
-
-    def opened(self, size: int) -> None:
-        """The far end took so many bytes."""
-        self._left = min(self._left + max(size, 0), self._window)
-        self._flow()
-
-    def took(self, size: int) -> None:
-        """So many bytes came out here; the far end hears of it now and then."""
-        self._taken += size
-        if self._taken >= self._window // 4:
-            self.below.send(Window(self.number, self._taken))
-            self._taken = 0
-
-    def _flow(self) -> None:
-        """The last frame of a window may be larger than what is left of it."""
-        while self._waiting and self._left > 0:
-            data = self._waiting.popleft()
-            self._left -= len(data)
-            self.below.send(Relayed(self.number, data))
 
 
 class _Passage:
@@ -243,7 +204,7 @@ class Relay:
     def _end(self, below: Link, number: int, role: Role) -> Link:
         """The relayed link over a circuit; its greeting begins."""
         self._numbers -= 1
-        circuit = Circuit(self, below, number, self._state.limits.relay_window)
+        circuit = Circuit(self._state.scheduler, below, number, self._state.limits.relay_window, self.end)
         link = Link(
             self._numbers, role, CHANNEL, CHANNEL, self._state.scheduler, self._state.limits, circuit
         )
@@ -313,7 +274,7 @@ class Relay:
                 link.send(HangUp(key[1], "busy", "More under way than the window allows."))
                 self._hung_up(key, RemoteError("busy", "More under way than the window allows."))
                 return
-            passage.out.send(Relayed(passage.number, data))
+            carry(passage.out, passage.number, data)
 
     def _window(self, key: Key, size: int) -> None:
         """The far end of what was sent the other way took some of it."""
@@ -339,7 +300,7 @@ class Relay:
             asked = back if _is_theirs(back.out, key[1]) else passage
             asked.out.circuits -= 1
             self._count -= 1
-            passage.out.send(HangUp(passage.number, wrong.code, wrong.text[:200]))
+            hang_up(passage.out, passage.number, wrong.code, wrong.text[:200])
 
     # -- telling who is near ---------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, TypeVar
 
 from promisegrid.cid import Cid
 from promisegrid.effects import (
@@ -28,6 +28,7 @@ from promisegrid.effects import (
     Notify,
     Prepare,
     Providers,
+    Push,
     Reply,
     Run,
     Send,
@@ -39,9 +40,10 @@ from promisegrid.kernel import Kernel
 from promisegrid.limits import Limits
 from promisegrid_node.disk import LATER, Disk
 from promisegrid_node.fetching import GatewayClient
-from promisegrid_node.ports import Fetcher, Keys, Runtime, Store, StoreEffect
+from promisegrid_node.ports import Fetcher, Keys, Runtime, Store, StoreEffect, Transport
 
 T = TypeVar("T")
+Work = Run | Prepare | Digest | Push | Gateway | Providers
 Issued = list[tuple[int, Effect]]
 Progress = Callable[[Mapping[str, Any]], None]
 Listener = Callable[[str, Mapping[str, Any]], None]
@@ -52,16 +54,6 @@ FRAMES_A_TURN = 64
 HANG_UP_S, HANG_UP_STEPS = 1.0, 20
 
 log = logging.getLogger("promisegrid")
-
-
-class Transport(Protocol):
-    """One open connection, as the host needs it. Both calls return at once and never raise."""
-
-    def send(self, frame: bytes) -> None:
-        """Queue a frame, in order."""
-
-    def close(self, code: str, text: str) -> None:
-        """Close after what was sent; the owner of the transport then calls `Host.disconnect`."""
 
 
 @dataclass(slots=True)
@@ -92,7 +84,7 @@ class Host:
     ) -> None:
         self.kernel = kernel
         self.store = store
-        self._keys, self._runtime, self._clock = keys, runtime, clock
+        self._keys, self._runtime, self.clock = keys, runtime, clock
         self._fetcher = fetcher or GatewayClient(Limits())
         self._loop = asyncio.get_running_loop()
         self._links: dict[int, Transport] = {}
@@ -250,7 +242,7 @@ class Host:
         """What an entry into the kernel led to. After a fault those that were due in the same entry go on."""
         for _ in range(FRAMES_A_TURN):
             try:
-                return step(self._clock())
+                return step(self.clock())
             except Exception as fault:  # noqa: BLE001  nobody may be left waiting for what it lost
                 self._give_up(fault)
                 step = self.kernel.tick
@@ -291,6 +283,10 @@ class Host:
 
     def _at_once(self, effect: Effect) -> object:
         """The answer, where that is cheaper than a trip to a thread; else LATER."""
+        if type(effect) is Push:
+            self._tell(effect)
+            transport = self._links.get(effect.link)
+            return None if transport is None or transport.room.is_set() else LATER
         if type(effect) is Sign:
             return self._keys.sign(effect.message)
         if type(effect) is Verify:
@@ -315,7 +311,7 @@ class Host:
         """Effects that take their time."""
         if isinstance(effect, StoreEffect):
             self._disk.take(ticket, effect)
-        elif isinstance(effect, Run | Prepare | Digest | Gateway | Providers):
+        elif isinstance(effect, Work):
             task = self._loop.create_task(self._perform(ticket, effect))
             self._work[ticket] = task
             task.add_done_callback(lambda _: self._work.pop(ticket, None))
@@ -351,7 +347,7 @@ class Host:
         if self._timer is not None:
             self._timer.cancel()
         self._timer_ms = due
-        self._timer = self._loop.call_later(max(0, due - self._clock()) / 1000, self._tick)
+        self._timer = self._loop.call_later(max(0, due - self.clock()) / 1000, self._tick)
 
     def _tick(self) -> None:
         self._timer_ms = self._timer = None
@@ -359,10 +355,13 @@ class Host:
 
     # -- work off the loop ---------------------------------------------------------------------------
 
-    async def _perform(self, ticket: int, effect: Run | Prepare | Digest | Gateway | Providers) -> None:
+    async def _perform(self, ticket: int, effect: Work) -> None:
         value: object
         try:
-            if isinstance(effect, Digest):
+            if isinstance(effect, Push):
+                await self._has_room(effect.link)
+                value = None
+            elif isinstance(effect, Digest):
                 value = await asyncio.to_thread(_sha256, effect.data)
             elif isinstance(effect, Gateway):
                 value = await self._fetcher.block(effect.url, effect.cid, effect.is_found)
@@ -378,6 +377,11 @@ class Host:
         except Exception as fault:  # noqa: BLE001  the engine is not ours
             value = _runtime_failed(fault)
         self._answer([(ticket, value)])
+
+
+    async def _has_room(self, link: int) -> None:
+        if link in self._links:
+            await self._links[link].room.wait()
 
 
 def _runtime_failed(fault: Exception) -> Failure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,19 @@ class Runtime(Protocol):
 
     async def close(self) -> None:
         """Stop whatever still runs."""
+
+
+class Transport(Protocol):
+    """One open connection, as the host needs it. Both calls return at once and never raise."""
+
+    room: asyncio.Event
+    """Set while little waits to be sent, and once nothing can be any more."""
+
+    def send(self, frame: bytes) -> None:
+        """Queue a frame, in order."""
+
+    def close(self, code: str, text: str) -> None:
+        """Close after what was sent; the owner of the transport then calls `Host.disconnect`."""
 
 
 class Fetcher(Protocol):

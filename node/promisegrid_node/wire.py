@@ -29,6 +29,8 @@ from promisegrid_node.host import Host
 
 QUEUE_BYTES: Final = 96 * 1024 * 1024
 """Unsent bytes of one link above which its peer counts as not reading: more than it may ask for at once."""
+ROOM_BYTES: Final = 256 * 1024
+"""Unsent bytes of one link above which no more blocks are taken: what is urgent stands behind them."""
 HEARTBEAT_S: Final = 20.0
 WRITE_S: Final = 60.0
 """How long some frames may take to leave."""
@@ -103,6 +105,8 @@ class SocketTransport:
         self._queue: deque[bytes] = deque()
         self._bytes = 0
         self._wake = asyncio.Event()
+        self.room = asyncio.Event()
+        self.room.set()
         self._down = False
         self._ending: tuple[int, str] | None = None
         self._writer = asyncio.get_running_loop().create_task(self._write())
@@ -113,6 +117,8 @@ class SocketTransport:
             return
         self._queue.append(frame)
         self._bytes += len(frame)
+        if self._bytes > ROOM_BYTES:
+            self.room.clear()
         if self._bytes > QUEUE_BYTES:
             self._queue.clear()
             self.close("busy", "The peer does not read what it is sent.")
@@ -132,6 +138,7 @@ class SocketTransport:
     async def ended(self) -> None:
         """Stop writing: the socket is down."""
         self._down = True
+        self.room.set()
         self._writer.cancel()
         await asyncio.gather(self._writer, return_exceptions=True)
 
@@ -145,8 +152,10 @@ class SocketTransport:
                 async with asyncio.timeout(WRITE_S):
                     for _ in range(min(len(self._queue), WRITE_FRAMES)):
                         frame = self._queue.popleft()
-                        self._bytes -= len(frame)
                         await self._socket.send_bytes(frame)
+                        self._bytes -= len(frame)
+                        if self._bytes <= ROOM_BYTES:
+                            self.room.set()
         except (TimeoutError, ConnectionError, RuntimeError, aiohttp.ClientError):
             self._ending = (aiohttp.WSCloseCode.GOING_AWAY, "the peer does not read")
         except asyncio.CancelledError:

@@ -36,6 +36,7 @@ from promisegrid.effects import (
     Load,
     Notify,
     Prepare,
+    Push,
     Read,
     Reply,
     Run,
@@ -237,6 +238,7 @@ class Host:
 
     _TOLD: Final[dict[type[Effect], Callable[..., Record]]] = {
         Send: lambda _self, _ticket, effect: wire.send(effect),
+        Push: lambda _self, ticket, effect: wire.push(ticket, effect),
         Close: lambda _self, _ticket, effect: wire.close(effect),
         Notify: _notify,
         Reply: _reply,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from promisegrid.cid import Cid
-from promisegrid.effects import Close, Send
+from promisegrid.effects import Close, Push, Send
 from promisegrid.errors import LocalError
 
 Record = list[object]
@@ -39,6 +39,11 @@ class Door:
 def send(effect: Send) -> Record:
     """`["send", link, frame]`."""
     return ["send", effect.link, effect.frame]
+
+
+def push(ticket: int, effect: Push) -> Record:
+    """`["push", ticket, link, frame]`."""
+    return ["push", ticket, effect.link, effect.frame]
 
 
 def close(effect: Close) -> Record:
