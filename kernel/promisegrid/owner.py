@@ -14,7 +14,7 @@ from typing import Any, Literal
 from promisegrid import dagcbor, did, frames, membership, receipt, settings, units
 from promisegrid.cid import Cid
 from promisegrid.dealt import Dealt
-from promisegrid.effects import Commit, Notify, Scan, Write
+from promisegrid.effects import Commit, Load, Notify, Scan, Write
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.exchange import Exchange
 from promisegrid.genesis import NAME_MAX, Genesis
@@ -134,6 +134,17 @@ class Owner:
             if len(rows) < _PAGE:
                 return found
             after = rows[-1][0]
+
+    async def has_met(self, name: str) -> bool:
+        """Whether a key is a member's as far as this node knows: admitted here, linked, or the founder's."""
+        state = self._state
+        if name in state.banned:
+            return False
+        if state.genesis is not None and state.genesis.founder == name:
+            return True
+        if any(link.did == name for link in state.open_links()):
+            return True
+        return await Load("grid", (b"member/" + name.encode(),)) != (None,)
 
     async def renewed(self, link: Link, proof: bytes) -> None:
         """A peer that may admit sent a fresh membership on an open link. A better one is kept."""

@@ -8,6 +8,7 @@ Does not know: who asks, and what he may have besides.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -41,6 +42,8 @@ class Publishing:
 
     def __init__(self, state: State, exchange: Exchange, base: Base) -> None:
         self._state, self._exchange, self._base = state, exchange, base
+        self.changed: Callable[[], None] = lambda: None
+        """Called when something was published."""
 
     async def publish(self, cid: Cid, name: str = "") -> Published:
         """Let anybody read a CID and all below it; what is missing is fetched. RemoteError("not_found")."""
@@ -55,6 +58,7 @@ class Publishing:
         made = Published(cid, name, self._state.now_ms // 1000)
         record = dagcbor.encode({"name": made.name, "at": made.at})
         await self._base.name(cid, (Write("grid", _ROOT + bytes(cid), record),))
+        self.changed()
         return made
 
     async def catch_up(self) -> None:

@@ -17,6 +17,7 @@ from promisegrid.effects import Budget
 from promisegrid.errors import RemoteError
 from promisegrid.task import Deferred, RunResult, Task
 from promisegrid.verifying import Said
+from promisegrid_node.announcing import Announcer
 from promisegrid_node.api_archive import ArchiveApi
 from promisegrid_node.api_args import passing, read_cid, whole
 from promisegrid_node.api_bans import BansApi
@@ -24,6 +25,7 @@ from promisegrid_node.api_base import BaseApi
 from promisegrid_node.api_cap import CapApi
 from promisegrid_node.api_content import ContentApi
 from promisegrid_node.api_grid import GridApi
+from promisegrid_node.api_routing import RoutingApi
 from promisegrid_node.host import Host, clock_ms
 from promisegrid_node.naming import only
 from promisegrid_node.session import Args, Session, Verb
@@ -36,9 +38,10 @@ PIECE: Final = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a node knows about itself beyond its kernel: its URL while it listens, else None."""
+    """What a node knows about itself beyond its kernel: its URL while it listens; what tells its routers."""
 
     url: str | None
+    announcer: Announcer | None = None
 
 
 class Api:
@@ -51,7 +54,7 @@ class Api:
         self._base = BaseApi(host, self._content)
         self._archive = ArchiveApi(host, about.url)
         self._caps = CapApi(host, self._finish)
-        self._grid = GridApi(host)
+        self._grid, self._routing = GridApi(host), RoutingApi(host, about.announcer)
         self._bans = BansApi(host, self.peer)
 
     @property
@@ -63,7 +66,7 @@ class Api:
             self.running, self.stop, self.evidence,
         )  # fmt: skip
         own = {verb.__name__: verb for verb in named}
-        others = (self._content, self._base, self._archive, self._caps, self._grid, self._bans)
+        others = (self._content, self._base, self._archive, self._caps, self._grid, self._bans, self._routing)
         return {name: verb for verbs in (own, *(one.verbs for one in others)) for name, verb in verbs.items()}
 
     # -- who and where -------------------------------------------------------------------------------

@@ -131,6 +131,17 @@ def _up(up: argparse.ArgumentParser) -> None:
         "--metrics", action="store_true",
         help="tell /metrics (Prometheus) to other machines too: no names, but how busy this node is",
     )  # fmt: skip
+    up.add_argument(
+        "--routing", action="append", default=[], metavar="URL",
+        help="ask this router who has what no peer has, and tell it what is published here; repeatable",
+    )  # fmt: skip
+    up.add_argument(
+        "--routing-private", action="store_true",
+        help="routers may name, and be told, addresses of your own network",
+    )  # fmt: skip
+    up.add_argument(
+        "--announce-as", metavar="URL", help="where others reach this node (default: the printed URL)"
+    )
     who = up.add_mutually_exclusive_group()
     who.add_argument(
         "--invite-only", action="store_true", help="only the invited may join (default beyond loopback)"

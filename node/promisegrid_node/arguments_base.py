@@ -104,6 +104,22 @@ def _cars(verb: AddVerb) -> None:
     )
     gateways.add_argument("what", nargs="?", choices=["add", "rm", "ls"], default="ls")
     gateways.add_argument("url", nargs="?", metavar="URL", help="where the gateway is, without /ipfs")
+    providers = verb(
+        "providers",
+        "Print the gateways that routers name for content (delegated routing over HTTP).",
+        "promisegrid providers bafybei… --routing https://router.example/",
+    )
+    providers.add_argument("cid", metavar="CID")
+    providers.add_argument(
+        "--routing", action="append", default=[], metavar="URL",
+        help="ask this router (default: those the running node was given); repeatable",
+    )  # fmt: skip
+    announce = verb(
+        "announce",
+        "Tell this node's routers now what is published here, rather than by and by.",
+        "promisegrid announce\npromisegrid announce bafybei…",
+    )
+    announce.add_argument("cid", metavar="CID", nargs="?", help="only this (default: all that is published)")
 
 
 def _keeping(verb: AddVerb) -> None:

@@ -15,6 +15,7 @@ from promisegrid.state import Identity
 from promisegrid_node.api import About, Api
 from promisegrid_node.backend import open_store
 from promisegrid_node.door import RemoteNode
+from promisegrid_node.fetching import GatewayClient
 from promisegrid_node.home import Home
 from promisegrid_node.host import Host
 from promisegrid_node.keys import FILE as KEY_FILE
@@ -32,8 +33,12 @@ def node_limits() -> Limits:
 
 
 @contextlib.asynccontextmanager
-async def open_host(home: Home, limits: Limits, store_url: str | None = None) -> AsyncIterator[Host]:
+async def open_host(
+    home: Home, limits: Limits, store_url: str | None = None, near: bool = False
+) -> AsyncIterator[Host]:
     """The node of a home, booted; `store_url` chooses where it keeps things, from now on.
+
+    near: strangers may name addresses of the owner's own network, to fetch from.
 
     The caller holds or shares the home. Raises LocalError.
     """
@@ -47,7 +52,7 @@ async def open_host(home: Home, limits: Limits, store_url: str | None = None) ->
         engine=runtime.engine,
         wasi=runtime.wasi,
     )
-    host = Host(kernel, store, keys, runtime)
+    host = Host(kernel, store, keys, runtime, fetcher=GatewayClient(limits, near))
     try:
         await host.start()
         yield host

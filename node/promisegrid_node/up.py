@@ -21,8 +21,10 @@ from aiohttp import web
 from yarl import URL
 
 from promisegrid.errors import LocalError
+from promisegrid.gateways import read_url
 from promisegrid.limits import Limits
-from promisegrid_node import bundle, discover, headers, tls, wire
+from promisegrid_node import bundle, discover, headers, multiaddr, tls, wire
+from promisegrid_node.announcing import Announcer
 from promisegrid_node.api import About, Api
 from promisegrid_node.assemble import node_limits, open_host
 from promisegrid_node.door import Door
@@ -30,6 +32,7 @@ from promisegrid_node.home import Home
 from promisegrid_node.host import Host
 from promisegrid_node.output import complain, log_to_stderr
 from promisegrid_node.qr import terminal_qr
+from promisegrid_node.router import Router, is_outward
 from promisegrid_node.web import Site
 
 JOIN_WAIT_S = 15.0
@@ -104,10 +107,11 @@ async def up(options: argparse.Namespace) -> int:
     with home.hold():
         place = listen(options.listen, home, tuple(options.host), options.tls_cert, options.tls_key)
         limits = node_limits()
-        async with open_host(home, limits, options.store) as host:
+        async with open_host(home, limits, options.store, options.routing_private) as host:
             await _settle(host, options, peers, place)
             async with (
-                _serving(host, home, pages, place, options, limits),
+                _announcing(host, place, options, limits) as announcer,
+                _serving(host, home, pages, place, options, limits, announcer),
                 _dialling(host, home, peers, limits),
                 _discovering(host, home, place, options, limits),
             ):
@@ -128,6 +132,8 @@ async def _settle(
     await host.ask(kernel.publishing.catch_up())
     for url in options.gateway:
         kernel.gateways.use(url)
+    for url in options.routing:
+        kernel.routing.use(url)
     kernel.open_mode = options.open or (place.is_loopback and not options.invite_only)
     if options.serve:
         cpu = options.cpu or max(1, min((os.cpu_count() or 2) - 1, 4))
@@ -142,13 +148,16 @@ async def _serving(
     place: Listening,
     options: argparse.Namespace,
     limits: Limits,
+    announcer: Announcer | None,
 ) -> AsyncIterator[None]:
     names = headers.served_names(place.socket.getsockname()[0], tuple(options.host))
-    site = Site(host, pages, names, limits, options.metrics)
+    outward = None if options.announce_as is None else read_url(options.announce_as)
+    router = Router(host, limits, outward, options.routing_private)
+    site = Site(host, pages, names, limits, options.metrics, router)
     runner = web.AppRunner(
         site.application(), access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S
     )
-    door = Door(home.door, Api(host, About(place.url)).verbs)
+    door = Door(home.door, Api(host, About(place.url, announcer)).verbs)
     await runner.setup()
     context = None if place.certificate is None else place.certificate.context
     await web.SockSite(runner, place.socket, ssl_context=context).start()
@@ -159,6 +168,28 @@ async def _serving(
         await door.close()
         await host.hang_up()
         await runner.cleanup()
+
+
+@contextlib.asynccontextmanager
+async def _announcing(
+    host: Host, place: Listening, options: argparse.Namespace, limits: Limits
+) -> AsyncIterator[Announcer | None]:
+    """Tell routers what is published, where others can reach this node: not in a private network."""
+    url = read_url(options.announce_as or place.url)
+    host.kernel.routing.own = url
+    routers = host.kernel.routing.ls()
+    if not routers or not (options.routing_private or is_outward(multiaddr.of_url(url))):
+        if routers:
+            complain(f"{url} is an address of a private network: --announce-as URL names another.")
+        yield None
+        return
+    announcer = Announcer(host, limits, routers, url)
+    task = asyncio.create_task(announcer.run())
+    try:
+        yield announcer
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 @contextlib.asynccontextmanager

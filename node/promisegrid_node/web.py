@@ -22,6 +22,7 @@ from promisegrid_node.content import Content
 from promisegrid_node.gateway import Gateway
 from promisegrid_node.greeters import Greeters
 from promisegrid_node.host import Host
+from promisegrid_node.router import Router
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 STATUS = {
@@ -49,7 +50,9 @@ class Site:
         names: frozenset[str],
         limits: Limits,
         metrics_for_all: bool = False,
+        router: Router | None = None,
     ) -> None:
+        self._router = router or Router(host, limits)
         self._metrics_for_all = metrics_for_all
         self._host, self._bundle, self._names, self._limits = host, bundle, names, limits
         self._greeters = Greeters(host, limits.greeting_per_address)
@@ -70,6 +73,7 @@ class Site:
                 web.get("/ipfs/{cid}", self._gateway.serve),
                 web.get("/ipfs/{cid}/{path:.*}", self._gateway.serve),
                 web.options("/ipfs/{path:.*}", self._gateway.preflight),
+                *self._router.routes(),
                 web.get("/{path:.+}", self._asset),
             ]
         )
@@ -98,7 +102,7 @@ class Site:
         asset = self._bundle.assets.get("index.html")
         if asset is None:
             return plain(503, "There is no page to serve: run ./build.sh bundle.")
-        return send_asset(request, asset, "index.html", False)
+        return send_asset(request, asset, "index.html", False, frame=self._bundle.frame)
 
     async def _asset(self, request: web.Request) -> web.StreamResponse:
         name = request.match_info["path"]
@@ -129,13 +133,18 @@ def plain(status: int, text: str, **more: str) -> web.Response:
 
 
 def send_asset(
-    request: web.Request, asset: Asset, name: str, immutable: bool, gateways: tuple[str, ...] = ()
+    request: web.Request,
+    asset: Asset,
+    name: str,
+    immutable: bool,
+    gateways: tuple[str, ...] = (),
+    frame: str = "",
 ) -> web.StreamResponse:
     """A file of the bundle, compressed as the browser likes, with the policy of the page."""
     host = headers.read_host(request.headers.get("Host", ""), request.scheme)
     assert host is not None, "the guard let a request without Host through"
     path, encoding = asset.pick(request.headers.get("Accept-Encoding", ""))
-    answer: dict[str, Any] = headers.for_page(host, gateways) | {
+    answer: dict[str, Any] = headers.for_page(host, gateways, frame) | {
         "Cache-Control": headers.IMMUTABLE if immutable else headers.REVALIDATE,
         "Content-Type": content_type(name),
         "Vary": "Accept-Encoding",
