@@ -47,10 +47,12 @@ def point_in(mine: int, number: int, chance: bytes) -> int:
 
 def leads(way: Way, point: int, but: int | None = None) -> int:
     """How near to a point a link leads, one step ahead looked at; `but`: whose place does not count."""
-    if but is None:
-        return min([way.place ^ point, *[place ^ point for place in way.near_places]])
-    ahead = [place ^ point for place in way.near_places if place != but]
-    return min([*ahead, way.place ^ point]) if way.place != but else min(ahead, default=1 << PLACE_BITS)
+    far = way.place ^ point
+    ahead = min([place ^ point for place in way.near_places], default=far)
+    if but is None or but ^ point not in (far, ahead):
+        return min(far, ahead)
+    others = [place ^ point for place in (way.place, *way.near_places) if place != but]
+    return min(others, default=1 << PLACE_BITS)
 
 
 def onward(mine: int, point: int, ways: Iterable[W], but: int | None = None) -> list[W]:

@@ -19,7 +19,7 @@ Does not know: whether an address may be dialled (the host does), nor how to pas
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from promisegrid.address import Address
@@ -55,7 +55,7 @@ def wanted(mine: int, ties: Sequence[Tie], known: Iterable[int], limits: Limits)
     Halves are wanted as far as somebody is known in them, and one beyond.
     """
     linked = {half(mine, tie.place) for tie in ties}
-    deepest = max((half(mine, place) for place in known if place != mine), default=-1)
+    deepest = half(0, min(filter(None, map(mine.__xor__, known)), default=1 << PLACE_BITS))
     found = [number for number in range(min(deepest + 2, limits.overlay_halves)) if number not in linked]
     made = sum(tie.wish == CHANCE for tie in ties)
     if made < limits.overlay_chance and len(ties) < limits.overlay_most:
@@ -66,7 +66,8 @@ def wanted(mine: int, ties: Sequence[Tie], known: Iterable[int], limits: Limits)
 def spare(me: str, mine: int, ties: Sequence[Tie], limits: Limits) -> Tie | None:
     """A link to give up: one this node chose, to a peer it has another link to; or, with too many, for a half
     into which there is an older one. ties: oldest first."""
-    for tie in ties:
+    twins = ties if len({tie.did for tie in ties}) < len(ties) else ()
+    for tie in twins:
         others = [other for other in ties if other.did == tie.did and other is not tie]
         if tie.wish is not None and any(other.dialled or me > other.did for other in others):
             return tie
@@ -169,8 +170,13 @@ class Overlay:
         ]
 
     def _wanted(self, ties: Sequence[Tie]) -> list[int]:
-        known = [place for way in self._seeking.ways() for place in (way.place, *way.near_places)]
-        return wanted(self._place, ties, known, self._state.limits)
+        return wanted(self._place, ties, self._known(), self._state.limits)
+
+    def _known(self) -> Iterator[int]:
+        """The places of all that neighbours are, or are linked to."""
+        for way in self._seeking.ways():
+            yield way.place
+            yield from way.near_places
 
     # -- finding ---------------------------------------------------------------------------------------
 

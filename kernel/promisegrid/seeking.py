@@ -59,17 +59,14 @@ class Seeking:
         An answer that breaks the rules counts as a bad signature of the link it came over.
         """
         state = self._state
-        assert state.grid is not None
         raw = await self._ask(first, point, state.limits.seek_hops, state.me)
-        if not raw:
-            return None
         try:
-            found = await address.verify(raw, state.grid, state.now_ms, state.limits.clock_skew_ms)
+            found = await self._verified(raw) if raw else None
         except RemoteError as wrong:
             if wrong.code == "bad_signature":
                 first.count_bad_signature()
             return None
-        if found.by == state.me or place_of(found.by) ^ point > first.place ^ point:
+        if found is None or found.by == state.me or place_of(found.by) ^ point > first.place ^ point:
             return None
         return found
 
@@ -130,13 +127,24 @@ class Seeking:
 
     def _is_nearer(self, raw: bytes, point: int, asker: str) -> bool:
         """Whether an answer names a member nearer than this node (not whether it is true)."""
+        by = self._claimed(raw)
+        return by is not None and by != asker and place_of(by) ^ point < self._place ^ point
+
+    def _claimed(self, raw: bytes) -> str | None:
+        """Whose address it says it is."""
         if not raw or self._state.grid is None:
-            return False
+            return None
         try:
-            by = address.read(raw, self._state.grid)[0].by
+            return address.read(raw, self._state.grid)[0].by
         except RemoteError:
-            return False
-        return by != asker and place_of(by) ^ point < self._place ^ point
+            return None
+
+    async def _verified(self, raw: bytes) -> Address | None:
+        """RemoteError when it does not hold."""
+        state = self._state
+        if state.grid is None:
+            return None
+        return await address.verify(raw, state.grid, state.now_ms, state.limits.clock_skew_ms)
 
     async def _ask(self, link: Link, point: int, hops: int, asker: str) -> bytes:
         """One question over one link; b"" when nobody was found, or no answer came in time."""
