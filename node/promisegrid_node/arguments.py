@@ -124,6 +124,10 @@ def _up(up: argparse.ArgumentParser) -> None:
         "--no-discover", action="store_true", help="do not look for members on the LAN (mDNS), nor be found"
     )
     up.add_argument(
+        "--no-overlay", action="store_true",
+        help="dial no members by the distance of their keys, nor be found by them",
+    )  # fmt: skip
+    up.add_argument(
         "--gateway", action="append", default=[], metavar="URL",
         help="ask this gateway too, until the node stops, for what no peer has; repeatable",
     )  # fmt: skip

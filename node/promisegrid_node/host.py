@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeVar
 
 from promisegrid.cid import Cid
 from promisegrid.effects import (
+    Approach,
     Cancel,
     Close,
     Digest,
@@ -40,10 +41,10 @@ from promisegrid.kernel import Kernel
 from promisegrid.limits import Limits
 from promisegrid_node.disk import LATER, Disk
 from promisegrid_node.fetching import GatewayClient
-from promisegrid_node.ports import Fetcher, Keys, Runtime, Store, StoreEffect, Transport
+from promisegrid_node.ports import Fetcher, Keys, Runtime, Store, StoreEffect, Transport, no_dials
 
 T = TypeVar("T")
-Work = Run | Prepare | Digest | Push | Gateway | Providers
+Work = Run | Prepare | Digest | Push | Gateway | Providers | Approach
 Issued = list[tuple[int, Effect]]
 Progress = Callable[[Mapping[str, Any]], None]
 Listener = Callable[[str, Mapping[str, Any]], None]
@@ -97,6 +98,7 @@ class Host:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ms: int | None = None
         self._closed = False
+        self.approach: Callable[[Approach], Awaitable[object]] = no_dials
         self.runs = 0
         """Programs run here since the start."""
 
@@ -363,6 +365,8 @@ class Host:
                 value = None
             elif isinstance(effect, Digest):
                 value = await asyncio.to_thread(_sha256, effect.data)
+            elif isinstance(effect, Approach):
+                value = await self.approach(effect)
             elif isinstance(effect, Gateway):
                 value = await self._fetcher.block(effect.url, effect.cid, effect.is_found)
             elif isinstance(effect, Providers):
@@ -378,11 +382,9 @@ class Host:
             value = _runtime_failed(fault)
         self._answer([(ticket, value)])
 
-
     async def _has_room(self, link: int) -> None:
         if link in self._links:
             await self._links[link].room.wait()
-
 
 def _runtime_failed(fault: Exception) -> Failure:
     log.error("the runtime failed: %s", fault, exc_info=log.isEnabledFor(logging.DEBUG))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from promisegrid.cid import Cid
-from promisegrid.effects import Commit, Failure, Job, Load, Outcome, Prepare, Read, Run, Save, Scan
+from promisegrid.effects import Approach, Commit, Failure, Job, Load, Outcome, Prepare, Read, Run, Save, Scan
 from promisegrid.wasm.module import ModuleInfo
 
 StoreEffect = Load | Scan | Read | Save | Commit
@@ -100,3 +100,8 @@ class Fetcher(Protocol):
 
     async def close(self) -> None:
         """Hang up."""
+
+
+async def no_dials(effect: Approach) -> Failure:
+    """For a host that dials nobody by itself."""
+    return Failure("closed", "This host dials nobody by itself.")

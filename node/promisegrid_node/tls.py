@@ -155,13 +155,17 @@ class Pins:
         return {str(k): str(v) for k, v in known.items()} if isinstance(known, dict) else {}
 
 
-async def trust(host: str, port: int, pins: Pins) -> aiohttp.Fingerprint | bool:
+async def trust(
+    host: str, port: int, pins: Pins, address: str | None = None
+) -> aiohttp.Fingerprint | bool:
     """What aiohttp's `ssl` option must be for host:port: True (a public certificate) or a pinned one.
+
+    address: of the host, when its name is not to be looked up again.
 
     Raises OSError when nobody answers, LocalError when a pinned certificate changed.
     """
     try:
-        _, writer = await asyncio.wait_for(asyncio.open_connection(host, port, ssl=True), 10)
+        _, writer = await asyncio.wait_for(_open(host, port, True, address), 10)
     except ssl.SSLCertVerificationError:
         pass
     else:
@@ -169,8 +173,14 @@ async def trust(host: str, port: int, pins: Pins) -> aiohttp.Fingerprint | bool:
         return True
     anything = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     anything.check_hostname, anything.verify_mode = False, ssl.CERT_NONE
-    _, writer = await asyncio.wait_for(asyncio.open_connection(host, port, ssl=anything), 10)
+    _, writer = await asyncio.wait_for(_open(host, port, anything, address), 10)
     session = writer.get_extra_info("ssl_object")
     der = session.getpeercert(binary_form=True)
     writer.close()
     return pins.check(host, port, der or b"")
+
+
+async def _open(
+    host: str, port: int, trusted: ssl.SSLContext | bool, address: str | None
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection(address or host, port, ssl=trusted, server_hostname=host)

@@ -23,7 +23,7 @@ from yarl import URL
 from promisegrid.errors import LocalError
 from promisegrid.gateways import read_url
 from promisegrid.limits import Limits
-from promisegrid_node import bundle, discover, headers, multiaddr, tls, wire
+from promisegrid_node import bundle, discover, headers, multiaddr, reaching, tls, wire
 from promisegrid_node.announcing import Announcer
 from promisegrid_node.api import About, Api
 from promisegrid_node.assemble import node_limits, open_host
@@ -114,6 +114,7 @@ async def up(options: argparse.Namespace) -> int:
                 _serving(host, home, pages, place, options, limits, announcer),
                 _dialling(host, home, peers, limits),
                 _discovering(host, home, place, options, limits),
+                _choosing(host, home, place, peers, options, limits),
             ):
                 stop = _stop_signal()
                 await _joined(host, stop, bool(peers))
@@ -214,6 +215,28 @@ async def _discovering(
         return
     address, port = place.socket.getsockname()[:2]
     async with discover.on_lan(host, home.path, (address, port), URL(place.url).scheme, limits):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _choosing(
+    host: Host,
+    home: Home,
+    place: Listening,
+    peers: list[wire.PeerUrl],
+    options: argparse.Namespace,
+    limits: Limits,
+) -> AsyncIterator[None]:
+    """Links by the distance of keys, to members of the grid anywhere, unless the owner said no."""
+    if options.no_overlay:
+        yield
+        return
+    urls = reaching.announced([options.announce_as] if options.announce_as else [])
+    if not place.is_loopback and not urls:
+        address, port = place.socket.getsockname()[:2]
+        urls = reaching.listening(address, port, URL(place.url).scheme, options.host)
+    allowed = reaching.bounds(urls, peers, place.is_loopback)
+    async with reaching.choosing(host, home.path, urls, limits, allowed):
         yield
 
 

@@ -11,12 +11,14 @@ import asyncio
 import contextlib
 import logging
 import random
+import socket
 from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
 import aiohttp
 from aiohttp import web
+from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from promisegrid import multibase
@@ -223,8 +225,18 @@ def _check_room(host: Host, request: web.Request, limits: Limits, greeters: Gree
 class Dialler:
     """Keeps one link to one peer: dials, and dials again, ever more slowly while nobody answers."""
 
-    def __init__(self, host: Host, peer: PeerUrl, pins: tls.Pins, limits: Limits) -> None:
+    def __init__(
+        self,
+        host: Host,
+        peer: PeerUrl,
+        pins: tls.Pins,
+        limits: Limits,
+        address: str | None = None,
+        began: asyncio.Future[int] | None = None,
+    ) -> None:
+        """address: of the peer's host, when its name is not to be looked up; began: gets the first link."""
         self._host, self._peer, self._pins, self._limits = host, peer, pins, limits
+        self._address, self._began = address, began
         self.state = "dialling"
 
     async def run(self) -> None:
@@ -258,10 +270,10 @@ class Dialler:
         url = self._peer.url
         trusted: aiohttp.Fingerprint | bool = True
         if url.scheme == "wss":
-            trusted = await tls.trust(str(url.host), url.port or 443, self._pins)
+            trusted = await tls.trust(str(url.host), url.port or 443, self._pins, self._address)
         timeout = aiohttp.ClientTimeout(total=None, connect=DIAL_S, sock_connect=DIAL_S)
         async with (
-            aiohttp.ClientSession(timeout=timeout) as session,
+            aiohttp.ClientSession(timeout=timeout, connector=_connector(self._address)) as session,
             session.ws_connect(
                 url, heartbeat=HEARTBEAT_S, max_msg_size=self._limits.frame_bytes + 1, compress=0, ssl=trusted
             ) as socket,
@@ -271,6 +283,8 @@ class Dialler:
                 transport, "initiator", self._peer.channel, invite=self._peer.invite, grid=self._peer.grid
             )
             self.state = "open"
+            if self._began is not None and not self._began.done():
+                self._began.set_result(link)
             try:
                 await _carry(self._host, socket, link, self._limits.frame_bytes)
             finally:
@@ -278,6 +292,32 @@ class Dialler:
                 await transport.ended()
                 if socket.close_code not in (None, aiohttp.WSCloseCode.OK):
                     log.info("%s closed with code %s", self._peer.channel, socket.close_code)
+
+
+class _At(AbstractResolver):
+    """Every name is at one address: the one that was looked at."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """See aiohttp."""
+        kind = socket.AF_INET6 if ":" in self._address else socket.AF_INET
+        return [
+            ResolveResult(
+                hostname=host, host=self._address, port=port, family=kind, proto=0,
+                flags=socket.AI_NUMERICHOST,
+            )
+        ]  # fmt: skip
+
+    async def close(self) -> None:
+        """See aiohttp."""
+
+
+def _connector(address: str | None) -> aiohttp.TCPConnector:
+    return aiohttp.TCPConnector(resolver=None if address is None else _At(address))
 
 
 def _reason(error: BaseException) -> str:
