@@ -246,3 +246,17 @@ def test_progress_of_a_call_reaches_whoever_asked_and_a_quick_one_says_nothing()
     ann.world.pass_time(6 * ann.limits.progress_ms)
     phases = [n.detail["phase"] for n in bob.notes if n.kind == "progress" and n.detail["ask"] == ask]
     assert phases == ["run"], "the latest word, once"
+
+
+def test_of_several_links_to_a_peer_the_nearest_is_used() -> None:
+    """A Unix socket before a WebSocket; when it is gone what is asked goes the other way."""
+    world = World()
+    ann, bob = world.grid("ann", "bob")
+    world.link(ann, bob, via="unix")
+    assert [peer["via"] for peer in ann.kernel.peers()] == ["ws", "unix"]
+    for via in ("unix", "ws"):
+        link = ann.kernel._state.link_to(bob.did)
+        assert link is not None and link.via == via
+        world.cut(ann, link.number)
+        world.run()
+    assert ann.kernel._state.link_to(bob.did) is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from promisegrid.capability import Verdicts
 from promisegrid.cid import Cid
@@ -17,6 +17,10 @@ from promisegrid.traffic import Totals
 
 if TYPE_CHECKING:
     from promisegrid.link import Link
+
+
+_NEARNESS: Final = {"unix": 0, "relay": 2}
+"""Which of several links to one peer is used: the lower, the sooner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,4 +109,4 @@ class State:
     def link_to(self, did: str) -> Link | None:
         """The open link to a peer, if there is one; rather a direct one than one through others."""
         found = [link for link in self.open_links() if link.did == did]
-        return min(found, key=lambda link: link.via == "relay") if found else None
+        return min(found, key=lambda link: _NEARNESS.get(link.via, 1)) if found else None

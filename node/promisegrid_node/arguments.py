@@ -118,7 +118,7 @@ def _up(up: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="URL",
-        help="join URL or ws://HOST:PORT/grid; repeatable",
+        help="join URL, ws://HOST:PORT/grid, or unix:HOME of a node on this machine; repeatable",
     )
     up.add_argument(
         "--no-discover", action="store_true", help="do not look for members on the LAN (mDNS), nor be found"

@@ -23,7 +23,7 @@ from yarl import URL
 from promisegrid.errors import LocalError
 from promisegrid.gateways import read_url
 from promisegrid.limits import Limits
-from promisegrid_node import bundle, discover, headers, multiaddr, reaching, tls, wire
+from promisegrid_node import bundle, discover, headers, multiaddr, reaching, tls, unix, wire
 from promisegrid_node.announcing import Announcer
 from promisegrid_node.api import About, Api
 from promisegrid_node.assemble import node_limits, open_host
@@ -101,7 +101,7 @@ async def up(options: argparse.Namespace) -> int:
     for library in ("aiohttp", "zeroconf"):
         logging.getLogger(library).setLevel(logging.ERROR)
     home = Home(Path(options.home)) if isinstance(options.home, str) else Home(options.home)
-    peers = [wire.read_peer(text) for text in options.peer]
+    peers = [unix.read_any(text) for text in options.peer]
     pages = bundle.load(bundle.find() if options.bundle is None else Path(options.bundle))
     home.create()
     with home.hold():
@@ -110,6 +110,7 @@ async def up(options: argparse.Namespace) -> int:
         async with open_host(home, limits, options.store, options.routing_private) as host:
             await _settle(host, options, peers, place)
             async with (
+                unix.Listener(host, unix.socket_of(home), limits).listening(),
                 _announcing(host, place, options, limits) as announcer,
                 _serving(host, home, pages, place, options, limits, announcer),
                 _dialling(host, home, peers, limits),
@@ -196,7 +197,7 @@ async def _announcing(
 @contextlib.asynccontextmanager
 async def _dialling(host: Host, home: Home, peers: list[wire.PeerUrl], limits: Limits) -> AsyncIterator[None]:
     pins = tls.Pins(home.pins)
-    tasks = [asyncio.create_task(wire.Dialler(host, peer, pins, limits).run()) for peer in peers]
+    tasks = [asyncio.create_task(unix.dialler(host, peer, pins, limits).run()) for peer in peers]
     try:
         yield
     finally:

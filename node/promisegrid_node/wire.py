@@ -14,7 +14,7 @@ import random
 import socket
 from collections import deque
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import aiohttp
 from aiohttp import web
@@ -48,6 +48,16 @@ log = logging.getLogger("promisegrid")
 Socket = web.WebSocketResponse | aiohttp.ClientWebSocketResponse
 
 
+class Outlet(Protocol):
+    """What a transport writes to."""
+
+    async def send_bytes(self, data: bytes) -> None:
+        """One frame."""
+
+    async def close(self, *, code: int, message: bytes) -> bool:
+        """No more, and why."""
+
+
 @dataclass(frozen=True, slots=True)
 class PeerUrl:
     """What `--peer` names: where to dial, and what the join URL said about the grid."""
@@ -72,7 +82,7 @@ def read_peer(text: str) -> PeerUrl:
     if url.scheme not in ("http", "https", "ws", "wss") or not url.host or port is None:
         raise LocalError(sorry)
     scheme = {"http": "ws", "https": "wss"}.get(url.scheme, url.scheme)
-    grid, invite = _join(url.fragment, sorry)
+    grid, invite = read_join(url.fragment, sorry)
     authority = headers.read_host(url.raw_authority.rpartition("@")[2], scheme)
     if authority is None:
         raise LocalError(sorry)
@@ -80,7 +90,8 @@ def read_peer(text: str) -> PeerUrl:
     return PeerUrl(URL(f"{scheme}://{authority}{path}", encoded=True), f"{authority}{path}", grid, invite)
 
 
-def _join(fragment: str, sorry: str) -> tuple[Cid | None, bytes | None]:
+def read_join(fragment: str, sorry: str) -> tuple[Cid | None, bytes | None]:
+    """The grid and the invitation in the fragment of a join URL. LocalError: `sorry`, and why."""
     parts = [part for part in fragment.split("/") if part]
     if not parts:
         return None, None
@@ -100,9 +111,9 @@ def join_url(base: str, grid: str, invite: bytes | None) -> str:
 
 
 class SocketTransport:
-    """One WebSocket as the host's `Transport`: a bounded queue and the task that empties it."""
+    """One socket as the host's `Transport`: a bounded queue and the task that empties it."""
 
-    def __init__(self, socket: Socket) -> None:
+    def __init__(self, socket: Outlet) -> None:
         self._socket = socket
         self._queue: deque[bytes] = deque()
         self._bytes = 0
