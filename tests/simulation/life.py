@@ -7,7 +7,7 @@ Invariants, after every step of a host (and some at the end, when the weather ha
 - a promise of n uses is used n times at most, crashes included;
 - what was acknowledged as durable is there after a crash with the disk;
 - every ask ends, with a value or a coded refusal, within its bound of virtual time;
-- links, strands and timers stay within their limits;
+- links, strands and timers stay within their limits; what goes over links is counted, each frame once;
 - at the end every host that still has its store is linked again, and content is found at its neighbours.
 """
 
@@ -31,6 +31,7 @@ from promisegrid.task import Task
 
 MINUTE_MS: Final = 60_000
 ASK_MS: Final = 20 * MINUTE_MS
+UNITS: Final = ("frames", "bytes")
 LIMITS: Final = Limits(links=32, call_ms=2 * MINUTE_MS, run_ms=10_000)
 
 
@@ -335,6 +336,13 @@ class Life:
             if owner is host and bytes(cid) not in host.disk.tables["blocks"]:
                 raise Broken(f"{host.name} lost {cid}, which it had said was stored")
 
+    def _check_counts(self, host: Host) -> None:
+        """Of what goes over wires every frame was counted, and once."""
+        links = host.kernel.seeing.counts()["links"]
+        told = [sum(one[f"{what}_out"] for kind, one in links.items() if kind != "relay") for what in UNITS]
+        if told != host.handed:
+            raise Broken(f"{host.name} counts {told} frames and bytes, and gave {host.handed} to be sent")
+
     def _clear(self) -> None:
         """Everybody is up, nothing is parted or lost any more; time to find together again."""
         self.world.parted.clear()
@@ -350,6 +358,7 @@ class Life:
             raise Broken(f"asks that never ended: {late}")
         for host in self.world.hosts:
             self._check_disk(host)
+            self._check_counts(host)
             if host.honest and host is not self.outsider and not host.kernel.peers():
                 raise Broken(f"{host.name} has found nobody again")
         for host, disk, head in self.moved:

@@ -211,6 +211,8 @@ class Host:
             for key, value in rows.items():
                 self.base.tables[table][key] = value
         self._next_link = self.next_ask = 1
+        self.handed = [0, 0]
+        """Frames, and bytes, that the kernel of this life gave to be sent."""
         self._timer_at: int | None = None
         self._store_free_ms = self.world.now_ms
         self._unsynced: list[tuple[Write, ...]] = []
@@ -296,9 +298,13 @@ class Host:
 
     def _perform(self, ticket: int, effect: Effect) -> None:
         match effect:
-            case Send(link, frame):
+            case Send(link, frame):  # a Push is one too, and wants its answer
+                self.handed[0] += 1
+                self.handed[1] += len(frame)
                 if link in self.wires:
                     self.send(link, frame)
+                if ticket:
+                    self.answer(ticket, None)
             case Close(link, _, _):
                 if link in self.wires:
                     self.wires[link].cut()
