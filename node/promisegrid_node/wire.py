@@ -33,6 +33,8 @@ QUEUE_BYTES: Final = 96 * 1024 * 1024
 """Unsent bytes of one link above which its peer counts as not reading: more than it may ask for at once."""
 ROOM_BYTES: Final = 256 * 1024
 """Unsent bytes of one link above which no more blocks are taken: what is urgent stands behind them."""
+UNSENT_BYTES: Final = 128 * 1024
+"""What the system may hold of a connection beyond what is on its way: it, too, is before what is urgent."""
 HEARTBEAT_S: Final = 20.0
 WRITE_S: Final = 60.0
 """How long some frames may take to leave."""
@@ -180,6 +182,14 @@ class SocketTransport:
                 await self._socket.close(code=self._ending[0], message=self._ending[1].encode())
 
 
+def _hold_little(carrier: Socket) -> None:
+    """Have the system take no more than it soon sends, where it knows how to."""
+    connection, option = carrier.get_extra_info("socket"), getattr(socket, "TCP_NOTSENT_LOWAT", None)
+    if option is not None and connection is not None and connection.family != socket.AF_UNIX:
+        with contextlib.suppress(OSError):
+            connection.setsockopt(socket.IPPROTO_TCP, option, UNSENT_BYTES)
+
+
 async def _carry(host: Host, socket: Socket, link: int, frame_bytes: int) -> None:
     """Frames from the socket to the kernel until either ends."""
     async for message in socket:
@@ -210,6 +220,7 @@ async def serve(
         text = "This is the grid's WebSocket; open the page at / instead.\n"
         raise web.HTTPUpgradeRequired(text=text, headers=headers.always() | {"Upgrade": "websocket"})
     await socket.prepare(request)
+    _hold_little(socket)
     transport = SocketTransport(socket)
     link = host.connect(transport, "responder", f"{name}{request.rel_url.raw_path}")
     greeters.came(link, request.remote)
@@ -289,6 +300,7 @@ class Dialler:
                 url, heartbeat=HEARTBEAT_S, max_msg_size=self._limits.frame_bytes + 1, compress=0, ssl=trusted
             ) as socket,
         ):
+            _hold_little(socket)
             transport = SocketTransport(socket)
             link = self._host.connect(
                 transport, "initiator", self._peer.channel, invite=self._peer.invite, grid=self._peer.grid

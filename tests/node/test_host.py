@@ -131,6 +131,8 @@ async def test_a_closed_host_leaves_nobody_waiting() -> None:
 class Unheard:
     """A connection nobody listens to."""
 
+    room = asyncio.Event()
+
     def send(self, frame: bytes) -> None:
         pass
 
