@@ -44,8 +44,9 @@ class Bounds:
         """Whether a member may send this node there."""
         if not guarded.is_open_port(port):
             return False
-        loopback = ipaddress.ip_address(address).is_loopback
-        return guarded.is_public(address) or (self.near and is_local(address)) or (self.here and loopback)
+        ip = ipaddress.ip_address(address)
+        near = self.near and is_local(address) and not ip.is_link_local  # where clouds tell secrets
+        return guarded.is_public(address) or near or (self.here and ip.is_loopback)
 
 
 def announced(options: Sequence[str]) -> tuple[str, ...]:
