@@ -230,6 +230,17 @@ def test_a_view_is_plain_and_changes_nothing() -> None:
     assert ann.kernel.tick(ann.world.now_ms) == []
 
 
+def test_what_waits_to_be_sent_is_told() -> None:
+    ann, bob = World().grid("ann", "bob", limits=Limits(link_credit=2))
+    serve(bob)
+    code = module(ann, never)
+    for number in range(4):
+        ann.start(ann.kernel.run(Task(code, "add_one", (number,)), Budget(), on=bob.did))
+    ann.world.run()
+    assert link_of(ann, bob)["unsent"] == 2 and link_of(bob, ann)["unsent"] == 0
+    assert ann.kernel.seeing.counts()["links"]["ws"]["unsent"] == 2
+
+
 def test_topics_are_counted() -> None:
     ann, bob = World().grid("ann", "bob")
     ann.do(ann.kernel.topics.follow("news"))

@@ -189,6 +189,11 @@ class Link:
         else:
             raise RemoteError("busy", "The peer has not taken the earlier messages yet; try again later.")
 
+    @property
+    def unsent(self) -> int:
+        """What waits to be sent: messages for credit; blocks, and what circuits carry, for their turn."""
+        return len(self._unsent) + self.outbox.waiting
+
     def recall(self, raw: bytes, name: Cid) -> None:
         """The answer to a message is not wanted any more: it is not sent, or the peer is told."""
         if raw in self._unsent:

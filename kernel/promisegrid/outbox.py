@@ -73,6 +73,11 @@ class Outbox:
         self._pump: Strand[None] | None = None
         self._closed = False
 
+    @property
+    def waiting(self) -> int:
+        """How many blocks, and frames of circuits, have not left yet."""
+        return sum(len(lane.first) + len(lane.then) for lane in self._lanes.values())
+
     def blocks(self, lane: int, frames: Iterator[bytes]) -> Signal[None]:
         """Have a block's frames sent; the signal is set when the wire has the last, and asked for more."""
         sent: Signal[None] = self._scheduler.signal()

@@ -33,6 +33,7 @@ class Seeing:
           "links":    [{"link": number, "did", "via": "ws"|"webrtc"|"unix"|"relay", "role": "initiator"|
                         "responder", "through": did of the next hop of a relayed link, else None,
                         "rtt_ms": int|None, "serves": bool, "engine": str, "since_ms": when it opened,
+                        "unsent": messages and blocks that wait to be sent,
                         and the counts of `traffic.Traffic`: "bytes_in", "bytes_out", "frames_in",
                         "frames_out", "carried", "blocks_in", "blocks_out", "served", "refused", "asked"}],
           "greeting": links whose peer has not proved who it is,
@@ -67,7 +68,7 @@ class Seeing:
         """What was counted since the node started, and what waits now; nothing in it names a peer.
 
         {
-          "links":    {kind: {"open": now, "opened": ever, and the counts of `traffic.Traffic`}},
+          "links":    {kind: {"open", "unsent": now, "opened": ever, and the counts of `traffic.Traffic`}},
           "greeting": links whose peer has not proved who it is,
           "refusals": {code: messages of peers refused},
           "answers":  {"remembered" | "remembered_of_peer" | "here" | "there": results of calls},
@@ -103,8 +104,8 @@ class Seeing:
         mine = [link for link in links if kind_of(link.via) == kind]
         for link in mine:
             sum_.add(link.traffic)
-        open_now = sum(link.is_open for link in mine)
-        return {"open": open_now, "opened": totals.opened[kind], **sum_.plain()}
+        now = {"open": sum(link.is_open for link in mine), "unsent": sum(link.unsent for link in mine)}
+        return {**now, "opened": totals.opened[kind], **sum_.plain()}
 
     def _near(self) -> list[Row]:
         """Members that a neighbour is linked to and this node is not; each once."""
@@ -144,5 +145,6 @@ def _link(link: Link) -> Row:
         "serves": link.serves,
         "engine": link.engine,
         "since_ms": link.since_ms,
+        "unsent": link.unsent,
         **link.traffic.plain(),
     }

@@ -136,6 +136,7 @@ def _of_links(links: Mapping[str, Mapping[str, int]], greeting: int) -> list[Fam
     return [
         each("promisegrid_links", "gauge", "Open links to members, by what carries them.", "open"),
         gauge("promisegrid_links_greeting", "Connections whose peer has not proved who it is.", greeting),
+        each("promisegrid_link_queue_length", "gauge", "Messages and blocks that wait to be sent.", "unsent"),
         each("promisegrid_links_opened_total", "counter", "Links that members have opened.", "opened"),
         Family(
             "promisegrid_link_bytes_total",

@@ -30,6 +30,8 @@ View = Mapping[str, Any]
 """What the verb `view` answers: `Seeing.view`, and at_ms."""
 NEAR_SHOWN: Final = 8
 RUNS_SHOWN: Final = 12
+LINKS_LEAST: Final = 4
+"""Rows, however small the terminal is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,17 +133,23 @@ class Screen:
 
     def show(self, view: View, now: Speeds) -> None:
         """Draw one look."""
-        self._live.update(drawn(view, now), refresh=True)
+        self._live.update(drawn(view, now, self._live.console.height), refresh=True)
 
 
-def drawn(view: View, now: Speeds) -> RenderableType:
-    """One look as tables: links, what runs where, who is near."""
-    parts: list[RenderableType] = [_text(summary(view, now)), Text("")]
-    parts.append(_links(view, now) if view["links"] else _text("No peers are connected."))
+def drawn(view: View, now: Speeds, lines: int | None = None) -> RenderableType:
+    """One look as tables: links, what runs where, who is near. `lines`: how many there are to draw on; of
+    links that find no place the busiest are shown."""
+    below: list[Table] = []
     if view["here"] or view["there"]:
-        parts += [Text(""), _runs(view)]
+        below.append(_runs(view))
     if view["near"]:
-        parts += [Text(""), _near(view)]
+        below.append(_near(view))
+    taken = 4 + sum(table.row_count + 2 for table in below)
+    most = None if lines is None else max(LINKS_LEAST, lines - taken)
+    parts: list[RenderableType] = [_text(summary(view, now)), Text("")]
+    parts.append(_links(view, now, most) if view["links"] else _text("No peers are connected."))
+    for table in below:
+        parts += [Text(""), table]
     return Group(*parts)
 
 
@@ -158,9 +166,18 @@ def summary(view: View, now: Speeds) -> str:
     return f"{ending(view['me'])}{serves}   {links}{greeting}, {view['near_count']} near{speed}"
 
 
-def _links(view: View, now: Speeds) -> Table:
-    table = _table("peer", "by", "rtt", "in", "out", "in all", "out all", "carried", "blocks", "calls", "")
-    for link in sorted(view["links"], key=lambda one: (one["via"] == "relay", one["since_ms"])):
+def _links(view: View, now: Speeds, most: int | None) -> Table:
+    def busy(link: View) -> float:
+        speed = now.get(link["link"])
+        return 0.0 if speed is None else speed.inward + speed.outward
+
+    table = _table(
+        "peer", "by", "rtt", "in", "out", "in all", "out all", "carried", "blocks", "calls", "queue", ""
+    )
+    links = sorted(view["links"], key=lambda one: (one["via"] == "relay", one["since_ms"]))
+    if most is not None and len(links) > most:
+        links = sorted(links, key=busy, reverse=True)[: most - 1]
+    for link in links:
         speed = now.get(link["link"])
         by = link["via"] if link["through"] is None else f"{link['via']} {ending(link['through'])}"
         table.add_row(
@@ -177,11 +194,12 @@ def _links(view: View, now: Speeds) -> Table:
                     units.size(link["carried"]) if link["carried"] else "",
                     f"{link['blocks_in']}/{link['blocks_out']}",
                     f"{link['asked']}/{link['served']}",
+                    str(link["unsent"] or ""),
                     "serves" if link["serves"] else "",
                 ),
             )
         )
-    return table
+    return _and_more(table, len(view["links"]))
 
 
 def _runs(view: View) -> Table:

@@ -34,7 +34,7 @@ def link(number: int = 1, did: str = BOB, via: str = "ws", **more: Any) -> View_
     )  # fmt: skip
     return {
         "link": number, "did": did, "via": via, "role": "initiator", "through": None, "rtt_ms": 3,
-        "serves": True, "engine": "wasmtime", "since_ms": 500, **counts, **more,
+        "serves": True, "engine": "wasmtime", "since_ms": 500, "unsent": 0, **counts, **more,
     }  # fmt: skip
 
 
@@ -47,9 +47,9 @@ def view(at_ms: int, *links: View_, **more: Any) -> View_:
     return {**counts, **made}
 
 
-def text(seen: View, now: dict[int, Speed] | None = None) -> str:
+def text(seen: View, now: dict[int, Speed] | None = None, lines: int | None = None) -> str:
     file = io.StringIO()
-    Console(file=file, width=140).print(drawn(seen, now or {}))
+    Console(file=file, width=140).print(drawn(seen, now or {}, lines))
     return file.getvalue()
 
 
@@ -151,6 +151,17 @@ def test_long_lists_say_how_much_is_left_out() -> None:
     assert text(seen).splitlines()[-1].strip() == "and 1,226 more"
     run = {"task": "t", "code": "c", "func": "f", "since_ms": 0, "by": BOB}
     assert "and 1 more" in text(view(1_000, link(), there=[run] * 13))
+
+
+def test_in_a_small_terminal_the_busiest_links_are_shown_and_what_runs_too() -> None:
+    run = {"task": "bafytask", "code": "c", "func": "f", "since_ms": 0, "by": BOB}
+    seen = view(1_000, *(link(n, f"did:key:z{n:020}") for n in range(300)), there=[run])
+    lines = text(seen, {n: Speed(float(n), 0.0) for n in range(300)}, 20).splitlines()
+    assert len(lines) == 19, "the last line of a terminal stays free"
+    assert lines[3].startswith("…000000000299") and "and 288 more" in lines[15]
+    assert lines[-1].startswith("bafytask")
+    assert len(text(seen, lines=3).splitlines()) == 10 and "and 297 more" in text(seen, lines=3)
+    assert "more" not in text(view(1_000, *(link(n) for n in range(9))), lines=30)
 
 
 def test_nobody_is_there() -> None:
