@@ -20,6 +20,8 @@ The result::
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import gzip
 import hashlib
 import io
@@ -30,7 +32,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -271,6 +273,15 @@ def replace(out: Path, files: Files) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """One at a time makes a bundle; whoever comes meanwhile waits, and mostly finds it made."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def bundle(out: Path, force: bool = False) -> bool:
     """Make ``out``; False if it already was what the inputs give."""
     if not (PYODIDE / "package.json").exists():
@@ -312,7 +323,8 @@ def main() -> int:
         if options.test_site:
             make_test_site()
         else:
-            bundle(options.out.resolve(), options.force)
+            with alone():
+                bundle(options.out.resolve(), options.force)
     except (BundleError, OSError) as error:
         print(f"bundle: {error}", file=sys.stderr)
         return 1
