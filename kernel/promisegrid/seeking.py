@@ -79,6 +79,8 @@ class Seeking:
             if asked is not None:
                 asked.set(frame.address)
             return
+        if link.via == "relay":
+            raise RemoteError("malformed", "Questions for a point do not run through circuits.")
         if len(frame.point) != PLACE_BYTES or not 0 <= frame.hops <= self._state.limits.seek_hops:
             raise RemoteError("malformed", f"A point has {PLACE_BYTES} bytes, and hops have their bound.")
         if not self._may_ask(link):
