@@ -30,6 +30,8 @@ View = Mapping[str, Any]
 """What the verb `view` answers: `Seeing.view`, and at_ms."""
 NEAR_SHOWN: Final = 8
 RUNS_SHOWN: Final = 12
+WIDE: Final = 120
+"""Columns that take everything."""
 LINKS_LEAST: Final = 4
 """Rows, however small the terminal is."""
 
@@ -133,12 +135,15 @@ class Screen:
 
     def show(self, view: View, now: Speeds) -> None:
         """Draw one look."""
-        self._live.update(drawn(view, now, self._live.console.height), refresh=True)
+        place = self._live.console.size
+        self._live.update(drawn(view, now, place.height, place.width), refresh=True)
 
 
-def drawn(view: View, now: Speeds, lines: int | None = None) -> RenderableType:
-    """One look as tables: links, what runs where, who is near. `lines`: how many there are to draw on; of
-    links that find no place the busiest are shown."""
+def drawn(view: View, now: Speeds, lines: int | None = None, columns: int = WIDE) -> RenderableType:
+    """One look as tables: links, what runs where, who is near. lines, columns: the place there is to draw on.
+
+    Where links find no place the busiest are shown; where columns do not, what went over in all is left out.
+    """
     below: list[Table] = []
     if view["here"] or view["there"]:
         below.append(_runs(view))
@@ -147,7 +152,8 @@ def drawn(view: View, now: Speeds, lines: int | None = None) -> RenderableType:
     taken = 4 + sum(table.row_count + 2 for table in below)
     most = None if lines is None else max(LINKS_LEAST, lines - taken)
     parts: list[RenderableType] = [_text(summary(view, now)), Text("")]
-    parts.append(_links(view, now, most) if view["links"] else _text("No peers are connected."))
+    links = _links(view, now, most, columns >= WIDE)
+    parts.append(links if view["links"] else _text("No peers are connected."))
     for table in below:
         parts += [Text(""), table]
     return Group(*parts)
@@ -166,40 +172,42 @@ def summary(view: View, now: Speeds) -> str:
     return f"{ending(view['me'])}{serves}   {links}{greeting}, {view['near_count']} near{speed}"
 
 
-def _links(view: View, now: Speeds, most: int | None) -> Table:
+def _links(view: View, now: Speeds, most: int | None, wide: bool) -> Table:
     def busy(link: View) -> float:
         speed = now.get(link["link"])
         return 0.0 if speed is None else speed.inward + speed.outward
 
-    table = _table(
-        "peer", "by", "rtt", "in", "out", "in all", "out all", "carried", "blocks", "calls", "queue", ""
-    )
+    more = ("in all", "out all", "carried", "blocks in/out", "calls out/in", "queue") if wide else ()
+    table = _table("peer", "by", "rtt", "in", "out", "", *more)
     links = sorted(view["links"], key=lambda one: (one["via"] == "relay", one["since_ms"]))
     if most is not None and len(links) > most:
         links = sorted(links, key=busy, reverse=True)[: most - 1]
     for link in links:
         speed = now.get(link["link"])
         by = link["via"] if link["through"] is None else f"{link['via']} {ending(link['through'])}"
-        table.add_row(
-            *map(
-                _text,
-                (
-                    ending(link["did"]),
-                    by,
-                    "–" if link["rtt_ms"] is None else f"{link['rtt_ms']} ms",
-                    "–" if speed is None else _speed(speed.inward),
-                    "–" if speed is None else _speed(speed.outward),
-                    units.size(link["bytes_in"]),
-                    units.size(link["bytes_out"]),
-                    units.size(link["carried"]) if link["carried"] else "",
-                    f"{link['blocks_in']}/{link['blocks_out']}",
-                    f"{link['asked']}/{link['served']}",
-                    str(link["unsent"] or ""),
-                    "serves" if link["serves"] else "",
-                ),
-            )
+        row = (
+            ending(link["did"]),
+            by,
+            "–" if link["rtt_ms"] is None else f"{link['rtt_ms']} ms",
+            "–" if speed is None else _speed(speed.inward),
+            "–" if speed is None else _speed(speed.outward),
+            "serves" if link["serves"] else "",
+            *(_in_all(link) if wide else ()),
         )
+        table.add_row(*map(_text, row))
     return _and_more(table, len(view["links"]))
+
+
+def _in_all(link: View) -> tuple[str, ...]:
+    """What went over a link since it opened, and what waits."""
+    return (
+        units.size(link["bytes_in"]),
+        units.size(link["bytes_out"]),
+        units.size(link["carried"]) if link["carried"] else "",
+        f"{link['blocks_in']}/{link['blocks_out']}",
+        f"{link['asked']}/{link['served']}",
+        str(link["unsent"] or ""),
+    )
 
 
 def _runs(view: View) -> Table:

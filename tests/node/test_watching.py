@@ -125,8 +125,8 @@ def test_links_by_kind_with_their_speeds() -> None:
     assert "in 1.5 KiB/s  out 10 B/s" in lines[0], "what is relayed counts once"
     bob, eve = lines[3], lines[4]
     assert bob.split() == [
-        "…000000000bob", "ws", "3", "ms", "1.5", "KiB/s", "10", "B/s", "3", "MiB", "0", "B", "2", "KiB",
-        "4/5", "6/7", "serves",
+        "…000000000bob", "ws", "3", "ms", "1.5", "KiB/s", "10", "B/s", "serves", "3", "MiB", "0", "B",
+        "2", "KiB", "4/5", "6/7",
     ]  # fmt: skip
     assert "relay …000000000bob" in eve and "–" in eve and "serves" not in eve
 
@@ -162,6 +162,14 @@ def test_in_a_small_terminal_the_busiest_links_are_shown_and_what_runs_too() -> 
     assert lines[-1].startswith("bafytask")
     assert len(text(seen, lines=3).splitlines()) == 10 and "and 297 more" in text(seen, lines=3)
     assert "more" not in text(view(1_000, *(link(n) for n in range(9))), lines=30)
+
+
+def test_a_usual_terminal_is_wide_enough_for_the_speeds() -> None:
+    file = io.StringIO()
+    seen = view(9_000, link(2, EVE, "relay", through=BOB, rtt_ms=1_234))
+    Console(file=file, width=80).print(drawn(seen, {2: Speed(1_023.4 * 1024, 99.9 * 2**20)}, 24, 80))
+    row = file.getvalue().splitlines()[3]
+    assert "relay …000000000bob" in row and "1234 ms" in row and "1023 KiB/s" in row and "serves" in row
 
 
 def test_nobody_is_there() -> None:
