@@ -33,8 +33,9 @@ from promisegrid.owner import Owner
 from promisegrid.peering import Peering
 from promisegrid.promisebase.base import Base
 from promisegrid.promises import Promises
-from promisegrid.protocols import DAG_EDIT, SCENARIO_TREE, STORE
+from promisegrid.protocols import DAG_EDIT, MEMO, SCENARIO_TREE, STORE
 from promisegrid.protocols.edits import Edits
+from promisegrid.protocols.memo import MemoProtocol
 from promisegrid.protocols.promise import PROMISE
 from promisegrid.protocols.scenarios import Scenarios
 from promisegrid.protocols.signal import SignalProtocol
@@ -42,6 +43,7 @@ from promisegrid.protocols.store import StoreProtocol
 from promisegrid.protocols.topic import TopicProtocol
 from promisegrid.publishing import Publishing
 from promisegrid.reading import Reading
+from promisegrid.recollection import Recollection
 from promisegrid.redeem import Redeemer
 from promisegrid.replay import Replay
 from promisegrid.replicas import Replicas
@@ -100,21 +102,17 @@ class Kernel(Reading):
             self._state, self._exchange, self._runner, self._caller, replay, self._redeemer, self.carriage,
             self.owner.saw,
         )  # fmt: skip
+        self.recollection = Recollection(self._state, self._exchange, self._memo, self._caller)
+        self._runner.recollect = self.recollection.ask
         self.topics = Topics(self._state, self._caller)
         self.sharing = Sharing(self._state, self.base, self.topics)
         self.spreader = Spreader(self._state, self._caller, self._runner)
         self.signalling = Signalling(self._state, self._caller)
         self._speak()
         self._peering = Peering(
-            self._state,
-            self._exchange,
-            self._caller,
-            self.owner,
-            self._dispatcher,
-            self.promises,
-            self.topics,
-            self.signalling,
-        )
+            self._state, self._exchange, self._caller, self.owner, self._dispatcher, self.promises,
+            self.topics, self.signalling,
+        )  # fmt: skip
         self.seeing = Seeing(self._state, self._runner, self._caller, self.topics)
         self.bans = Bans(self._state, self._memo, self._runner, self._peering.drop)
         self.owner.at_boot.append(self.bans.load)
@@ -133,6 +131,7 @@ class Kernel(Reading):
         self.replicas = Replicas(self._state, self._caller, self._exchange, self.promises)
         self._dispatcher.handlers[TOPIC] = TopicProtocol(self.topics, self._state.limits.topics).handle
         self._dispatcher.handlers[SIGNAL] = SignalProtocol(self.signalling).handle
+        self._dispatcher.handlers[MEMO] = MemoProtocol(self.recollection).handle
         self._dispatcher.exclusive.add(DAG_EDIT)
         self.owner.at_boot += [self.gateways.load, self.carriage.load, self.scenarios.load, edits.load]
         self.owner.at_boot += [self.topics.load, self.sharing.load, self.promises.boot]

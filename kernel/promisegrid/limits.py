@@ -281,6 +281,14 @@ class Limits:
     """Arguments of one call."""
     args_bytes: int = 512 * 1024
     """All arguments of one call, encoded."""
+    recollect_hops: int = 1
+    """How often a question for receipts may be passed on: as far as the result they name can be fetched."""
+    recollect_breadth: int = 8
+    """Neighbours asked for receipts of one task: with the hops, what one run may set going."""
+    recollect_ms: int = 250
+    """How long they may take, for each hop, before the task is run instead."""
+    receipts_told: int = 8
+    """Receipts of one task told at once, each by another executor."""
     inline_bytes: int = 256 * 1024
     """Result blocks sent along with a reply, to spare the asker a round trip."""
 

@@ -21,6 +21,8 @@ from promisegrid.state import State
 from promisegrid.task import RunResult
 
 _RECEIPTS_READ = 64
+Told = tuple[bytes, bytes | None]
+"""A receipt's bytes, and its result's where they are few."""
 _PAGES = 16
 """So often are so many rows about one task read; no honest work leaves more of them."""
 
@@ -44,17 +46,41 @@ class Memo:
         if known is not None and (known.exit is None or await self._still_there(known)):
             self._recent.move_to_end(task_cid.encoded)
             return known
+        for claim, receipt_cid in await self.elect(task_cid):
+            if (answer := await self._answer(claim, receipt_cid)) is not None:
+                self._keep(task_cid, *answer)
+                return answer[0]
+        return None
+
+    async def elect(self, task_cid: Cid) -> list[tuple[Receipt, Cid]]:
+        """The receipts for the result that the policy accepts, whether its content is here or not."""
         claims = await self._claims(task_cid)
         receipts = [await self._read(cid, task_cid) for _, cid in claims]
         found = [
             (claim, cid) for claim, (_, cid) in zip(receipts, claims, strict=True) if claim is not None
         ]
         result = self._state.trust.choose(self._state.me, [(r.executor, r.result) for r, _ in found])
-        for claim, receipt_cid in found:
-            if claim.result == result and (answer := await self._answer(claim, receipt_cid)) is not None:
-                self._keep(task_cid, *answer)
-                return answer[0]
-        return None
+        return [(claim, cid) for claim, cid in found if claim.result == result]
+
+    async def told(self, task_cid: Cid) -> list[Told]:
+        """What others may be told of a task: one receipt of each executor, this node's first."""
+        by: dict[str, Cid] = {}
+        prefix, after = bytes(task_cid), bytes(task_cid)
+        for _ in range(_PAGES):
+            rows: tuple[tuple[bytes, bytes], ...] = await Scan("memo", prefix, after, _RECEIPTS_READ)
+            for key, executor in rows:
+                by.setdefault(executor.decode(), Cid.decode(key[len(prefix) :]))
+            if len(rows) < _RECEIPTS_READ:
+                break
+            after = rows[-1][0]
+        told: list[Told] = []
+        for who in sorted(by, key=lambda did: did != self._state.me)[: self._state.limits.receipts_told]:
+            data = await self._exchange.stored(by[who])
+            if data is not None:
+                result = await self._exchange.stored(receipt.read(data)[0].result)
+                small = result is not None and len(result) <= self._state.limits.memo_recent_bytes
+                told.append((data, result if small else None))
+        return told
 
     async def _claims(self, task_cid: Cid) -> list[tuple[str, Cid]]:
         """Who says something about a task, and in which receipt, as far as the policy wants to know.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -70,6 +70,8 @@ class Runner:
         self.guests = Slots(state.scheduler, 0, limits.runs_waiting)
         self.promised = Slots(state.scheduler, max(1, limits.runs // 2), limits.runs_waiting)
         self.flights: dict[Cid, Flight] = {}
+        self.recollect: Callable[[Cid, Watch], Awaitable[RunResult | None]] = _nobody
+        """Asks others for what they remember of a task."""
         self._started: dict[Watch, int] = {}
         self._signs: Strand[None] | None = None
         self._ready: OrderedDict[Cid, ModuleInfo] = OrderedDict()
@@ -108,7 +110,7 @@ class Runner:
                     return known
                 flight = self.flights.get(block.cid)
                 if flight is None or (flight.line is self.guests and pool is not self.guests):
-                    flight = self._take_off(block, task, granted(), asker, hint, pool)
+                    flight = self._take_off(block, task, granted(), asker, hint, pool, fresh)
             try:
                 return await self._join(block.cid, flight, watch)
             except RemoteError as wrong:
@@ -120,6 +122,10 @@ class Runner:
     async def remembered(self, task: Task) -> RunResult | None:
         """The result of a settled task if it is remembered; nothing is run."""
         return await self._memo.look_up(task.block(self._state.limits).cid)
+
+    async def recollected(self, task: Task, watch: Watch) -> RunResult | None:
+        """The result of a settled task if others remember it, as `recollect`."""
+        return await self.recollect(task.block(self._state.limits).cid, watch)
 
     def stop(self, task_cid: Cid) -> bool:
         """End a flight, whoever waits for it; whether there was one."""
@@ -137,9 +143,11 @@ class Runner:
         return self.promised if promised else self.guests
 
     def _take_off(
-        self, block: Block, task: Task, budget: Budget, asker: str, hint: Link | None, slots: Slots
-    ) -> Flight:
-        strand = self._state.scheduler.spawn(self._fly(block, task, budget, asker, hint, slots))
+        self, block: Block, task: Task, budget: Budget, asker: str, hint: Link | None, slots: Slots,
+        fresh: bool,
+    ) -> Flight:  # fmt: skip
+        flying = self._fly(block, task, budget, asker, hint, slots, fresh)
+        strand = self._state.scheduler.spawn(flying)
         flight = Flight(task, budget, asker, self._state.now_ms, strand, slots)
         self.flights[block.cid] = flight
         return flight
@@ -163,14 +171,17 @@ class Runner:
             del self.flights[task_cid]
 
     async def _fly(
-        self, block: Block, task: Task, budget: Budget, asker: str, hint: Link | None, slots: Slots
-    ) -> RunResult:
+        self, block: Block, task: Task, budget: Budget, asker: str, hint: Link | None, slots: Slots,
+        fresh: bool,
+    ) -> RunResult:  # fmt: skip
         def tell(phase: str, done: int, total: int | None) -> None:
             flight = self.flights.get(block.cid)
             for watch in flight.watches if flight is not None else ():
                 watch(phase, done, total)
 
         try:
+            if not fresh and (known := await self.recollect(block.cid, tell)) is not None:
+                return known
             await slots.take(hint.number if hint is not None else 0, asker)
             try:
                 flight = self.flights.get(block.cid)
@@ -364,3 +375,5 @@ class Runner:
         return Result(ended.exit, stdout, stderr, files), blocks
 
 
+async def _nobody(task: Cid, watch: Watch) -> None:
+    """While there is nobody to ask."""

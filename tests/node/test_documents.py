@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from promisegrid.cid import Cid
-from promisegrid.protocols import CAPABILITY_CALL, DAG_EDIT, SCENARIO_TREE, STORE
+from promisegrid.protocols import CAPABILITY_CALL, DAG_EDIT, MEMO, SCENARIO_TREE, STORE
 from promisegrid.protocols.promise import PROMISE
 from promisegrid.receipt import METER
 from promisegrid.signalling import SIGNAL
@@ -22,6 +22,7 @@ DOCS = Path(__file__).parents[2] / "docs"
         ("meter.md", METER),
         ("protocols/capability-call.md", CAPABILITY_CALL),
         ("protocols/dag-edit.md", DAG_EDIT),
+        ("protocols/memo.md", MEMO),
         ("protocols/promise.md", PROMISE),
         ("protocols/scenario-tree.md", SCENARIO_TREE),
         ("protocols/signal.md", SIGNAL),

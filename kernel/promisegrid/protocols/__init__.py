@@ -14,6 +14,7 @@ from promisegrid.frozen import frozen
 
 CAPABILITY_CALL: Final = Cid.parse("bafkreichnxt3kpiglni6tolmsaykmfr323pxc2pyw2v7iabi774e2orlsi")
 DAG_EDIT: Final = Cid.parse("bafkreidigh6ouzh3khx3pfdqcsnj46pvuhmqlao5nevfcovepgkgnoprhq")
+MEMO: Final = Cid.parse("bafkreieqkxuaihmcuwz7k6ddkharuhq5aflj55fx77xzeargfom4c5yjiy")
 SCENARIO_TREE: Final = Cid.parse("bafkreidlwpue2hhpej75plc3s4wravwsv6xla7quv5lbl7cmh5cegoxvgu")
 STORE: Final = Cid.parse("bafkreiejkwbb6as55w3ugu2penu6mefnuctoprfh7uted3f4pyoqc7v2uy")
 TAGGED: Final = frozenset((CAPABILITY_CALL, DAG_EDIT, SCENARIO_TREE))

@@ -1,0 +1,141 @@
+"""What others remember of a task: asked for before it is run, told to who may know (docs/protocols/memo.md).
+
+Nobody is asked unless the owner's policy lets others' receipts count. A few neighbours are asked at once, the
+nearest first, and pass the question on when they have nothing to tell. What comes back is verified as far as
+the policy may let it count, kept, and answers from then on like what was run here; the rest is dropped.
+
+Laws:
+1. A node tells what it remembers only while it serves: whoever may ask could have had it run here.
+2. Nothing that is told here runs anything, and the policy alone decides what answers a task.
+"""
+
+from __future__ import annotations
+
+from promisegrid import receipt
+from promisegrid.block import Block
+from promisegrid.caller import Caller
+from promisegrid.cid import Cid
+from promisegrid.errors import LocalError, RemoteError
+from promisegrid.exchange import Exchange
+from promisegrid.link import Link
+from promisegrid.memo import Memo, Told
+from promisegrid.protocols import MEMO
+from promisegrid.receipt import Receipt
+from promisegrid.runner import Watch
+from promisegrid.state import State
+from promisegrid.strand import Strand
+from promisegrid.task import RunResult, read_result
+
+
+class Recollection:
+    """Asks and answers for one node."""
+
+    def __init__(self, state: State, exchange: Exchange, memo: Memo, caller: Caller) -> None:
+        self._state, self._exchange, self._memo, self._caller = state, exchange, memo, caller
+
+    async def ask(self, task: Cid, watch: Watch) -> RunResult | None:
+        """The result of a task by receipts of others, if the policy accepts one; nothing is run."""
+        if self._state.trust.mode == "own":
+            return None
+        asked = self._ask_around(task, self._state.limits.recollect_hops, None)
+        try:
+            for link, strand in asked:
+                await self._take(task, await strand.done, link)
+                for claim, _ in await self._memo.elect(task):
+                    if await self._bring(claim, link, watch):
+                        return await self._memo.look_up(task)
+        finally:
+            for _, strand in asked:
+                self._state.scheduler.cancel(strand)
+        return None
+
+    async def tell(self, link: Link, task: Cid, hops: int) -> list[Told]:
+        """What a peer is told of a task, our own receipts or those our other neighbours have."""
+        told = [] if self._state.serving is None else await self._memo.told(task)
+        if told or not 0 < hops <= self._state.limits.recollect_hops or not link.may_miss():
+            return told
+        asked = self._ask_around(task, hops - 1, link)
+        try:
+            for other, strand in asked:
+                found = [one for one in await strand.done if not self._is_ours(one)]
+                await self._take(task, found, other)
+                told += found
+        finally:
+            for _, strand in asked:
+                self._state.scheduler.cancel(strand)
+        if not told:
+            link.count_miss()
+        return told[: self._state.limits.receipts_told]
+
+    def _ask_around(self, task: Cid, hops: int, but: Link | None) -> list[tuple[Link, Strand[list[Told]]]]:
+        links = [link for link in self._state.open_links() if link.via != "relay"]
+        avoided = "" if but is None else but.did
+        links = [link for link in links if link.did != avoided and self._state.link_to(link.did) is link]
+        links.sort(key=lambda link: (not link.serves, link.rtt_ms is None, link.rtt_ms or 0))
+        spawn = self._state.scheduler.spawn
+        few = links[: self._state.limits.recollect_breadth]
+        return [(link, spawn(self._answered(link, task, hops))) for link in few]
+
+    async def _answered(self, link: Link, task: Cid, hops: int) -> list[Told]:
+        """What one peer answers in time; nothing, where it is anything but an answer."""
+        wait_ms = self._state.limits.recollect_ms * (hops + 1)
+        try:
+            body = await self._caller.ask_on(link, MEMO, "receipts", (task, hops), wait_ms)
+        except (RemoteError, LocalError) as wrong:
+            if wrong.code == "cancelled":
+                raise
+            return []
+        rows = body.get("receipts") if isinstance(body, dict) else None
+        if not isinstance(rows, list) or len(rows) > self._state.limits.receipts_told:
+            return []
+        return [(row[0], row[1]) for row in rows if _is_told(row)]
+
+    async def _take(self, task: Cid, told: list[Told], link: Link) -> None:
+        """Keep what the policy may let count."""
+        for data, result in told:
+            claim = await self._verified(task, data, link)
+            if claim is None:
+                continue
+            blocks = [Block(claim.result, result)] if result and claim.result.holds(result) else []
+            await self._memo.remember(claim, Block.of(data), blocks, link.did)
+
+    async def _verified(self, task: Cid, data: bytes, link: Link) -> Receipt | None:
+        trust = self._state.trust
+        try:
+            claimed, _ = receipt.read(data)
+        except RemoteError:
+            return None
+        counts = claimed.executor in trust.executors
+        counts = counts or (trust.mode == "agree" and claimed.executor == link.did)
+        if not counts or claimed.task != task or claimed.executor in self._state.banned:
+            return None
+        claim = await receipt.verify(data)
+        if claim is None and claimed.executor == link.did:
+            link.count_bad_signature()
+        return claim
+
+    async def _bring(self, claim: Receipt, link: Link, watch: Watch) -> bool:
+        """Whether all that a result names is here."""
+        most = self._state.limits.output_bytes * 2
+        try:
+            content = read_result(await self._exchange.block(claim.result, link))
+            for part in content.parts():
+                await self._exchange.fetch_dag(part, most, lambda _, size: watch("fetch", size, None), link)
+        except RemoteError as wrong:
+            if wrong.code == "cancelled":
+                raise
+            return False
+        return True
+
+    def _is_ours(self, told: Told) -> bool:
+        """Whether it claims to be this node's own, or nobody's."""
+        try:
+            return receipt.read(told[0])[0].executor == self._state.me
+        except RemoteError:
+            return True
+
+
+def _is_told(row: object) -> bool:
+    if not isinstance(row, list) or len(row) != 2:
+        return False
+    return isinstance(row[0], bytes) and (row[1] is None or isinstance(row[1], bytes))
