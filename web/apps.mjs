@@ -7,6 +7,7 @@
  */
 import { looksLikeCid } from "./api.mjs";
 import { Door } from "./app-door.mjs";
+import { Inliner, isServed } from "./inline.mjs";
 import { NodeError } from "./rpc.mjs";
 import { byId, copyable, el, glyph, keep, short, size, stored } from "./ui.mjs";
 
@@ -24,6 +25,7 @@ const GRANTS = "promisegrid.grants";
 export class Apps {
   #client;
   #grid;
+  #inliner;
   /** @type {Door | null} */
   #door = null;
   #opening = 0;
@@ -32,6 +34,7 @@ export class Apps {
   constructor(client, grid) {
     this.#client = client;
     this.#grid = grid;
+    this.#inliner = new Inliner(client, client.config.static);
   }
 
   /** Show an app. Rejects with one sentence when it cannot be shown. @param {string} cid */
@@ -52,7 +55,7 @@ export class Apps {
         throw new NodeError("not_granted", `${about.name} was not opened: you did not allow what it asks.`);
       }
       byId("app-status").textContent = `${fetched.blocks} blocks, ${size(fetched.bytes)}, each verified by its CID`;
-      if (turn === this.#opening) this.#frame(cid, about);
+      await this.#frame(cid, about, turn);
       remember(cid, about.name);
     } catch (error) {
       const { code, message } = /** @type {any} */ (error);
@@ -115,15 +118,19 @@ export class Apps {
     return true;
   }
 
-  /** @param {string} cid @param {About} about */
-  #frame(cid, about) {
+  /** From the node; from this tab's own copy where the node has none or is gone. @param {string} cid @param {About} about @param {number} turn */
+  async #frame(cid, about, turn) {
+    const path = `/app/${cid}/${about.entry.split("/").map(encodeURIComponent).join("/")}`;
+    const served = await isServed(path);
+    if (turn !== this.#opening) return;
     const frame = el("iframe", { sandbox: "allow-scripts allow-downloads", allow: "", referrerPolicy: "no-referrer", title: about.name });
     this.#door?.close();
-    this.#door = new Door(frame, cid, about, this.#grid, (text) => {
-      frame.remove();
-      byId("app-stage").replaceChildren(stopped(text));
-    });
-    frame.src = `/app/${cid}/${about.entry.split("/").map(encodeURIComponent).join("/")}`;
+    const lost = (/** @type {string} */ text) => frame.parentElement?.replaceChildren(stopped(text));
+    this.#door = new Door(frame, cid, about, this.#grid, lost);
+    if (served) frame.src = path;
+    else await this.#inliner.fill(frame, cid, about.entry, lost);
+    if (turn !== this.#opening) return;
+    if (!served) byId("app-status").textContent += ", shown from this tab's own copy";
     byId("app-stage").replaceChildren(frame);
   }
 }

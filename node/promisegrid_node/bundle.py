@@ -5,6 +5,7 @@ Nothing outside the list can be asked for, so no path can lead out of the direct
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import mimetypes
@@ -15,6 +16,8 @@ from typing import Final
 from promisegrid.errors import LocalError
 
 LIST: Final = "manifest.json"
+FRAME: Final = "inlined.js"
+"""The script that shows apps without a node; the page's policy names it by its hash."""
 TYPES: Final = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
@@ -62,9 +65,11 @@ class Asset:
 class Bundle:
     """All assets by their path on the site, such as "index.html" or "static/<hash>/boot.mjs"."""
 
-    def __init__(self, assets: dict[str, Asset], static: str) -> None:
+    def __init__(self, assets: dict[str, Asset], static: str, frame: str = "") -> None:
         self.assets = assets
         self.static = static
+        self.frame = frame
+        """The hash of FRAME as a Content-Security-Policy names it; empty when there is no such file."""
 
     def reserved(self, name: str) -> Asset | None:
         """The asset of that name in the hashed directory."""
@@ -85,7 +90,9 @@ def load(folder: Path) -> Bundle:
         ) from error
     digests = {name: about["sha256"] for name, about in files.items()}
     digests[LIST] = hashlib.sha256(text).hexdigest()
-    return Bundle({name: _asset(folder / name, digest) for name, digest in digests.items()}, static)
+    frame = digests.get(f"{static.strip('/')}/{FRAME}")
+    named = f"sha256-{base64.b64encode(bytes.fromhex(frame)).decode()}" if frame else ""
+    return Bundle({name: _asset(folder / name, digest) for name, digest in digests.items()}, static, named)
 
 
 def _asset(path: Path, digest: str) -> Asset:

@@ -133,15 +133,19 @@ def always() -> dict[str, str]:
     return {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 
 
-def for_page(host: HostName, gateways: tuple[str, ...] = ()) -> dict[str, str]:
+def for_page(host: HostName, gateways: tuple[str, ...] = (), frame: str = "") -> dict[str, str]:
     """For `/` and everything of the bundle: its own scripts and WebAssembly, its own node, nothing else.
 
     gateways: addresses that the node in a tab may ask; said of its worker's first file, whose policy counts.
+    frame: the hash of the script that shows apps without a node (web/inlined.js): such a frame inherits this
+    policy, so what it makes of the app's files, as `blob:`, is allowed. Only scripts make such addresses.
     """
+    own, made, media = (f" '{frame}' blob:", " blob:", "blob: data:") if frame else ("", "", "'none'")
     sockets = " ".join((f"ws://{host} wss://{host}", *(f"{url}/ipfs/" for url in gateways)))
     policy = (
-        "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; font-src 'self';"
-        f" img-src 'self' blob: data:; connect-src 'self' {sockets}; worker-src 'self'; manifest-src 'self';"
+        f"default-src 'none'; script-src 'self' 'wasm-unsafe-eval'{own}; style-src 'self'{made};"
+        f" font-src 'self'{made}; img-src 'self' blob: data:; media-src {media};"
+        f" connect-src 'self' {sockets}; worker-src 'self'{made}; manifest-src 'self';"
         " frame-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
     )
     return always() | {

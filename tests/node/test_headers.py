@@ -104,6 +104,17 @@ def test_the_page_runs_its_own_scripts_only_and_is_framed_by_nobody() -> None:
     assert said["frame-ancestors"] == said["base-uri"] == said["form-action"] == ["'none'"]
 
 
+def test_a_frame_that_builds_an_app_by_itself_inherits_what_it_needs() -> None:
+    """One script by its hash, and what scripts make; never what is written into a page, and no network."""
+    host = HostName("127.0.0.1", 8420)
+    plain, said = policy(headers.for_page(host)), policy(headers.for_page(host, frame="sha256-x"))
+    more = {name: [word for word in words if word not in plain[name]] for name, words in said.items()}
+    assert {name: words for name, words in more.items() if words} == {
+        "script-src": ["'sha256-x'", "blob:"], "worker-src": ["blob:"], "style-src": ["blob:"],
+        "font-src": ["blob:"], "media-src": ["blob:", "data:"],
+    }  # fmt: skip
+
+
 def test_an_app_is_an_opaque_origin_without_network() -> None:
     answer = headers.for_app("http", HostName("127.0.0.1", 8420), "bafy")
     said = policy(answer)
