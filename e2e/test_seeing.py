@@ -118,13 +118,6 @@ def test_a_terminal_shows_it_and_ctrl_c_ends_it_well(chain: list[Node]) -> None:
     assert (process.returncode, err) == (0, b"")
 
 
-def test_without_a_node_or_a_terminal_it_says_so(chain: list[Node], tmp_path: Path) -> None:
-    ann = chain[0]
-    assert "--json" in ann.cli.refused("peers", "--watch", code=2)
-    alone = type(ann.cli)(tmp_path / "alone")
-    assert "promisegrid up" in alone.refused("peers", "--watch", "--json")
-
-
 def test_metrics_are_for_this_machine_unless_the_owner_says_so(chain: list[Node]) -> None:
     asked = urllib.request.Request(f"{chain[0].url}metrics", headers={"X-Forwarded-For": "192.0.2.1"})
     with pytest.raises(urllib.error.HTTPError, match="403"):
