@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from e2e.harness import BUNDLE, ROOT, Cli, Node, chromium_path, running
+from e2e.harness import BUNDLE, CHROMIUM, QUICK, ROOT, Cli, Node, chromium_path, running
 from playwright.sync_api import BrowserContext, Playwright, sync_playwright
 
 RunNode = Callable[..., Node]
@@ -72,8 +72,11 @@ def playwright() -> Iterator[Playwright]:
 
 
 @pytest.fixture
-def open_browser(playwright: Playwright, tmp_path: Path) -> Iterator[OpenBrowser]:
+def open_browser(
+    request: pytest.FixtureRequest, playwright: Playwright, tmp_path: Path
+) -> Iterator[OpenBrowser]:
     """Opens Chromium with a fresh profile on disk, as often as it is called."""
+    whole = request.node.get_closest_marker("engine") is not None
     with ExitStack() as stack:
         count = iter(range(100))
 
@@ -82,7 +85,7 @@ def open_browser(playwright: Playwright, tmp_path: Path) -> Iterator[OpenBrowser
                 str(tmp_path / f"profile{next(count)}"),
                 executable_path=chromium_path(),
                 service_workers="block",  # tests that answer requests themselves must see them all
-                args=["--no-sandbox", "--disable-gpu"],
+                args=CHROMIUM if whole else QUICK,
             )
             stack.callback(context.close)
             context.add_init_script(NO_CHANNELS)

@@ -15,6 +15,8 @@ from tests.probes import ALL_DIGEST, FLOATS
 
 from promisegrid.errors import CODES
 
+pytestmark = pytest.mark.engine
+
 RUN = """async (asked) => {
   const bytes = (text) => Uint8Array.from(atob(text), (one) => one.charCodeAt(0));
   const one = async ({module, name, ...more}) => {

@@ -36,6 +36,7 @@ from promisegrid.wasm.module import describe
 from promisegrid_node.assemble import node_limits, open_host
 from promisegrid_node.home import Home
 
+pytestmark = pytest.mark.engine
 TABLE = ROOT / "docs" / "matrix.md"
 NODE_MODULES = ROOT / "e2e" / "node_modules"
 SCRIPT = """

@@ -9,6 +9,8 @@ from e2e.test_page import RESVG, SVG, joined
 from playwright.sync_api import BrowserContext, Page, Route
 from tests import programs
 
+pytestmark = pytest.mark.engine
+
 RUN = "(asked) => promisegrid.run({...asked, fresh: true}).then(({result}) => result)"
 SMALL = """async (bytes) => {
   const code = await promisegrid.put(new Uint8Array(bytes));

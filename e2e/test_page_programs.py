@@ -12,6 +12,8 @@ from e2e.harness import Node
 from e2e.test_page import RESVG, SVG, identity, joined
 from playwright.sync_api import BrowserContext, Error, Page, Route, expect
 
+pytestmark = pytest.mark.engine
+
 
 @pytest.fixture
 def bad(tmp_path: Path) -> Path:

@@ -17,6 +17,8 @@ from e2e.harness import ROOT
 from e2e.test_page import identity, joined
 from playwright.sync_api import BrowserContext
 
+pytestmark = pytest.mark.engine
+
 
 @dataclass(frozen=True)
 class Program:
