@@ -7,6 +7,7 @@ Does not know: who looks, nor the time. Rates are the reader's, from two looks a
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 from promisegrid.caller import Caller
@@ -56,7 +57,7 @@ class Seeing:
             "engine": self._state.engine,
             "links": [_link(link) for link in self._state.open_links()],
             "greeting": sum(not link.is_open for link in self._state.links.values()),
-            "near": near[:most],
+            "near": [_neighbour(did, link) for did, link in islice(near.items(), most)],
             "here": here[:most],
             "there": there[:most],
             "near_count": len(near),
@@ -107,18 +108,13 @@ class Seeing:
         now = {"open": sum(link.is_open for link in mine), "unsent": sum(link.unsent for link in mine)}
         return {**now, "opened": totals.opened[kind], **sum_.plain()}
 
-    def _near(self) -> list[Row]:
-        """Members that a neighbour is linked to and this node is not; each once."""
+    def _near(self) -> dict[str, Link]:
+        """Members that a neighbour is linked to and this node is not, and one neighbour who says so."""
         links = self._state.open_links()
-        apart = {link.did for link in links} | {self._state.me} | self._state.banned
-        found: dict[str, Row] = {}
-        for link in links:
-            for did, one in link.near.items():
-                if did not in apart and did not in found:
-                    found[did] = {
-                        "did": did, "serves": one.serves, "engine": one.engine, "through": link.did,
-                    }  # fmt: skip
-        return list(found.values())
+        found = {did: link for link in reversed(links) for did in link.near}
+        for did in (self._state.me, *self._state.banned, *(link.did for link in links)):
+            found.pop(did, None)
+        return found
 
     def _here(self) -> list[Row]:
         return [
@@ -132,6 +128,11 @@ class Seeing:
             }
             for cid, flight in self._runner.flights.items()
         ]
+
+
+def _neighbour(did: str, link: Link) -> Row:
+    said = link.near[did]
+    return {"did": did, "serves": said.serves, "engine": said.engine, "through": link.did}
 
 
 def _link(link: Link) -> Row:
