@@ -144,7 +144,8 @@ class Owner:
             return True
         if any(link.did == name for link in state.open_links()):
             return True
-        return await Load("grid", (b"member/" + name.encode(),)) != (None,)
+        (admitted,) = await Load("grid", (b"member/" + name.encode(),))
+        return admitted is not None
 
     async def renewed(self, link: Link, proof: bytes) -> None:
         """A peer that may admit sent a fresh membership on an open link. A better one is kept."""
