@@ -25,7 +25,7 @@ def grid(*names: str, limits: Limits | None = None) -> tuple[list[Node], Task]:
     nodes = World().grid(*names, limits=limits)
     for node in nodes:
         code = module(node, add_one)
-        node.do(node.kernel.owner.set_serving(2, MIB))
+        node.do(node.kernel.owner.set_serving(1, MIB))
     return nodes, Task(code, "add_one", (41,))
 
 
@@ -249,3 +249,46 @@ def test_a_question_that_is_given_up_ends_the_asking() -> None:
     with pytest.raises(RemoteError) as wrong:
         ann.end(ask)
     assert wrong.value.code == "cancelled" and not ann.runs and not ann.kernel._runner.flights
+
+
+def test_why_a_result_came_from_where_it_did_is_told() -> None:
+    (ann, bob, carol), task = grid("ann", "bob", "carol")
+    why = ann.kernel.recollection.why
+    assert "only its own receipts count" in why(run(ann, task))
+    assert "this node ran it before" in why(run(ann, task))
+    there = ann.do(ann.kernel.run(task, Budget(), on=bob.did))
+    assert why(there, bob.did) == f"run by {bob.did}, as you asked"
+    there = ann.do(ann.kernel.run(task, Budget(), on=bob.did))
+    assert why(there, bob.did) == f"remembered by {bob.did}, as you asked"
+    trust(ann, carol)
+    other = Task(task.code, "add_one", (1,))
+    assert "no receipt of those that count" in why(run(ann, other))
+    third = Task(task.code, "add_one", (2,))
+    run(carol, third)
+    assert why(run(ann, third)) == f"remembered: by a receipt of {carol.did}, whose receipts count here"
+    trust(bob, carol)
+    bob.world.link(bob, carol)
+    run(bob, third)
+    there = ann.do(ann.kernel.run(third, Budget(), on=bob.did))
+    assert why(there, bob.did) == f"remembered by {bob.did}, by a receipt of {carol.did}"
+    ann.do(ann.kernel.owner.set_trust("agree", [], 2))
+    fourth = Task(task.code, "add_one", (3,))
+    assert "that 2 agree on" in why(run(ann, fourth))
+    fifth = Task(task.code, "add_one", (4,))
+    run(bob, fifth)
+    run(carol, fifth)
+    assert "2 executors agree on it" in why(run(ann, fifth))
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_wherever_it_is_quickest_begins_with_what_is_remembered(busy: bool) -> None:
+    (ann, bob), task = grid("ann", "bob", limits=Limits(runs=1))
+    trust(ann, bob)
+    run(bob, task)
+    if busy:
+        ann.start(ann.kernel.run(Task(module(ann, never, name=b"never"), "add_one", (1,)), Budget()))
+        ann.world.run()
+    end = ann.do(ann.kernel.run_anywhere(task, Budget()))
+    assert end.why == f"remembered: by a receipt of {bob.did}, whose receipts count here"
+    assert len(bob.runs) == 1 and len(ann.runs) == busy
+    assert ann.do(ann.kernel.owner.history(1))[0]["cached"] is True

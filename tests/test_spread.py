@@ -154,7 +154,7 @@ def test_one_task_goes_where_there_is_room() -> None:
     task = Task(code, "add_one", (1,))
     end = ann.do(ann.kernel.run_anywhere(task, Budget()))
     assert end.why == "run here: a place was free here" and end.done.value == 2
-    assert ann.do(ann.kernel.run_anywhere(task, Budget())).why == "remembered here: nothing was run"
+    assert "this node ran it before" in ann.do(ann.kernel.run_anywhere(task, Budget())).why
     stuck = module(ann, lambda job: None, name=b"stuck")
     asked = ann.start(ann.kernel.run(Task(stuck, "add_one", (1,)), Budget()))
     world.run()

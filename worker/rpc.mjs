@@ -30,7 +30,7 @@
  *                                    args and value: plain data, BigInt past 2^53, a link is {"/": cid}; timeout in seconds
  *                                    on a peer: presents a promise of it that fits; one it keeps later → {deferred: call, by, promise}
  *                                    verify N: N peers run it and must agree; also → verified: [{did, result, receipt, fuel, engine}]
- *                                    on "anywhere": from memory, here or at a peer; also → why
+ *                                    on "anywhere": from memory, here or at a peer; also → why: a sentence about where the result came from
  *     map {code, func, inputs, here, fuel, memory, timeout} → {results, done, failed, by: {did: count}}
  *                                    inputs: [{args, files, stdin}]; a result as of run, CIDs for what it wrote, or {error, code, why}
  *     seen                         → {me, links, near, here, there, maps, …}: the grid from here, as kernel/promisegrid/seeing.py says; maps: the maps

@@ -346,8 +346,11 @@ class Kernel(Reading):
 
     async def run_anywhere(self, task: Task, budget: Budget, fresh: bool = False) -> Spread:
         """Run a task where it is quickest: from the cache, here, or on a peer; see `Spreader.anywhere`."""
-        watch = self._watch()
-        return await self.spreader.anywhere(await self._settled(task, watch), budget, watch, fresh)
+        watch, started_ms = self._watch(), self._state.now_ms
+        task = await self._settled(task, watch)
+        spread = await self.spreader.anywhere(task, budget, watch, fresh)
+        self.owner.saw(self._state.me, task, spread.done, None, self._state.now_ms - started_ms)
+        return spread
 
     async def map(
         self,

@@ -11,7 +11,7 @@ Laws:
 
 from __future__ import annotations
 
-from promisegrid import receipt
+from promisegrid import reasons, receipt
 from promisegrid.block import Block
 from promisegrid.caller import Caller
 from promisegrid.cid import Cid
@@ -48,6 +48,10 @@ class Recollection:
             for _, strand in asked:
                 self._state.scheduler.cancel(strand)
         return None
+
+    def why(self, done: RunResult, on: str | None = None) -> str:
+        """Why a result came from where it came from; `on`: the peer that was told to run it."""
+        return reasons.why(self._state, done, on)
 
     async def tell(self, link: Link, task: Cid, hops: int) -> list[Told]:
         """What a peer is told of a task, our own receipts or those our other neighbours have."""

@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
+from promisegrid import reasons
 from promisegrid.caller import Caller
 from promisegrid.effects import Budget
 from promisegrid.errors import OF_THE_PROGRAM, LocalError, RemoteError
@@ -76,13 +77,15 @@ class Spreader:
         """
         known = None if fresh else await self._runner.remembered(task)
         if known is not None:
-            return Spread(known, None, "remembered here: nothing was run")
+            return Spread(known, None, reasons.remembered(self._state, known))
         peers = self.servers()
         busy = len(self._runner.flights) >= self._state.limits.runs
         if not peers or not busy:
-            done = await self._runner.execute(task, budget, self._state.me, watch, None, fresh)
             why = "nobody else serves" if not peers else "a place was free here"
-            return Spread(done, None, f"run here: {why}")
+            return await self._here(task, budget, watch, fresh, why)
+        known = None if fresh else await self._runner.recollected(task, watch)
+        if known is not None:
+            return Spread(known, None, reasons.remembered(self._state, known))
         wrong: RemoteError | None = None
         for did in peers[:_TRIES]:
             try:
@@ -94,8 +97,13 @@ class Spreader:
                 continue
             said = "remembered there" if done.cached else "all places here were taken"
             return Spread(done, None, f"run on {did}: {said}")
+        return await self._here(task, budget, watch, fresh, f"no peer would ({wrong.code if wrong else ''})")
+
+    async def _here(self, task: Task, budget: Budget, watch: Watch, fresh: bool, why: str) -> Spread:
+        """Run it here; if others turn out to remember it, that is why."""
         done = await self._runner.execute(task, budget, self._state.me, watch, None, fresh)
-        return Spread(done, None, f"run here: no peer would ({wrong.code if wrong else ''})")
+        said = reasons.remembered(self._state, done) if done.cached else f"run here: {why}"
+        return Spread(done, None, said)
 
     async def map(
         self,

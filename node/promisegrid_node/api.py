@@ -34,6 +34,8 @@ STDOUT: Final = b"\x01"
 STDERR: Final = b"\x02"
 """What a piece of a run's output begins with."""
 PIECE: Final = 1024 * 1024
+ANYWHERE: Final = "anywhere"
+"""In place of a peer: from memory, here or at a peer, wherever it is quickest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,24 +117,35 @@ class Api:
         if args.get("verify"):
             compared = self._kernel.run_verified(task, budget, whole(args, "verify", 2))
             verified = await self._host.ask(compared, passing(session))
-            done, said = verified.done, {"verified": [_said(one) for one in verified.said]}
-        else:
-            on = self.peer(args["on"]) if args.get("on") else None
-            proofs = (await self._caps.promise(str(args["promise"])),) if args.get("promise") else None
-            asked = self._kernel.run(task, budget, on=on, fresh=bool(args.get("fresh")), proofs=proofs)
-            try:
-                answer = await self._host.ask(asked, passing(session))
-            except RemoteError as wrong:
-                if on is None or wrong.code != "not_serving":
-                    raise
-                raise _nobodys_promise(on, wrong) from wrong
-            if isinstance(answer, Deferred) and args.get("wait"):
-                answer = await self._host.ask(self._kernel.promises.awaiting(answer.call))
-            if isinstance(answer, Deferred):
-                promise = str(answer.promise)
-                return {"deferred": str(answer.call), "by": answer.by, "promise": promise}
-            done, said = answer, {}
-        return {**await self._finish(done, session), **said}
+            told = {"verified": [_said(one) for one in verified.said]}
+            why = f"run by {len(verified.said)} peers, who agree"
+            return {**await self._finish(verified.done, session), **told, "why": why}
+        if args.get("on") == ANYWHERE:
+            anywhere = self._kernel.run_anywhere(task, budget, bool(args.get("fresh")))
+            spread = await self._host.ask(anywhere, passing(session))
+            assert spread.done is not None
+            return {**await self._finish(spread.done, session), "why": spread.why}
+        on = self.peer(args["on"]) if args.get("on") else None
+        done = await self._run(task, budget, on, args, session)
+        if isinstance(done, Deferred):
+            return {"deferred": str(done.call), "by": done.by, "promise": str(done.promise)}
+        return {**await self._finish(done, session), "why": self._kernel.recollection.why(done, on)}
+
+    async def _run(
+        self, task: Task, budget: Budget, on: str | None, args: Args, session: Session
+    ) -> RunResult | Deferred:
+        """Here, or on that peer, presenting a promise of it; what is kept later is waited for if wanted."""
+        proofs = (await self._caps.promise(str(args["promise"])),) if args.get("promise") else None
+        asked = self._kernel.run(task, budget, on=on, fresh=bool(args.get("fresh")), proofs=proofs)
+        try:
+            done = await self._host.ask(asked, passing(session))
+        except RemoteError as wrong:
+            if on is None or wrong.code != "not_serving":
+                raise
+            raise _nobodys_promise(on, wrong) from wrong
+        if isinstance(done, Deferred) and args.get("wait"):
+            return await self._host.ask(self._kernel.promises.awaiting(done.call))
+        return done
 
     async def _finish(self, done: RunResult, session: Session) -> dict[str, Any]:
         """What a run left: its output through the session, the rest as the verb's value."""

@@ -181,7 +181,11 @@ def _up(up: argparse.ArgumentParser) -> None:
 
 
 def _budget(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--on", metavar="DID", help="have this peer run it; the beginning of a DID will do")
+    parser.add_argument(
+        "--on", metavar="DID|anywhere",
+        help="have this peer run it (the beginning of a DID will do), or whoever has a place free",
+    )  # fmt: skip
+    parser.add_argument("--why", action="store_true", help="say where the result came from, and why")
     _limits(parser)
     parser.add_argument(
         "--promise", metavar="CID", help="present this promise of the peer (default: one that fits)"

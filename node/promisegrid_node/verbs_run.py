@@ -40,13 +40,18 @@ async def run(options: argparse.Namespace, node: Node, out: Output) -> int:
             "stdin": await _stdin(options.stdin, node, watch),
             **_budget(options),
         }
-    return await told("run", asked, node, out, target)
+    return await told("run", asked, node, out, target, options.why)
 
 
 async def told(
-    verb: str, asked: Mapping[str, Any], node: Node, out: Output, target: Path | None = None
+    verb: str,
+    asked: Mapping[str, Any],
+    node: Node,
+    out: Output,
+    target: Path | None = None,
+    explained: bool = False,
 ) -> int:
-    """Ask for a run's result, and tell it: stdout, stderr, the folder, the exit code."""
+    """Ask for a run's result, and tell it: stdout, stderr, the folder, the exit code; if wanted, why."""
     kept = bytearray(), bytearray()
 
     async def emit(piece: bytes) -> None:
@@ -63,6 +68,10 @@ async def told(
         done = await node.call(verb, asked, emit=emit, progress=watch)
         if done.get("deferred"):
             return _deferred(done, out)
+        why = done.pop("why", "")
+        if explained:
+            out.say(f"promisegrid: {why}")
+            done |= {"why": why} if out.as_json else {}
         if target is not None and done["files"] is not None:
             await to_folder(node, done["files"], target)
     if target is not None and done["files"] is None:
@@ -71,7 +80,7 @@ async def told(
         out.answer(
             {**done, "stdout": None, "stderr": None}, [json.dumps(to_json(done["value"]), ensure_ascii=False)]
         )
-        _tell(done, out)
+        _tell(done, out, why)
         return 0
     if out.as_json:
         streams = {
@@ -79,7 +88,7 @@ async def told(
             for name, data in zip(("stdout", "stderr"), kept, strict=True)
         }
         out.answer({**done, **streams})
-    _tell(done, out)
+    _tell(done, out, why)
     return min(int(done["exit"]), 255)
 
 
@@ -103,7 +112,7 @@ async def call(options: argparse.Namespace, node: Node, out: Output) -> int:
             "args": values,
             **_budget(options),
         }
-    return await told("run", asked, node, out)
+    return await told("run", asked, node, out, explained=options.why)
 
 
 def _budget(options: argparse.Namespace) -> dict[str, Any]:
@@ -119,13 +128,13 @@ def _budget(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _tell(done: dict[str, Any], out: Output) -> None:
+def _tell(done: dict[str, Any], out: Output, why: str) -> None:
     for one in done.get("verified", ()):
         who = f"{one['did']} ({one['engine']})" if one["engine"] else one["did"]
         out.say(f"promisegrid: {who} says {one['result'] or one['refusal']}")
-    how = "remembered" if done["cached"] else "ran"
+    why = why or f"{'remembered' if done['cached'] else 'run'} by {done['by']}"
     fuel = "" if done["fuel"] is None else f", {units.number(done['fuel'])} instructions"
-    out.note(f"promisegrid: {how} by {done['by']}{fuel}, result {done['result']}")
+    out.note(f"promisegrid: {why}{fuel}, result {done['result']}")
 
 
 async def code_cid(text: str, node: Node, watch: Watcher) -> str:

@@ -313,9 +313,18 @@ def test_a_call_is_remembered_and_its_receipt_holds(
             first = (await say(node, capsys, "call", str(code), "add_one", "41"))[1]
             again = (await say(node, capsys, "call", str(code), "add_one", "41"))[1]
             assert (first["value"], first["cached"], again["cached"]) == (42, False, True)
+            assert "why" not in first
+            told = (await say(node, capsys, "call", str(code), "add_one", "41", "--why"))[1]
+            assert "this node ran it before" in told.pop("why") and told == again
+            anywhere = ("call", str(code), "add_one", "1", "--on", "anywhere", "--why")
+            assert (await say(node, capsys, *anywhere))[1]["why"] == "run here: nobody else serves"
+            options = arguments.parse([*anywhere])
+            assert await cli.VERBS["call"](options, node, output.Output(False)) == 0
+            printed = capsys.readouterr()
+            assert printed.out == "2\n" and "this node ran it before" in printed.err
             receipt = await say(node, capsys, "receipt", first["receipt"])
             assert (receipt[0], receipt[1]["valid"], receipt[1]["executor"]) == (0, True, made.keys.did)
-            assert len((await say(node, capsys, "history"))[1]["runs"]) == 2
+            assert len((await say(node, capsys, "history"))[1]["runs"]) == 5
             with pytest.raises(LocalError, match="no peer of this node"):
                 await say(node, capsys, "call", str(code), "add_one", "41", "--on", "zDn")
 

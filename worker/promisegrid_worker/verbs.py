@@ -177,12 +177,11 @@ class Verbs:
             spread = await self._kernel.run_anywhere(task, read_budget(args), bool(args.get("fresh")))
             assert spread.done is not None
             return {**await self._ran(spread.done), "why": spread.why}
-        done = await self._kernel.run(
-            task, read_budget(args), args.get("on") or None, bool(args.get("fresh"))
-        )
+        on = args.get("on") or None
+        done = await self._kernel.run(task, read_budget(args), on, bool(args.get("fresh")))
         if isinstance(done, Deferred):
             return {"deferred": str(done.call), "by": done.by, "promise": str(done.promise)}
-        return await self._ran(done)
+        return {**await self._ran(done), "why": self._kernel.recollection.why(done, on)}
 
     async def _verified(self, task: Task, args: Args) -> object:
         """Have several peers run it and agree."""
