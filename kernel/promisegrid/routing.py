@@ -94,8 +94,7 @@ class Routing:
                 self._state.scheduler.cancel(strand)
         if wrong and len(wrong) == len(strands):
             raise wrong[0]
-        once = [url for url in dict.fromkeys(urls) if url != self.own]
-        return once[: self._state.limits.providers]
+        return list(dict.fromkeys(urls))[: self._state.limits.providers]
 
     # -- asking --------------------------------------------------------------------------------------
 
@@ -131,7 +130,7 @@ class Routing:
         if self._nobody.get(cid, 0) > self._state.steady_ms:
             raise nobody
         try:
-            urls = [url for url in await self.providers(cid) if url not in but]
+            urls = [url for url in await self.providers(cid) if url not in but and url != self.own]
         except RemoteError as wrong:
             if wrong.code == "cancelled":
                 raise

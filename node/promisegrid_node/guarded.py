@@ -7,6 +7,7 @@ Does not know what is asked there. (Source: RFC 6890; the "bad ports" of the Fet
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import socket
 from typing import Any, Final
@@ -55,9 +56,9 @@ def connector(near: bool) -> aiohttp.TCPConnector:
         family, kind, proto, _, place = info
         address, port = str(place[0]), int(place[1])
         if not is_open_port(port):
-            raise NotPublic(f"port {port} is another service's")
+            raise NotPublic(errno.EACCES, f"port {port} is another service's")
         if not near and not is_public(address):
-            raise NotPublic(f"{address} is not an address of the public network")
+            raise NotPublic(errno.EACCES, f"{address} is not an address of the public network")
         return socket.socket(family, kind, proto)
 
     return aiohttp.TCPConnector(
