@@ -281,7 +281,8 @@ async def test_answers_come_as_they_are_asked_for(tmp_path: Path) -> None:
             assert await (await client.get(f"/routing/v1/peers/{name}")).json() == {"Peers": [own(node)]}
         for bad, status in (
             ("/routing/v1/providers/bafy", 422), ("/routing/v1/peers/bafy", 422),
-            ("/routing/v1/ipns/k51", 501), ("/routing/v1/dht/closest/peers/x", 501), ("/routing/v2/providers/x", 501),
+            ("/routing/v1/ipns/k51", 501), ("/routing/v1/dht/closest/peers/x", 501),
+            ("/routing/v2/providers/x", 501),
         ):  # fmt: skip
             refused = await client.get(bad)
             assert refused.status == status, bad
