@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.scenes import add_one, module
 from tests.sim import Node, World
+from tests.test_relay import chain
 
 from promisegrid.cid import Cid
 from promisegrid.effects import Budget, Failure, Job, Outcome
@@ -168,3 +169,32 @@ def test_more_than_can_be_held_is_refused() -> None:
     ann = world.node("ann", Limits(map_tasks=3))
     with pytest.raises(LocalError, match="in parts"):
         mapped(ann, Cid.of(b"x"), 4)
+
+
+def test_whoever_promised_a_call_runs_it_however_far() -> None:
+    """Nobody serves; Bob promised nothing, Eve, two links on, this program twice."""
+    ann, bob, eve = chain("ann", "bob", "eve")
+    code = module(ann, add_one)
+    task = Task(code, "add_one", (1,))
+    with pytest.raises(LocalError, match="Nobody promised"):
+        ann.do(ann.kernel.run_promised(task, Budget()))
+    given = eve.do(eve.kernel.promises.grant(ann.did, {"code": code}, uses=2))
+    ann.do(ann.kernel.promises.accept(given.token))
+    end = ann.do(ann.kernel.run_promised(task, Budget()))
+    assert (end.done.value, end.done.by, end.why) == (2, eve.did, f"run on {eve.did}: who promised it")
+    assert ann.do(ann.kernel.run_promised(task, Budget())).why == f"run on {eve.did}: remembered there"
+    with pytest.raises(LocalError, match="Nobody promised"):
+        ann.do(ann.kernel.run_promised(task, Budget()))
+    assert not ann.runs and not bob.runs
+
+
+def test_a_promise_is_drawn_on_when_nobody_serves_and_all_places_are_taken() -> None:
+    world = World()
+    ann, bob = world.grid("ann", "bob", limits=Limits(runs=1))
+    code = module(ann, add_one)
+    bob.do(bob.kernel.promises.grant(ann.did, {"code": code}))
+    stuck = module(ann, lambda job: None, name=b"stuck")
+    ann.start(ann.kernel.run(Task(stuck, "add_one", (1,)), Budget()))
+    world.run()
+    end = ann.do(ann.kernel.run_anywhere(Task(code, "add_one", (1,)), Budget()))
+    assert end.done.by == bob.did and end.why.endswith("and it promised this call")

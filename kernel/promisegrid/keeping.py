@@ -63,6 +63,12 @@ class Keeper:
         if writes := self.fall_back():
             await self._ledger.commit(writes)
 
+    def issuers(self) -> set[str]:
+        """Those whose promises this node holds."""
+        me = self._state.me
+        grants = (known.grant for known in self._ledger.known.values())
+        return {grant.root for grant in grants if grant.holder == me} - {me}
+
     def fall_back(self) -> tuple[Write, ...]:
         """When this node's own membership is gone: it takes the best of those it has left."""
         state = self._state

@@ -106,7 +106,7 @@ class Kernel(Reading):
         self._runner.recollect = self.recollection.ask
         self.topics = Topics(self._state, self._caller)
         self.sharing = Sharing(self._state, self.base, self.topics)
-        self.spreader = Spreader(self._state, self._caller, self._runner)
+        self.spreader = Spreader(self._state, self._caller, self._runner, self.promises)
         self.signalling = Signalling(self._state, self._caller)
         self._speak()
         self._peering = Peering(
@@ -193,9 +193,7 @@ class Kernel(Reading):
 
     def answer(self, ticket: int, value: object, now_ms: int) -> Issued:
         """The host finished an effect; `value` as its docstring says, or a `Failure`."""
-        self._scheduler.advance(now_ms)
-        self._scheduler.answer(ticket, value)
-        return self._scheduler.run()
+        return self.answers(((ticket, value),), now_ms)
 
     def answers(self, answers: Iterable[tuple[int, object]], now_ms: int) -> Issued:
         """As `answer`, of several effects that were finished together."""
@@ -291,35 +289,13 @@ class Kernel(Reading):
             if on is None or on == self._state.me:
                 done = await self._runner.execute(task, budget, self._state.me, watch, None, fresh)
             else:
-                done = await self._run_on(on, task, budget, watch, fresh, proofs, tagged)
+                done = await self.spreader.on(on, task, budget, watch, fresh, proofs, tagged)
         except RemoteError as wrong:
             self.owner.saw(self._state.me, task, None, wrong, self._state.now_ms - started_ms)
             raise
         seen = None if isinstance(done, Deferred) else done
         self.owner.saw(self._state.me, task, seen, None, self._state.now_ms - started_ms)
         return done
-
-    async def _run_on(
-        self,
-        on: str,
-        task: Task,
-        budget: Budget,
-        watch: Watch,
-        fresh: bool,
-        proofs: tuple[Cid, ...] | None,
-        tagged: bool,
-    ) -> RunResult | Deferred:
-        while True:
-            grant = self.promises.presentable(on, task, proofs)
-            try:
-                done = await self._caller.run(on, task, budget, watch, fresh, grant=grant, tagged=tagged)
-            except RemoteError as wrong:
-                if grant is None or not self.promises.is_spent(grant, wrong.code) or proofs is not None:
-                    raise
-                continue
-            if grant is not None:
-                await self.promises.used(grant, done, task)
-            return done
 
     async def say(self, did: str, protocol: Cid, payload: object, time_ms: int = 60_000) -> object:
         """Say something to a peer in a protocol under the grid's tag; the body of its reply. RemoteError."""
@@ -351,6 +327,11 @@ class Kernel(Reading):
         spread = await self.spreader.anywhere(task, budget, watch, fresh)
         self.owner.saw(self._state.me, task, spread.done, None, self._state.now_ms - started_ms)
         return spread
+
+    async def run_promised(self, task: Task, budget: Budget, fresh: bool = False) -> Spread:
+        """Have whoever promised this very call run it; see `Spreader.promised`."""
+        watch = self._watch()
+        return await self.spreader.promised(await self._settled(task, watch), budget, watch, fresh)
 
     async def map(
         self,

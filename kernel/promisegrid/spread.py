@@ -18,15 +18,19 @@ from typing import Final
 
 from promisegrid import reasons
 from promisegrid.caller import Caller
+from promisegrid.cid import Cid
 from promisegrid.effects import Budget
 from promisegrid.errors import OF_THE_PROGRAM, LocalError, RemoteError
+from promisegrid.promises import Promises
 from promisegrid.runner import Runner, Watch
 from promisegrid.state import State
 from promisegrid.strand import Late, Pause, Signal, Strand
-from promisegrid.task import RunResult, Task
+from promisegrid.task import Deferred, RunResult, Task
 
 _AT_PEER: Final = 2
 """Tasks one peer has at once: one running, one on its way."""
+_ISSUERS: Final = 64
+"""Members whose promises are looked through for one that fits a call."""
 _TRIES: Final = 5
 """Workers that may fail a task before it has failed."""
 _LOOK_MS: Final = 500
@@ -58,8 +62,77 @@ class _Job:
 class Spreader:
     """Runs tasks on this node and its peers."""
 
-    def __init__(self, state: State, caller: Caller, runner: Runner) -> None:
-        self._state, self._caller, self._runner = state, caller, runner
+    def __init__(self, state: State, caller: Caller, runner: Runner, promises: Promises) -> None:
+        self._state, self._caller, self._runner, self._promises = state, caller, runner, promises
+
+    async def on(
+        self,
+        did: str,
+        task: Task,
+        budget: Budget,
+        watch: Watch,
+        fresh: bool = False,
+        proofs: tuple[Cid, ...] | None = None,
+        tagged: bool = False,
+    ) -> RunResult | Deferred:
+        """One settled task on that peer, presenting a promise of it that fits; see `Kernel.run`."""
+        while True:
+            grant = self._promises.presentable(did, task, proofs)
+            try:
+                done = await self._caller.run(did, task, budget, watch, fresh, grant=grant, tagged=tagged)
+            except RemoteError as wrong:
+                if grant is None or not self._promises.is_spent(grant, wrong.code) or proofs is not None:
+                    raise
+                continue
+            if grant is not None:
+                await self._promises.used(grant, done, task)
+            return done
+
+    def keepers(self, task: Task) -> list[str]:
+        """Members who promised this very call, to be kept at once; those linked to here first."""
+        near = {did for link in self._state.open_links() for did in link.near}
+        issuers = sorted(self._promises.issuers() - self._state.banned)
+        issuers.sort(key=lambda did: (self._state.link_to(did) is None, did not in near))
+        grants = [(did, self._promises.presentable(did, task, None)) for did in issuers[:_ISSUERS]]
+        return [did for did, grant in grants if grant is not None and not grant.later]
+
+    async def promised(self, task: Task, budget: Budget, watch: Watch, fresh: bool = False) -> Spread:
+        """One settled task on whoever promised to run it. LocalError when nobody did.
+
+        RemoteError of the last that tried.
+        """
+        keepers = self.keepers(task)
+        if not keepers:
+            text = "Nobody promised this node to run this call: `promisegrid cap ls --held` lists promises."
+            raise LocalError(text, "not_permitted")
+        kept = await self._first(keepers, None, "who promised it", task, budget, watch, fresh)
+        if isinstance(kept, RemoteError):
+            raise kept
+        return kept
+
+    async def _first(
+        self,
+        dids: list[str],
+        proofs: tuple[Cid, ...] | None,
+        said: str,
+        task: Task,
+        budget: Budget,
+        watch: Watch,
+        fresh: bool,
+    ) -> Spread | RemoteError:
+        """The first of some peers that gives a result; what kept the last of them from it."""
+        wrong = RemoteError("closed", "Nobody is there.")
+        for did in dids[:_TRIES]:
+            try:
+                done = await self.on(did, task, budget, watch, fresh, proofs)
+            except (RemoteError, LocalError) as error:
+                wrong = error if isinstance(error, RemoteError) else RemoteError("closed", error.text)
+                if wrong.code in OF_THE_PROGRAM or wrong.code == "cancelled":
+                    raise wrong from None
+                continue
+            if isinstance(done, RunResult):
+                return Spread(done, None, f"run on {did}: {'remembered there' if done.cached else said}")
+        return wrong
 
     def servers(self) -> list[str]:
         """Members who serve and can be reached: linked ones first, the nearest first."""
@@ -80,24 +153,20 @@ class Spreader:
             return Spread(known, None, reasons.remembered(self._state, known))
         peers = self.servers()
         busy = len(self._runner.flights) >= self._state.limits.runs
-        if not peers or not busy:
-            why = "nobody else serves" if not peers else "a place was free here"
+        if not busy:
+            why = "a place was free here" if peers else "nobody else serves"
             return await self._here(task, budget, watch, fresh, why)
         known = None if fresh else await self._runner.recollected(task, watch)
         if known is not None:
             return Spread(known, None, reasons.remembered(self._state, known))
-        wrong: RemoteError | None = None
-        for did in peers[:_TRIES]:
-            try:
-                done = await self._caller.call(did, task, budget, watch, fresh)
-            except (RemoteError, LocalError) as error:
-                wrong = error if isinstance(error, RemoteError) else RemoteError("closed", error.text)
-                if wrong.code in OF_THE_PROGRAM or wrong.code == "cancelled":
-                    raise wrong from None
-                continue
-            said = "remembered there" if done.cached else "all places here were taken"
-            return Spread(done, None, f"run on {did}: {said}")
-        return await self._here(task, budget, watch, fresh, f"no peer would ({wrong.code if wrong else ''})")
+        full = "all places here were taken"
+        there = await self._first(peers, (), full, task, budget, watch, fresh)
+        if isinstance(there, RemoteError) and (keepers := self.keepers(task)):
+            full += ", and it promised this call"
+            there = await self._first(keepers, None, full, task, budget, watch, fresh)
+        if isinstance(there, Spread):
+            return there
+        return await self._here(task, budget, watch, fresh, f"no peer would ({there.code})")
 
     async def _here(self, task: Task, budget: Budget, watch: Watch, fresh: bool, why: str) -> Spread:
         """Run it here; if others turn out to remember it, that is why."""

@@ -36,6 +36,8 @@ STDERR: Final = b"\x02"
 PIECE: Final = 1024 * 1024
 ANYWHERE: Final = "anywhere"
 """In place of a peer: from memory, here or at a peer, wherever it is quickest."""
+PROMISED: Final = "promised"
+"""In place of a peer: whoever promised this very call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +122,10 @@ class Api:
             told = {"verified": [_said(one) for one in verified.said]}
             why = f"run by {len(verified.said)} peers, who agree"
             return {**await self._finish(verified.done, session), **told, "why": why}
-        if args.get("on") == ANYWHERE:
-            anywhere = self._kernel.run_anywhere(task, budget, bool(args.get("fresh")))
-            spread = await self._host.ask(anywhere, passing(session))
+        if args.get("on") in (ANYWHERE, PROMISED):
+            kernel, fresh = self._kernel, bool(args.get("fresh"))
+            way = kernel.run_anywhere if args["on"] == ANYWHERE else kernel.run_promised
+            spread = await self._host.ask(way(task, budget, fresh), passing(session))
             assert spread.done is not None
             return {**await self._finish(spread.done, session), "why": spread.why}
         on = self.peer(args["on"]) if args.get("on") else None

@@ -182,8 +182,9 @@ def _up(up: argparse.ArgumentParser) -> None:
 
 def _budget(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--on", metavar="DID|anywhere",
-        help="have this peer run it (the beginning of a DID will do), or whoever has a place free",
+        "--on", metavar="DID|anywhere|promised",
+        help="have this peer run it (the beginning of a DID will do), or whoever has a place free, or whoever"
+        " promised this call",
     )  # fmt: skip
     parser.add_argument("--why", action="store_true", help="say where the result came from, and why")
     _limits(parser)
