@@ -35,10 +35,10 @@ from playwright.sync_api import Route, sync_playwright
 from promisegrid import chunker
 from promisegrid.unixfs import CHUNK
 from promisegrid_node import store_file
-from promisegrid_node.assemble import reach
 from promisegrid_node.chunker import Buzhash
 from promisegrid_node.gather import BATCH_BYTES
 from promisegrid_node.home import Home
+from promisegrid_node.reach import reach
 from promisegrid_node.storing import store
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -28,11 +28,8 @@ from promisegrid_node.api_grid import GridApi
 from promisegrid_node.api_routing import RoutingApi
 from promisegrid_node.host import Host, clock_ms
 from promisegrid_node.naming import only
-from promisegrid_node.session import Args, Session, Verb
+from promisegrid_node.session import STDERR, STDOUT, Args, Session, Verb
 
-STDOUT: Final = b"\x01"
-STDERR: Final = b"\x02"
-"""What a piece of a run's output begins with."""
 PIECE: Final = 1024 * 1024
 ANYWHERE: Final = "anywhere"
 """In place of a peer: from memory, here or at a peer, wherever it is quickest."""

@@ -60,7 +60,7 @@ def _is_option(word: str) -> bool:
 
 
 def _common(again: bool = False) -> argparse.ArgumentParser:
-    """What every verb takes; `again`: behind a verb of two words, where it may have been said already."""
+    """What every verb takes; `again`: behind a verb, where it may have been said already."""
     common = argparse.ArgumentParser(add_help=False)
     home, plain, log = str(default_home()), False, "WARNING"
     defaults: tuple[object, ...] = (argparse.SUPPRESS,) * 3 if again else (home, plain, log)
@@ -81,15 +81,15 @@ def _common(again: bool = False) -> argparse.ArgumentParser:
 def _parser() -> argparse.ArgumentParser:
     plain = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
-        prog="promisegrid", formatter_class=plain, epilog=EXAMPLES, allow_abbrev=False,
+        prog="promisegrid", formatter_class=plain, epilog=EXAMPLES, allow_abbrev=False, parents=[_common()],
         description="A decentralised computer, owned and run by the people who use it.",
     )  # fmt: skip
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    common, again = _common(), _common(again=True)
+    again = _common(again=True)
 
     def verb(name: str, help_text: str, epilog: str = "") -> argparse.ArgumentParser:
         return verbs.add_parser(
-            name, help=help_text, description=help_text, epilog=epilog, parents=[common],
+            name, help=help_text, description=help_text, epilog=epilog, parents=[again],
             formatter_class=plain, allow_abbrev=False,
         )  # fmt: skip
 

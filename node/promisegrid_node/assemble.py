@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Final
 
 from promisegrid.kernel import Kernel
 from promisegrid.limits import Limits
 from promisegrid.state import Identity
 from promisegrid_node.api import About, Api
 from promisegrid_node.backend import open_store
-from promisegrid_node.door import RemoteNode
 from promisegrid_node.fetching import GatewayClient
 from promisegrid_node.home import Home
 from promisegrid_node.host import Host
@@ -22,9 +19,6 @@ from promisegrid_node.keys import FILE as KEY_FILE
 from promisegrid_node.keys import Keys
 from promisegrid_node.runtime import Runtime
 from promisegrid_node.session import InProcess, Node
-
-DOOR_WAIT_S: Final = 10.0
-STEP_S: Final = 0.1
 
 
 def node_limits() -> Limits:
@@ -61,19 +55,8 @@ async def open_host(
 
 
 @contextlib.asynccontextmanager
-async def reach(home: Home, alone: bool = False) -> AsyncIterator[Node]:
-    """The node of a home: the one that runs, through its door, else one opened in this process.
-
-    alone: then no other command may use the home meanwhile.
-    """
-    home.create()
-    for _ in range(round(DOOR_WAIT_S / STEP_S)):
-        if not home.is_held:
-            break
-        if home.door.exists():
-            yield RemoteNode(home.door)
-            return
-        await asyncio.sleep(STEP_S)  # the node of this home is just starting
+async def open_node(home: Home, alone: bool) -> AsyncIterator[Node]:
+    """The node of a home, in this process. alone: no other command may use the home meanwhile."""
     if not (home.path / KEY_FILE).exists():
         with home.hold():  # two first verbs at once must not make two keys
             Keys.open(home.path)

@@ -7,16 +7,10 @@ One `Buzhash` serves one thread at a time.
 from __future__ import annotations
 
 import ctypes
-from typing import Final
 
 import wasmtime
 
-from promisegrid.chunker import LARGEST, ROOM, Chunker, Sized, load
-from promisegrid.errors import LocalError
-
-SIZE_MAX: Final = 2 * 1024 * 1024
-"""Bytes of a chunk: what one block may have (`limits.block_bytes`)."""
-BUZHASH: Final = "buzhash"
+from promisegrid.chunker import LARGEST, ROOM, load
 
 
 class Buzhash:
@@ -52,17 +46,6 @@ class Buzhash:
             lengths += found
             at += sum(found)
         return lengths
-
-
-def chunker(name: str) -> Chunker:
-    """The chunker a person names: "buzhash" or "size-BYTES". LocalError says what is possible."""
-    if name == BUZHASH:
-        return Buzhash()
-    kind, _, size = name.partition("-")
-    whole = size.isascii() and size.isdecimal() and len(size) < 9
-    if kind == "size" and whole and 0 < int(size) <= SIZE_MAX:
-        return Sized(int(size))
-    raise LocalError(f"{name!r} is no chunker: say buzhash, or size-BYTES with 1 to {SIZE_MAX}.", "bad_args")
 
 
 def _func(export: object) -> wasmtime.Func:

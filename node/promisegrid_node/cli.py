@@ -2,8 +2,8 @@
 
 Exit codes: 0 done; 1 refused or failed; 2 wrong usage; for `run` the program's own, and 125 when the grid
 failed; 130 after Ctrl-C, but 0 where that is how a verb ends (`up`, `peers --watch`). Every failure is one
-sentence on stderr. `up` is loaded when asked for: its HTTP server would double the time every other verb
-takes to start.
+sentence on stderr. `up`, and whatever needs the store itself, is loaded when asked for: all together would
+treble the time every other verb takes to start.
 """
 
 from __future__ import annotations
@@ -33,10 +33,9 @@ from promisegrid_node import (
 )
 from promisegrid_node.argtypes import Misuse
 from promisegrid_node.arguments import parse
-from promisegrid_node.assemble import reach
 from promisegrid_node.home import Home
-from promisegrid_node.mending import mend
 from promisegrid_node.output import Output, complain, log_to_stderr
+from promisegrid_node.reach import reach
 from promisegrid_node.session import Node
 
 Act = Callable[[argparse.Namespace, Node, Output], Awaitable[int]]
@@ -116,6 +115,7 @@ async def act(options: argparse.Namespace) -> int:
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     home = Home(Path(options.home))
     if options.verb == "verify" and options.mend:
+        mend = importlib.import_module("promisegrid_node.mending").mend
         await asyncio.to_thread(mend, home, complain)
     async with reach(home, options.verb in ALONE) as node:
         return await VERBS[options.verb](options, node, Output(options.json))

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from promisegrid.block import Block
 
 Args = Mapping[str, Any]
 Emit = Callable[[bytes], Awaitable[None]]
 Progress = Callable[[Mapping[str, Any]], None]
+STDOUT: Final = b"\x01"
+STDERR: Final = b"\x02"
+"""What a piece of a run's output begins with."""
 
 
 class Session(Protocol):

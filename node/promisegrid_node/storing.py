@@ -10,12 +10,14 @@ Promises: memory for a few batches, whatever the size; the names of what was lef
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from promisegrid.block import Block
-from promisegrid.chunker import Chunker
+from promisegrid.chunker import Chunker, Sized
+from promisegrid.errors import LocalError
 from promisegrid_node.ahead import ahead
 from promisegrid_node.aside import aside
 from promisegrid_node.gather import Gathered, Gatherer
@@ -24,6 +26,8 @@ from promisegrid_node.session import Node
 
 SKIP: Final = 15
 """Batches sent unasked, at most, after one of which the node had nothing: always asking costs a tenth."""
+CHUNK_MAX: Final = 2 * 1024 * 1024
+"""Bytes of a chunk: what one block may have (`limits.block_bytes`)."""
 
 
 async def store(
@@ -79,3 +83,15 @@ async def _lacked(node: Node, batch: list[Block]) -> list[Block]:
     known = {block.cid: block for block in batch}
     answer = await node.call("lacks", {"cids": list(known)})
     return [known[cid] for cid in answer["lacks"]]
+
+
+def chunker(name: str) -> Chunker:
+    """The chunker a person names: "buzhash" or "size-BYTES". LocalError says what is possible."""
+    if name == "buzhash":
+        made: Chunker = importlib.import_module("promisegrid_node.chunker").Buzhash()
+        return made
+    kind, _, size = name.partition("-")
+    whole = size.isascii() and size.isdecimal() and len(size) < 9
+    if kind == "size" and whole and 0 < int(size) <= CHUNK_MAX:
+        return Sized(int(size))
+    raise LocalError(f"{name!r} is no chunker: say buzhash, or size-BYTES with 1 to {CHUNK_MAX}.", "bad_args")

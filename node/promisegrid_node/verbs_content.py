@@ -12,12 +12,11 @@ from typing import BinaryIO, Final
 from promisegrid import units
 from promisegrid.errors import LocalError
 from promisegrid_node.aside import standard_input
-from promisegrid_node.chunker import chunker
 from promisegrid_node.output import Output
 from promisegrid_node.resuming import to_file
 from promisegrid_node.scatter import FolderWriter
 from promisegrid_node.session import Emit, Node
-from promisegrid_node.storing import store
+from promisegrid_node.storing import chunker, store
 
 MARKS: Final = {"folder": "/", "symlink": "@", "file": "", "unknown": "?"}
 """What stands behind a name in a listing; "unknown": its block is not here."""

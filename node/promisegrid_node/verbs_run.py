@@ -15,10 +15,9 @@ from promisegrid import units
 from promisegrid.cid import Cid, CidError
 from promisegrid.errors import LocalError
 from promisegrid_node import argtypes
-from promisegrid_node.api import STDOUT
 from promisegrid_node.aside import standard_input
 from promisegrid_node.output import Output, Watcher, to_json
-from promisegrid_node.session import Node
+from promisegrid_node.session import STDOUT, Node
 from promisegrid_node.storing import store
 from promisegrid_node.verbs_content import to_folder
 

@@ -14,7 +14,8 @@ from promisegrid import chunker as specification
 from promisegrid.chunker import CHUNKER_CID, LARGEST, ROOM
 from promisegrid.errors import LocalError
 from promisegrid.unixfs import FileImporter
-from promisegrid_node.chunker import Buzhash, chunker
+from promisegrid_node.chunker import Buzhash
+from promisegrid_node.storing import chunker
 
 MIB = 1024 * 1024
 LARGER = {

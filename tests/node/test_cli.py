@@ -40,6 +40,13 @@ def test_negative_numbers_are_arguments_of_a_call() -> None:
     assert (late.on, late.args) == ("zB", ["1", "-5", "[-1]"])
 
 
+@pytest.mark.parametrize("words", ["--home x --json cap ls", "cap --home x --json ls", "cap ls --home x --json"])
+def test_what_every_verb_takes_may_stand_anywhere(words: str) -> None:
+    options = arguments.parse(words.split())
+    assert (options.verb, options.home, options.json) == ("cap ls", "x", True)
+    assert arguments.parse(["cap", "ls"]).log == "WARNING"
+
+
 def test_app_verbs_are_two_words() -> None:
     assert arguments.parse(["app", "publish", "d"]).verb == "app publish"
 
