@@ -40,7 +40,9 @@ def test_negative_numbers_are_arguments_of_a_call() -> None:
     assert (late.on, late.args) == ("zB", ["1", "-5", "[-1]"])
 
 
-@pytest.mark.parametrize("words", ["--home x --json cap ls", "cap --home x --json ls", "cap ls --home x --json"])
+@pytest.mark.parametrize(
+    "words", ["--home x --json cap ls", "cap --home x --json ls", "cap ls --json --home x"]
+)
 def test_what_every_verb_takes_may_stand_anywhere(words: str) -> None:
     options = arguments.parse(words.split())
     assert (options.verb, options.home, options.json) == ("cap ls", "x", True)
