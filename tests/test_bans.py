@@ -57,6 +57,7 @@ def test_no_invitation_and_no_admission_lets_it_in() -> None:
     ann, eve = world.grid("ann", "eve")
     ban(ann, eve)
     eve.do(eve.kernel.owner.leave())
+    eve = again(eve)
     ann.kernel.open_mode = True
     world.link(eve, ann, ann.do(ann.kernel.owner.invite()))
     assert eve.kernel.grid is None and why(eve)[-1] == "banned"

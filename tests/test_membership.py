@@ -183,11 +183,37 @@ def test_a_dismissed_member_may_be_admitted_again_in_person() -> None:
     assert ann.do(ann.kernel.owner.members()) == []
     ann.kernel.open_mode = True
     bob.do(bob.kernel.owner.leave())
+    bob = again(bob)
     world.link(bob, ann)
     assert not ann.peers() and why(bob)[-1] == "not_member", "an open door is not open to him"
     ann.do(ann.kernel.owner.admit(bob.did))
     world.link(bob, ann)
     assert ann.peers() == ["bob"]
+
+
+def test_who_left_stays_out_until_it_is_started_again() -> None:
+    """What dials the grid goes on dialling; a member that is known needs no invitation."""
+    world = World()
+    ann, bob = world.grid("ann", "bob")
+    ann.kernel.open_mode = True
+    with pytest.raises(LocalError, match="founder"):
+        ann.do(ann.kernel.owner.leave())
+    bob.do(bob.kernel.owner.set_trust("peers", [ann.did]))
+    bob.do(bob.kernel.owner.leave())
+    world.run()
+    assert ann.peers() == bob.peers() == [] and bob.kernel.grid is None
+    assert bob.do(bob.kernel.owner.trust())["mode"] == "own"
+    for one, other in ((bob, ann), (ann, bob)):
+        world.link(one, other)
+        assert bob.kernel.grid is None and why(bob)[-1] == "wrong_grid"
+    zoe = world.node("zoe")
+    zoe.do(zoe.kernel.owner.found("another"))
+    world.link(bob, zoe, zoe.do(zoe.kernel.owner.invite()))
+    assert bob.kernel.grid == zoe.kernel.grid
+    bob.do(bob.kernel.owner.leave())
+    bob = again(bob)
+    world.link(bob, ann)
+    assert bob.kernel.grid == ann.kernel.grid
 
 
 def back(node: Node, proof: bytes | None) -> Node:

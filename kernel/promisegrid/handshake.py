@@ -75,6 +75,8 @@ async def _exchange_hello(state: State, link: Link) -> tuple[Hello, Hello]:
         raise RemoteError("hello", f"{text} Is something between the two?")
     if mine.grid and theirs.grid and mine.grid != theirs.grid:
         raise RemoteError("wrong_grid", f"The peer is in grid {theirs.grid}, this node in {mine.grid}.")
+    if state.grid is None and {mine.grid, theirs.grid} & state.left:
+        raise RemoteError("wrong_grid", "This node left that grid; start it again to join it anew.")
     if mine.grid is None and theirs.grid is None:
         raise RemoteError("hello", "Neither side is in a grid yet.")
     return mine, theirs

@@ -87,7 +87,7 @@ class Owner:
         return block.cid
 
     async def leave(self) -> None:
-        """Leave the grid, to join another. A founder cannot: nobody else could admit members."""
+        """Leave the grid, to join another; or this one anew after a restart. Its founder cannot leave it."""
         if self._state.is_founder:
             raise LocalError("The founder's node cannot leave its grid; use another home for another grid.")
         for link in list(self._state.links.values()):
@@ -95,8 +95,11 @@ class Owner:
         if self._state.serving is not None:
             self._runner.guests.resize(-self._state.serving.cpu)
             self._runner.guests.turn_away(RemoteError("not_serving"))
+        if self._state.grid is not None:
+            self._state.left.add(self._state.grid)
         await self._ledger.leave()
         await settings.leave(self._state)
+        self._memo.forget()
 
     async def invite(self, uses: int = 1, days: int = 7) -> bytes:
         """A fresh invitation, for a join URL. Only on the node of one who may admit."""

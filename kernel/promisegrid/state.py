@@ -61,6 +61,8 @@ class State:
     revoked: set[Cid] = field(default_factory=set)
     dismissed: set[str] = field(default_factory=set)
     banned: set[str] = field(default_factory=set)
+    left: set[Cid] = field(default_factory=set)
+    """Grids this node left since it was started: what still dials them does not bring it back."""
     totals: Totals = field(default_factory=Totals)
     verdicts: Verdicts = field(init=False)
 
