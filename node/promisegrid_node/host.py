@@ -19,11 +19,14 @@ from typing import Any, Literal, TypeVar
 
 from promisegrid.cid import Cid
 from promisegrid.effects import (
+    Abandon,
     Approach,
     Cancel,
     Close,
+    Describe,
     Digest,
     Effect,
+    Establish,
     Failure,
     Gateway,
     Notify,
@@ -39,12 +42,13 @@ from promisegrid.effects import (
 from promisegrid.errors import RemoteError
 from promisegrid.kernel import Kernel
 from promisegrid.limits import Limits
+from promisegrid_node import ports
 from promisegrid_node.disk import LATER, Disk
 from promisegrid_node.fetching import GatewayClient
 from promisegrid_node.ports import Fetcher, Keys, Runtime, Store, StoreEffect, Transport, no_dials
 
 T = TypeVar("T")
-Work = Run | Prepare | Digest | Push | Gateway | Providers | Approach
+Work = Run | Prepare | Digest | Push | Gateway | Providers | Approach | Describe
 Issued = list[tuple[int, Effect]]
 Progress = Callable[[Mapping[str, Any]], None]
 Listener = Callable[[str, Mapping[str, Any]], None]
@@ -99,6 +103,7 @@ class Host:
         self._timer_ms: int | None = None
         self._closed = False
         self.approach: Callable[[Approach], Awaitable[object]] = no_dials
+        self.channels: ports.Channels = ports.NoChannels()
         self.runs = 0
         """Programs run here since the start."""
 
@@ -280,6 +285,8 @@ class Host:
         elif isinstance(effect, Cancel):
             if effect.ticket in self._work:
                 self._work[effect.ticket].cancel()
+        elif isinstance(effect, Establish | Abandon):
+            self.channels.told(effect)
         else:
             raise AssertionError(f"{effect!r} was told, not asked")
 
@@ -322,7 +329,8 @@ class Host:
 
     def _notify(self, effect: Notify) -> None:
         if effect.kind == "progress":
-            asked = self._asks.get(_number(effect.detail.get("ask")))
+            ask = effect.detail.get("ask")
+            asked = self._asks.get(ask) if isinstance(ask, int) else None
             if asked is not None and asked.on_progress is not None:
                 asked.on_progress(effect.detail)
         for listener in list(self._listeners):
@@ -361,10 +369,12 @@ class Host:
         value: object
         try:
             if isinstance(effect, Push):
-                await self._has_room(effect.link)
+                await self._links[effect.link].room.wait() if effect.link in self._links else None
                 value = None
             elif isinstance(effect, Digest):
-                value = await asyncio.to_thread(_sha256, effect.data)
+                value = await asyncio.to_thread(lambda: hashlib.sha256(effect.data).digest())
+            elif isinstance(effect, Describe):
+                value = await self.channels.describe(effect)
             elif isinstance(effect, Approach):
                 value = await self.approach(effect)
             elif isinstance(effect, Gateway):
@@ -382,18 +392,7 @@ class Host:
             value = _runtime_failed(fault)
         self._answer([(ticket, value)])
 
-    async def _has_room(self, link: int) -> None:
-        if link in self._links:
-            await self._links[link].room.wait()
 
 def _runtime_failed(fault: Exception) -> Failure:
     log.error("the runtime failed: %s", fault, exc_info=log.isEnabledFor(logging.DEBUG))
     return Failure("internal", f"The runtime of this node failed: {type(fault).__name__}.")
-
-
-def _sha256(data: bytes) -> bytes:
-    return hashlib.sha256(data).digest()
-
-
-def _number(value: object) -> int:
-    return value if isinstance(value, int) else 0

@@ -9,7 +9,22 @@ from pathlib import Path
 from typing import Protocol
 
 from promisegrid.cid import Cid
-from promisegrid.effects import Approach, Commit, Failure, Job, Load, Outcome, Prepare, Read, Run, Save, Scan
+from promisegrid.effects import (
+    Abandon,
+    Approach,
+    Commit,
+    Describe,
+    Establish,
+    Failure,
+    Job,
+    Load,
+    Outcome,
+    Prepare,
+    Read,
+    Run,
+    Save,
+    Scan,
+)
 from promisegrid.wasm.module import ModuleInfo
 
 StoreEffect = Load | Scan | Read | Save | Commit
@@ -100,6 +115,27 @@ class Fetcher(Protocol):
 
     async def close(self) -> None:
         """Hang up."""
+
+
+class Channels(Protocol):
+    """Makes data channels to other members; those that open come to `Host.connect`."""
+
+    async def describe(self, effect: Describe) -> str | Failure:
+        """See `effects.Describe`."""
+
+    def told(self, effect: Establish | Abandon) -> None:
+        """See there. Returns at once and never raises."""
+
+
+class NoChannels:
+    """For a host that makes none; the kernel does not ask it."""
+
+    async def describe(self, effect: Describe) -> str | Failure:
+        """Nothing to describe."""
+        return Failure("closed", "This host makes no data channels.")
+
+    def told(self, effect: Establish | Abandon) -> None:
+        """Nothing to do."""
 
 
 async def no_dials(effect: Approach) -> Failure:
