@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from e2e.conftest import NO_CHANNELS
 from e2e.harness import Node, chromium_path, running, wait_for
 from e2e.programs import counts
 from e2e.test_page import identity, joined
-from playwright.sync_api import Browser, Page, Playwright
+from playwright.sync_api import Browser, Page, Playwright, expect
 
 STEPS = 60_000_000
 """Counted by one task: some tenths of a second."""
@@ -52,6 +54,14 @@ def ann(browser: Browser, serving: Node) -> Page:
     return tab(browser, serving)
 
 
+@pytest.fixture(scope="module")
+def bob(browser: Browser, serving: Node) -> Page:
+    """Another, that serves, until the last test closes it."""
+    page = tab(browser, serving)
+    page.evaluate("promisegrid.serve({cpu: 1, memory: 64 * 2 ** 20})")
+    return page
+
+
 def put(page: Page, program: bytes) -> str:
     return str(page.evaluate("(bytes) => promisegrid.put(new Uint8Array(bytes))", list(program)))
 
@@ -66,48 +76,7 @@ def seen(page: Page) -> dict[str, Any]:
     return found
 
 
-def test_a_map_is_finished_although_a_tab_is_closed_in_the_middle(
-    browser: Browser, serving: Node, ann: Page
-) -> None:
-    bob = tab(browser, serving)
-    bob.evaluate("promisegrid.serve({cpu: 1, memory: 64 * 2 ** 20})")
-    name = did_of(bob)
-    wait_for(lambda: any(one["did"] == name and one["serves"] for one in seen(ann)["near"]), what="bob")
-    inputs = [STEPS + number for number in range(24)]
-    ann.evaluate(MAP, [put(ann, counts()), [[number] for number in inputs]])
-    wait_for(lambda: any(one["by"].get(name) for one in seen(ann)["maps"]), 60, "a result of bob's")
-    assert any(one["by"] == name for one in seen(ann)["there"])
-    bob.context.close()
-    done = ann.evaluate("mapped")
-    assert [one.get("value") for one in done["results"]] == inputs
-    assert done["failed"] == 0 and done["done"] == 24
-    assert 0 < done["by"].pop(name) < 24 and set(done["by"]) == {did_of(ann), serving.did}
-    progress = ann.evaluate("progress")
-    assert progress[-1] == [24, 24] and progress == sorted(progress)
-    assert seen(ann)["maps"] == []
-
-
-def test_a_map_can_be_given_up_and_one_task_goes_anywhere(serving: Node, ann: Page) -> None:
-    code = put(ann, counts())
-    ended = ann.evaluate(
-        """async ([code, steps]) => {
-          const stop = new AbortController();
-          const inputs = Array.from({length: 500}, (_, at) => [steps + 1000 + at]);
-          const onprogress = ({done}) => done && stop.abort();
-          const map = promisegrid.map({code, func: "count", inputs, signal: stop.signal, onprogress});
-          return map.then(() => "done", (error) => error.code);
-        }""",
-        [code, STEPS],
-    )
-    assert ended == "cancelled" and seen(ann)["maps"] == []
-    run = "(code) => promisegrid.run({code, func: 'count', args: [7], on: 'anywhere'})"
-    done = ann.evaluate(run, code)
-    assert done["value"] == 7 and done["why"].startswith("run ")
-    assert "remembered" in ann.evaluate(run, code)["why"]
-
-
-def test_topics_between_two_tabs(browser: Browser, serving: Node, ann: Page) -> None:
-    bob = tab(browser, serving)
+def test_topics_between_two_tabs(ann: Page, bob: Page) -> None:
     heard = """(topic) => {
       globalThis.heard = [];
       promisegrid.addEventListener("topic", ({detail}) => heard.push(detail));
@@ -125,4 +94,70 @@ def test_topics_between_two_tabs(browser: Browser, serving: Node, ann: Page) -> 
     assert [one["by"] for one in entries] == [did_of(ann), did_of(bob)]
     assert bob.evaluate("promisegrid.topics()") == ["news"]
     assert bob.evaluate("promisegrid.leave('news')") is True
+
+
+def test_the_picture_shows_links_by_kind_what_moves_and_who_runs_what(
+    serving: Node, ann: Page, bob: Page
+) -> None:
+    name, code = did_of(bob), put(ann, counts())
+    ann.get_by_role("link", name="Grid", exact=True).click()
+    expect(ann.locator("#net-title")).to_be_visible()
+    card = ann.locator(f"#net-picture .card[data-did='{serving.did}']")
+    expect(card).to_have_attribute("aria-label", re.compile("linked by WebSocket, serves"))
+    expect(ann.locator("#further-list")).to_contain_text("serves")
+    run = "([code, on, to]) => { promisegrid.run({code, func: 'count', args: [to], on}).catch(() => {}); }"
+    ann.evaluate(run, [code, name, 15 * STEPS])
+    theirs = ann.locator(f"#net-picture .card[data-did='{name}']")
+    expect(theirs).to_have_attribute("aria-label", re.compile("relayed by a peer, serves, runs count for"))
+    expect(ann.locator("#work-list")).to_contain_text("count")
+    vias = ann.locator("#net-picture .link").evaluate_all("(all) => all.map((one) => one.dataset.via).sort()")
+    assert vias == ["relay", "ws"]
+    assert ann.locator("#links-rows tr").count() == 2
+    big = serving.cli.ok("put", "-", stdin=random.Random(1).randbytes(6_000_000)).text
+    ann.evaluate("(cid) => promisegrid.get(cid).then((bytes) => bytes.length)", big)
+    moving = ann.locator("#net-picture .link[data-via=ws] .lane.in:not([data-level='0'])")
+    expect(moving).to_have_count(1)
+    expect(card).to_contain_text("iB/s")
+    card.focus()
+    ann.keyboard.press("Enter")
+    expect(ann.locator("#net-detail")).to_contain_text("WebSocket")
+    ann.get_by_role("link", name="Programs", exact=True).click()
+    expect(ann.locator("#main")).to_be_visible()
+
+
+def test_a_map_can_be_given_up_and_one_task_goes_anywhere(serving: Node, ann: Page) -> None:
+    code = put(ann, counts())
+    ended = ann.evaluate(
+        """async ([code, steps]) => {
+          const stop = new AbortController();
+          const inputs = Array.from({length: 500}, (_, at) => [steps + 1000 + at]);
+          const onprogress = ({done}) => done && stop.abort();
+          const map = promisegrid.map({code, func: "count", inputs, signal: stop.signal, onprogress});
+          return map.then(() => "done", (error) => error.code);
+        }""",
+        [code, STEPS],
+    )
+    assert ended == "cancelled" and seen(ann)["maps"] == []
+    run = "([code, on]) => promisegrid.run({code, func: 'count', args: [7], on})"
+    done = ann.evaluate(run, [code, "anywhere"])
+    assert done["value"] == 7 and done["why"].startswith("run ")
+    ann.evaluate(run, [code, None])
+    assert ann.evaluate(run, [code, "anywhere"])["why"].startswith("remembered")
+
+
+def test_a_map_is_finished_although_a_tab_is_closed_in_the_middle(
+    serving: Node, ann: Page, bob: Page
+) -> None:
+    name = did_of(bob)
+    inputs = [STEPS + number for number in range(24)]
+    ann.evaluate(MAP, [put(ann, counts()), [[number] for number in inputs]])
+    wait_for(lambda: any(one["by"].get(name) for one in seen(ann)["maps"]), 60, "a result of bob's")
+    assert any(one["by"] == name for one in seen(ann)["there"])
     bob.context.close()
+    done = ann.evaluate("mapped")
+    assert [one.get("value") for one in done["results"]] == inputs
+    assert done["failed"] == 0 and done["done"] == 24
+    assert 0 < done["by"].pop(name) < 24 and set(done["by"]) == {did_of(ann), serving.did}
+    progress = ann.evaluate("progress")
+    assert progress[-1] == [24, 24] and progress == sorted(progress)
+    assert seen(ann)["maps"] == []

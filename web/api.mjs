@@ -26,6 +26,8 @@ export class PromiseGrid extends EventTarget {
   #client;
   /** @type {Peer[]} */
   #peers = [];
+  /** Maps in work. @type {Set<AbortController>} */
+  #maps = new Set();
   /** @type {(cid: string) => Promise<void>} */
   #open;
 
@@ -218,13 +220,34 @@ export class PromiseGrid extends EventTarget {
    */
   async map({ code, inputs, signal, onprogress, ...rest }) {
     if (!Array.isArray(inputs)) throw new NodeError("bad_args", "map needs inputs: a list, for each task its arguments, or {args, files, stdin}.");
-    const named = await this.#code(code, onprogress);
-    const given = [];
-    for (const input of inputs) {
-      const { args = [], ...content } = Array.isArray(input) ? { args: input } : input;
-      given.push({ args, ...(await this.#given(content, undefined)) });
+    const stop = new AbortController();
+    const giveUp = () => stop.abort();
+    if (signal?.aborted) giveUp();
+    signal?.addEventListener("abort", giveUp, { once: true });
+    this.#maps.add(stop);
+    try {
+      const named = await this.#code(code, onprogress);
+      const given = [];
+      for (const input of inputs) {
+        const { args = [], ...content } = Array.isArray(input) ? { args: input } : input;
+        given.push({ args, ...(await this.#given(content, undefined)) });
+      }
+      const progress = (/** @type {any} */ detail) => this.#progress(detail, onprogress);
+      return await this.#client.call("map", { ...rest, code: named, inputs: given }, { signal: stop.signal, onprogress: progress });
+    } finally {
+      this.#maps.delete(stop);
+      signal?.removeEventListener("abort", giveUp);
     }
-    return this.#client.call("map", { ...rest, code: named, inputs: given }, { signal, onprogress: (detail) => this.#progress(detail, onprogress) });
+  }
+
+  /** How many maps of this tab are in work. */
+  get mapping() {
+    return this.#maps.size;
+  }
+
+  /** Give up every map of this tab: each rejects with code "cancelled". */
+  stopMaps() {
+    for (const stop of this.#maps) stop.abort();
   }
 
   /** Say something to whoever follows a topic: bytes, a text, or data with links as {"/": cid}; at most 16 KiB. @param {string} topic @param {any} body @returns {Promise<Entry>} */
@@ -234,12 +257,15 @@ export class PromiseGrid extends EventTarget {
 
   /** Follow a topic, also after a reload: what is new in it is told by "topic" events, what was said is in `entries`. @param {string} topic */
   async follow(topic) {
-    return this.#client.call("topic.follow", { topic });
+    await this.#client.call("topic.follow", { topic });
+    this.dispatchEvent(new Event("topics"));
   }
 
   /** Follow a topic no more; whether it was followed. @param {string} topic @returns {Promise<boolean>} */
   async leave(topic) {
-    return (await this.#client.call("topic.leave", { topic })).followed;
+    const { followed } = await this.#client.call("topic.leave", { topic });
+    this.dispatchEvent(new Event("topics"));
+    return followed;
   }
 
   /** The topics this node follows. @returns {Promise<string[]>} */

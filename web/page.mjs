@@ -6,6 +6,7 @@ import { Client } from "./client.mjs";
 import { Direct } from "./direct.mjs";
 import { looksLikeCid } from "./api.mjs";
 import { Files } from "./files.mjs";
+import { NetView } from "./net.mjs";
 import { link, notice, panels } from "./panels.mjs";
 import { persistAfter } from "./persist.mjs";
 import { promisesPanel } from "./promises.mjs";
@@ -29,6 +30,7 @@ const client = new Client({
 const grid = new PromiseGrid(client, open);
 const apps = new Apps(client, grid);
 const files = new Files(grid, client);
+const net = new NetView(grid, client);
 Object.defineProperty(globalThis, "promisegrid", { value: grid, enumerable: true });
 
 theme();
@@ -43,7 +45,7 @@ client.addEventListener("event", (event) => heard(/** @type {CustomEvent} */ (ev
 addEventListener("hashchange", route);
 document.querySelector(".skip")?.addEventListener("click", (event) => {
   event.preventDefault();
-  byId(files.shown ? "files-title" : "run-title").focus();
+  byId(files.shown ? "files-title" : net.shown ? "net-title" : "run-title").focus();
 });
 byId("app-form").addEventListener("submit", (/** @type {SubmitEvent} */ event) => {
   event.preventDefault();
@@ -70,14 +72,15 @@ function route() {
   apps.show(decodeURIComponent(app[1])).catch((error) => error.code === "not_granted" && notice(error.message));
 }
 
-/** Programs or Files, once there is a node to look at. */
+/** Programs, Files or Grid, once there is a node to look at. */
 function view() {
   const up = client.node !== null;
-  const shown = up && files.route(location.hash);
-  byId("main").hidden = !up || shown;
-  byId("files-view").hidden = !shown;
+  const named = /^#\/(files|grid)(?:\/|$)/.exec(location.hash)?.[1] ?? "";
+  for (const [id, name] of [["main", ""], ["files-view", "files"], ["net-view", "grid"]]) byId(id).hidden = !up || name !== named;
+  if (up) files.route(location.hash);
+  net.route(up && named === "grid");
   for (const at of byId("views").children) {
-    const here = (at.getAttribute("href") === "#/files") === shown;
+    const here = at.getAttribute("href") === `#/${named}`;
     if (here) at.setAttribute("aria-current", "page");
     else at.removeAttribute("aria-current");
   }

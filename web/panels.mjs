@@ -85,17 +85,37 @@ function me(client, info) {
   byId("me-facts").replaceChildren(...Object.entries(rows).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
 }
 
-/** @param {any[]} found */
-function peers(found) {
+/**
+ * Peers by name: one may have several links; the first that is not relayed counts.
+ * @template {{did: string, via: string, serves: boolean}} T @param {T[]} found @returns {(T & {vias: string[]})[]}
+ */
+export function together(found) {
+  /** @type {Map<string, T & {vias: string[]}>} */
+  const peers = new Map();
+  for (const link of [...found].sort((one, other) => Number(one.via === "relay") - Number(other.via === "relay"))) {
+    const known = peers.get(link.did);
+    if (!known) peers.set(link.did, { ...link, vias: [link.via] });
+    else if (!known.vias.includes(link.via)) known.vias.push(link.via);
+  }
+  return [...peers.values()];
+}
+
+/** Peers listed beside the run; the Grid view has them all. */
+const PEERS_LISTED = 12;
+
+/** @param {any[]} all */
+function peers(all) {
+  const found = together(all);
   byId("reading-peers").textContent = `${found.length}`;
-  const rows = found.map((peer) =>
+  const rows = found.slice(0, PEERS_LISTED).map((peer) =>
     el("li", {}, el("span", { class: "grow" }, named(peer.did, "peer")), peer.serves ? el("span", { class: "tag on" }, "serves") : null, el("span", { class: "hint" }, reached(peer))),
   );
+  if (found.length > rows.length) rows.push(el("li", {}, el("a", { href: "#/grid" }, `and ${found.length - rows.length} more`)));
   byId("peer-list").replaceChildren(...(rows.length ? rows : [el("li", { class: "hint" }, "Nobody right now. Open this page in another browser, or start another node.")]));
 }
 
-/** @param {{via: string, rtt_ms: number | null}} peer */
-export const reached = ({ via, rtt_ms }) => `${via}${rtt_ms === null ? "" : ` · ${rtt_ms} ms`}`;
+/** @param {{via: string, vias?: string[], rtt_ms: number | null}} peer */
+export const reached = ({ via, vias = [via], rtt_ms }) => `${vias.join(" + ")}${rtt_ms === null ? "" : ` · ${rtt_ms} ms`}`;
 
 /** The lamp at the top. @param {{state: string, text: string}} state */
 export function link({ state, text }) {

@@ -2,7 +2,7 @@
 /** "Run a program": from what a person chose to a task, with its progress; what came of it is shown by outcome.mjs. */
 import { looksLikeCid } from "./api.mjs";
 import { Outcome } from "./outcome.mjs";
-import { reached } from "./panels.mjs";
+import { reached, together } from "./panels.mjs";
 import { byId, dropzone, el, glyph, rememberName, short, size, words } from "./ui.mjs";
 
 const PHASES = { fetch: "Fetching", compile: "Compiling, once", run: "Running", store: "Storing" };
@@ -74,7 +74,7 @@ class RunPanel {
   #places() {
     const chosen = this.#on();
     const promised = this.promises.from();
-    const serving = this.grid.peers().filter((peer) => peer.serves || promised.has(peer.did));
+    const serving = together(this.grid.peers()).filter((peer) => peer.serves || promised.has(peer.did));
     const place = (/** @type {string} */ did, /** @type {string} */ name, /** @type {string} */ hint) =>
       el("label", {}, el("input", { type: "radio", name: "on", value: did, checked: did === chosen }), glyph(did || (this.client.node?.did ?? "")), name, el("span", { class: "hint" }, hint));
     const places = [place("", "this tab", ""), ...serving.map((peer) => place(peer.did, short(peer.did), promised.has(peer.did) ? "promised" : (reached(peer).split(" · ")[1] ?? "")))];

@@ -64,7 +64,7 @@ export function svg(tag, props, ...children) {
 /** A picture of a name, the same everywhere: a plate of 5 × 5 holes, punched in symmetry. @param {string} name @param {number} [side] */
 export function glyph(name, side = 20) {
   const bits = hash(name);
-  const hue = (bits[0] ^ bits[3]) % 360;
+  const hue = hueOf(name);
   const plate = svg("svg", { viewBox: "0 0 24 24", width: side, height: side, class: "glyph", "aria-hidden": "true" });
   plate.append(svg("rect", { width: 24, height: 24, fill: `hsl(${hue} 48% 34%)` }));
   for (let at = 0; at < 15; at++) {
@@ -75,6 +75,12 @@ export function glyph(name, side = 20) {
     for (const x of new Set([column, 4 - column])) plate.append(svg("circle", { cx: 4 + x * 4, cy: 4 + row * 4, r: radius, fill }));
   }
   return plate;
+}
+
+/** The colour of that picture's plate, in degrees. @param {string} name */
+export function hueOf(name) {
+  const bits = hash(name);
+  return (bits[0] ^ bits[3]) % 360;
 }
 
 /** Four 32-bit numbers of a text; for pictures only. @param {string} text */
