@@ -292,3 +292,40 @@ def test_wherever_it_is_quickest_begins_with_what_is_remembered(busy: bool) -> N
     assert end.why == f"remembered: by a receipt of {bob.did}, whose receipts count here"
     assert len(bob.runs) == 1 and len(ann.runs) == busy
     assert ann.do(ann.kernel.owner.history(1))[0]["cached"] is True
+
+
+def test_a_silent_peer_does_not_hold_up_another_ones_answer() -> None:
+    (ann, bob, carol), task = grid("ann", "bob", "carol")
+    run(carol, task)
+    trust(ann, carol)
+    bob.peer_drops = True
+    began = ann.world.now_ms
+    assert run(ann, task).by == carol.did and ann.world.now_ms == began
+
+
+def test_a_guest_makes_this_node_ask_around_so_often_and_no_more() -> None:
+    (ann, bob, carol), task = grid("ann", "bob", "carol", limits=Limits(link_misses_per_second=3))
+    trust(ann, carol)
+
+    def asks(number: int) -> int:
+        before = len(carol.log)
+        bob.do(bob.kernel.run(Task(task.code, "add_one", (number,)), Budget(), on=ann.did))
+        return len(carol.log) - before
+
+    assert [asks(number) > 0 for number in range(5)] == [True, True, True, False, False]
+    assert len(ann.runs) == 5
+
+
+def test_nobody_passes_on_what_claims_to_be_his_own() -> None:
+    (ann, bob, carol), task = grid("ann", "bob", "carol")
+    named = task.block(Limits()).cid
+    sealed = carol.do(_sealed(Receipt(named, Cid.of(b"result"), ann.did, "", None, 1, None)))
+
+    async def told(verified: object, link: object) -> Answer:
+        return Answer({"receipts": [[sealed, None]]})
+
+    carol.kernel._dispatcher.handlers[MEMO] = told
+    assert asked(ann, carol, task) != [] == asked(bob, ann, task)
+    trust(bob, ann)
+    assert run(bob, task).by == bob.did
+    assert "ann" in bob.peers(), "ann is not blamed for what carol made up in her name"

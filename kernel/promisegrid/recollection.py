@@ -11,6 +11,10 @@ Laws:
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from typing import Any
+
 from promisegrid import reasons, receipt
 from promisegrid.block import Block
 from promisegrid.caller import Caller
@@ -23,8 +27,35 @@ from promisegrid.protocols import MEMO
 from promisegrid.receipt import Receipt
 from promisegrid.runner import Watch
 from promisegrid.state import State
-from promisegrid.strand import Strand
+from promisegrid.strand import Scheduler, Signal
 from promisegrid.task import RunResult, read_result
+
+
+class _Asked:
+    """Several peers that are asked at once: their answers as they come."""
+
+    def __init__(self, scheduler: Scheduler, asked: Mapping[Link, Coroutine[Any, Any, list[Told]]]) -> None:
+        self._scheduler = scheduler
+        self._came: deque[tuple[Link, list[Told]]] = deque()
+        self._news: Signal[None] = scheduler.signal()
+        self._strands = [scheduler.spawn(self._hear(link, answer)) for link, answer in asked.items()]
+
+    async def _hear(self, link: Link, answer: Coroutine[Any, Any, list[Told]]) -> None:
+        self._came.append((link, await answer))
+        self._news.set(None)
+
+    async def answers(self) -> AsyncIterator[tuple[Link, list[Told]]]:
+        """One of each peer; whoever answers nothing in time answered with nothing."""
+        for _ in self._strands:
+            if not self._came:
+                self._news = self._scheduler.signal()
+                await self._news
+            yield self._came.popleft()
+
+    def end(self) -> None:
+        """Wait for no more."""
+        for strand in self._strands:
+            self._scheduler.cancel(strand)
 
 
 class Recollection:
@@ -39,14 +70,13 @@ class Recollection:
             return None
         asked = self._ask_around(task, self._state.limits.recollect_hops, None)
         try:
-            for link, strand in asked:
-                await self._take(task, await strand.done, link)
+            async for link, told in asked.answers():
+                await self._take(task, told, link)
                 for claim, _ in await self._memo.elect(task):
                     if await self._bring(claim, link, watch):
                         return await self._memo.look_up(task)
         finally:
-            for _, strand in asked:
-                self._state.scheduler.cancel(strand)
+            asked.end()
         return None
 
     def why(self, done: RunResult, on: str | None = None) -> str:
@@ -58,27 +88,24 @@ class Recollection:
         told = [] if self._state.serving is None else await self._memo.told(task)
         if told or not 0 < hops <= self._state.limits.recollect_hops or not link.may_miss():
             return told
+        link.count_miss()  # found or not, it costs a word to each of them
         asked = self._ask_around(task, hops - 1, link)
         try:
-            for other, strand in asked:
-                found = [one for one in await strand.done if not self._is_ours(one)]
+            async for other, answer in asked.answers():
+                found = [one for one in answer if not self._is_ours(one)]
                 await self._take(task, found, other)
                 told += found
         finally:
-            for _, strand in asked:
-                self._state.scheduler.cancel(strand)
-        if not told:
-            link.count_miss()
+            asked.end()
         return told[: self._state.limits.receipts_told]
 
-    def _ask_around(self, task: Cid, hops: int, but: Link | None) -> list[tuple[Link, Strand[list[Told]]]]:
+    def _ask_around(self, task: Cid, hops: int, but: Link | None) -> _Asked:
         links = [link for link in self._state.open_links() if link.via != "relay"]
         avoided = "" if but is None else but.did
         links = [link for link in links if link.did != avoided and self._state.link_to(link.did) is link]
         links.sort(key=lambda link: (not link.serves, link.rtt_ms is None, link.rtt_ms or 0))
-        spawn = self._state.scheduler.spawn
         few = links[: self._state.limits.recollect_breadth]
-        return [(link, spawn(self._answered(link, task, hops))) for link in few]
+        return _Asked(self._state.scheduler, {link: self._answered(link, task, hops) for link in few})
 
     async def _answered(self, link: Link, task: Cid, hops: int) -> list[Told]:
         """What one peer answers in time; nothing, where it is anything but an answer."""

@@ -180,7 +180,7 @@ class Runner:
                 watch(phase, done, total)
 
         try:
-            if not fresh and (known := await self.recollect(block.cid, tell)) is not None:
+            if not fresh and (known := await self._recollect(block.cid, tell, hint)) is not None:
                 return known
             await slots.take(hint.number if hint is not None else 0, asker)
             try:
@@ -194,6 +194,14 @@ class Runner:
                 slots.give()
         finally:
             self._landed(block.cid, self._state.scheduler.current)
+
+    async def _recollect(self, task_cid: Cid, tell: Watch, hint: Link | None) -> RunResult | None:
+        """Ask others; for a guest so often a second, like anything his word makes us say to all."""
+        if hint is not None:
+            if not hint.may_miss():
+                return None
+            hint.count_miss()
+        return await self.recollect(task_cid, tell)
 
     def _clamp(self, budget: Budget, guest: bool, promised: bool = False) -> Budget:
         """The budget as this node grants it: every bound present but fuel, none above our limits.
