@@ -186,7 +186,7 @@ class Owner:
         if not cpu:
             self._runner.guests.turn_away(RemoteError("not_serving"))
         for link in self._state.open_links():
-            link.send(frames.Status(cpu > 0, self._state.engine))
+            link.send(frames.Status(cpu > 0, self._state.engine_told))
 
     async def serving(self) -> dict[str, int] | None:
         """{"cpu", "memory"}, or None while this node runs nothing for others."""

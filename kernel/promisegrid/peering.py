@@ -90,14 +90,16 @@ class Peering:
             wrong = await link.ended
         self.drop(link, wrong)
 
-    def make_room(self) -> bool:
-        """Whether a link could be spared: the oldest that has not proved who it is. Strangers who only
-        hold their places must not keep members out."""
-        for link in self._state.links.values():
-            if link.role == "responder" and not link.is_open:
-                self.drop(link, RemoteError("busy", "This link proved nothing so far, and others wait."))
-                return True
-        return False
+    def has_room(self) -> bool:
+        """Whether one more may connect. The oldest that has not proved who it is makes room when there are
+        too many of them, or of all: strangers who only hold their places must not keep members out."""
+        links = self._state.links.values()
+        strangers = [link for link in links if link.role == "responder" and not link.is_open]
+        is_full = len(links) >= self._state.limits.links
+        if strangers and (is_full or len(strangers) >= self._state.limits.greeting):
+            self.drop(strangers[0], RemoteError("busy", "This link proved nothing so far, and others wait."))
+            return True
+        return not is_full
 
     def arrived(self, link: Link, data: bytes) -> None:
         """A frame of an open link is dealt with as it comes."""
@@ -116,7 +118,7 @@ class Peering:
         link.opened.set(None)
         link.since_ms = self._state.now_ms
         self._state.totals.opened[kind_of(link.via)] += 1
-        link.send(frames.Status(self._state.serving is not None, self._state.engine))
+        link.send(frames.Status(self._state.serving is not None, self._state.engine_told))
         self.relay.tell()
         self._tell_peer(link, "up")
         self._scheduler.emit(Notify("grid", {"grid": str(self._state.grid)}))

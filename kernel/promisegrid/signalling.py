@@ -22,18 +22,16 @@ from promisegrid.effects import Abandon, Describe, Establish
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.link import Link, Neighbour
 from promisegrid.relay import CHANNEL, Relay
-from promisegrid.state import State
+from promisegrid.state import State, may_make_channels
 from promisegrid.strand import Late, Pause, Signal
 
 SIGNAL: Final = Cid.parse("bafkreif5c35yi4wm277iamx4efg6dwfpesqpxoupeqhlvdkpzfah3tgzdi")
 """The raw CID of docs/protocols/signal.md."""
 VIA: Final = "webrtc"
-_BROWSERS: Final = ("Chromium/", "Edge/", "Firefox/", "Safari/", "browser")
-"""How the engines of hosts begin that may be able to make channels. A hint only: others refuse."""
 
 
 class Signalling:
-    """The direct channels of one node. `enabled`: whether its host can make any; the host sets it."""
+    """The direct channels of one node."""
 
     def __init__(self, state: State, caller: Caller) -> None:
         self._state, self._caller = state, caller
@@ -44,7 +42,15 @@ class Signalling:
         self._number = 0
         self._waking_ms: int | None = None
         self._invited: dict[str, None] = {}
-        self.enabled = False
+
+    @property
+    def enabled(self) -> bool:
+        """Whether this node makes channels; its host says so."""
+        return self._state.makes_channels
+
+    @enabled.setter
+    def enabled(self, is_able: bool) -> None:
+        self._state.makes_channels = is_able
 
     def over(self, relay: Relay) -> None:
         """Use this relay to know who is near."""
@@ -168,7 +174,7 @@ class Signalling:
     # -- whom and when ---------------------------------------------------------------------------------
 
     def _wanted(self) -> list[str]:
-        """Members to offer a channel to: reached through others, browsers, and behind us in order."""
+        """Members to offer a channel to: reached through others, able as it seems, behind us in order."""
         assert self._relay is not None
         found: dict[str, Neighbour] = dict(self._relay.near())
         direct = set()
@@ -186,7 +192,7 @@ class Signalling:
             and did not in direct
             and did not in self._making
             and me < did.encode()
-            and one.engine.startswith(_BROWSERS)
+            and may_make_channels(one.engine)
         ]
 
     def _is_full(self) -> bool:

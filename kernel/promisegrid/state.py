@@ -39,6 +39,15 @@ class Serving:
     memory_bytes: int
 
 
+_BROWSERS: Final = ("Chromium/", "Edge/", "Firefox/", "Safari/", "browser")
+_MARK: Final = "+webrtc"
+
+
+def may_make_channels(engine: str) -> bool:
+    """Whether a peer's host may be able to make data channels. A hint only: whoever is not refuses."""
+    return engine.startswith(_BROWSERS) or engine.endswith(_MARK)
+
+
 @dataclass(slots=True)
 class State:
     """Mutable, owned by one kernel. grid, genesis and membership are None until the node is in a grid."""
@@ -57,6 +66,7 @@ class State:
     trust: TrustPolicy = field(default_factory=TrustPolicy)
     serving: Serving | None = None
     open_mode: bool = False
+    makes_channels: bool = False
     links: dict[int, Link] = field(default_factory=dict)
     revoked: set[Cid] = field(default_factory=set)
     dismissed: set[str] = field(default_factory=set)
@@ -78,6 +88,12 @@ class State:
     def steady_ms(self) -> int:
         """The clock for how long something takes; see `Scheduler`."""
         return self.scheduler.steady_ms
+
+    @property
+    def engine_told(self) -> str:
+        """The engine as peers are told: marked where its name does not show that this host makes channels."""
+        is_shown = not self.makes_channels or may_make_channels(self.engine)
+        return self.engine if is_shown else self.engine + _MARK
 
     @property
     def may_admit(self) -> bool:

@@ -128,6 +128,10 @@ def _up(up: argparse.ArgumentParser) -> None:
         help="dial no members by the distance of their keys, nor be found by them",
     )  # fmt: skip
     up.add_argument(
+        "--webrtc", action="store_true",
+        help="make direct channels with members reached through others (needs aiortc)",
+    )  # fmt: skip
+    up.add_argument(
         "--gateway", action="append", default=[], metavar="URL",
         help="ask this gateway too, until the node stops, for what no peer has; repeatable",
     )  # fmt: skip

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import errno
+import importlib
 import json
 import logging
 import os
@@ -32,6 +33,7 @@ from promisegrid_node.home import Home
 from promisegrid_node.host import Host
 from promisegrid_node.output import complain, log_to_stderr
 from promisegrid_node.qr import terminal_qr
+from promisegrid_node.reception import Reception
 from promisegrid_node.router import Router, is_outward
 from promisegrid_node.web import Site
 
@@ -110,6 +112,7 @@ async def up(options: argparse.Namespace) -> int:
         async with open_host(home, limits, options.store, options.routing_private) as host:
             await _settle(host, options, peers, place)
             async with (
+                _channelling(host, options, limits),
                 unix.Listener(host, unix.socket_of(home), limits).listening(),
                 _announcing(host, place, options, limits) as announcer,
                 _serving(host, home, pages, place, options, limits, announcer),
@@ -162,7 +165,7 @@ async def _serving(
     door = Door(home.door, Api(host, About(place.url, announcer)).verbs)
     await runner.setup()
     context = None if place.certificate is None else place.certificate.context
-    await web.SockSite(runner, place.socket, ssl_context=context).start()
+    await Reception(runner, place.socket, context, limits).start()
     await door.open()
     try:
         yield
@@ -170,6 +173,24 @@ async def _serving(
         await door.close()
         await host.hang_up()
         await runner.cleanup()
+
+
+@contextlib.asynccontextmanager
+async def _channelling(host: Host, options: argparse.Namespace, limits: Limits) -> AsyncIterator[None]:
+    """Direct channels, where the owner wants them. LocalError says what is missing for them."""
+    if not options.webrtc:
+        yield
+        return
+    try:
+        module: Any = importlib.import_module("promisegrid_node.channels")
+    except ImportError as error:
+        raise LocalError(f"--webrtc needs aiortc ({error}): pip install 'promisegrid[webrtc]'.") from error
+    channels = module.DataChannels(host, limits)
+    host.channels, host.kernel.signalling.enabled = channels, True
+    try:
+        yield
+    finally:
+        await channels.close()
 
 
 @contextlib.asynccontextmanager
@@ -182,7 +203,8 @@ async def _announcing(
     routers = host.kernel.routing.ls()
     if not routers or not (options.routing_private or is_outward(multiaddr.of_url(url))):
         if routers:
-            complain(f"{url} is an address of a private network: --announce-as URL names another.")
+            text = f"{url} is an address of a private network; --announce-as URL names another"
+            complain(f"What is published here is not announced: {text}.")
         yield None
         return
     announcer = Announcer(host, limits, routers, url)
