@@ -167,7 +167,7 @@ class Kernel(Reading):
         """A connection is open. channel: host and path as dialled; invite, grid: from the join URL."""
         assert link not in self._state.links, f"link {link} is in use"
         self._scheduler.advance(now_ms)
-        if len(self._state.links) >= self._state.limits.links and not self._peering.make_room():
+        if not self._peering.has_room():
             self._scheduler.emit(Close(link, "busy", "This node has as many links as it can bear."))
             return self._scheduler.run()
         made = Link(link, role, channel, via, self._scheduler, self._state.limits)

@@ -84,6 +84,16 @@ class Limits:
     """Rows of one list in a view of the grid: more than a page draws, and a message of a few dozen KB."""
     greeting_per_address: int = 32
     """Links of one address that have not proved who they are: a household's tabs start at once, no more."""
+    greeting: int = 128
+    """Of all addresses: each may have half a frame in our memory, and the oldest makes room."""
+    visitors: int = 1024
+    """Connections to the HTTP port that are no links: pages being loaded, and whoever says nothing yet."""
+    visitors_per_address: int = 128
+    """Of these, one address's: a browser opens six for each page, and a household has a few."""
+    visitors_blamed: int = 32
+    """Connections of one address that may come to nothing in a minute; who has more stays outside for one."""
+    visitor_ms: int = 15_000
+    """How long the next whole request may take; an answer that nobody takes ends all after twice that."""
     link_credit: int = 64
     """Messages a peer may have unanswered on one link."""
     link_inbox: int = 1024

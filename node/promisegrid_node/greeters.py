@@ -35,13 +35,14 @@ class Greeters:
         self._place[link] = place(remote)
         self._count[self._place[link]] += 1
 
-    def done(self, link: int) -> None:
-        """A link has proved who it is, or is gone."""
+    def done(self, link: int) -> bool:
+        """A link has proved who it is, or is gone. Whether it was a stranger until now."""
         where = self._place.pop(link, None)
         if where is not None:
             self._count[where] -= 1
             if not self._count[where]:
                 del self._count[where]
+        return where is not None
 
     def _heard(self, kind: str, detail: Mapping[str, Any]) -> None:
         if kind == "peer" and detail.get("event") == "up":

@@ -23,6 +23,7 @@ from promisegrid_node.content import Content
 from promisegrid_node.gateway import Gateway
 from promisegrid_node.greeters import Greeters
 from promisegrid_node.host import Host
+from promisegrid_node.reception import Visitor
 from promisegrid_node.router import Router
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -88,6 +89,8 @@ class Site:
         if name is None or name.name not in self._names:
             text = f"This node does not serve {request.headers.get('Host', '')!r}; --host NAME adds a name.\n"
             return web.Response(status=421, text=text, headers=headers.always())
+        if isinstance(request.protocol, Visitor):
+            request.protocol.is_heard = True
         try:
             return await handler(request)
         except (RemoteError, LocalError) as error:

@@ -28,6 +28,7 @@ from promisegrid.limits import Limits
 from promisegrid_node import headers, tls
 from promisegrid_node.greeters import Greeters
 from promisegrid_node.host import Host
+from promisegrid_node.reception import Visitor
 
 QUEUE_BYTES: Final = 96 * 1024 * 1024
 """Unsent bytes of one link above which its peer counts as not reading: more than it may ask for at once."""
@@ -224,10 +225,14 @@ async def serve(
     transport = SocketTransport(socket)
     link = host.connect(transport, "responder", f"{name}{request.rel_url.raw_path}")
     greeters.came(link, request.remote)
+    visitor = request.protocol if isinstance(request.protocol, Visitor) else None
+    if visitor is not None:
+        visitor.leave()
     try:
         await _carry(host, socket, link, limits.frame_bytes)
     finally:
-        greeters.done(link)
+        if greeters.done(link) and visitor is not None:
+            visitor.blame()
         host.disconnect(link)
         await transport.ended()
     return socket
