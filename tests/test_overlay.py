@@ -1,4 +1,4 @@
-"""A node chooses its links by the distance of keys: what it wants, whom it finds, whom it does not believe."""
+"""A node chooses its links by the distance of keys: what it wants, whom it finds, whom it believes."""
 
 from __future__ import annotations
 

@@ -7,8 +7,10 @@ Invariants, after every step of a host (and some at the end, when the weather ha
 - a promise of n uses is used n times at most, crashes included;
 - what was acknowledged as durable is there after a crash with the disk;
 - every ask ends, with a value or a coded refusal, within its bound of virtual time;
-- links, strands and timers stay within their limits; what goes over links is counted, each frame once;
-- at the end every host that still has its store is linked again, and content is found at its neighbours.
+- links, strands and timers stay within their limits; nobody has a link to whom it has banned; what goes over
+  links is counted, each frame once;
+- at the end every host that still has its store is linked again, any two honest ones reach each other, and
+  content is found at its neighbours.
 """
 
 from __future__ import annotations
@@ -19,8 +21,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
+from tests.simulation import ending
 from tests.simulation.byzantine import WAYS, Byzantine
-from tests.simulation.world import Broken, Host, Weather, Wire, World, worked
+from tests.simulation.network import Network
+from tests.simulation.stand_ins import worked
+from tests.simulation.world import Broken, Host, Weather, World
 
 from promisegrid.cid import Cid
 from promisegrid.effects import Budget, Reply
@@ -69,6 +74,7 @@ class Life:
         self.done: Counter[str] = Counter()
         self.codes = [self._code(n) for n in range(3)]
         self.world.after_step = self._check
+        self.network = Network(self.world, self.course.weather)
         self.founder = self._host("host0")
 
     # -- setting up --------------------------------------------------------------------------------------
@@ -80,24 +86,27 @@ class Life:
 
     def _host(self, name: str, way: str | None = None) -> Host:
         random = self.world.random
+        is_tab = name != "host0" and random.random() < 0.3
         if way is not None:
-            return Byzantine(self.world, name, LIMITS, way)
-        return Host(self.world, name, LIMITS, random.randint(-20_000, 20_000) if self.course.skewed else 0)
+            return Byzantine(self.world, name, LIMITS, way, is_tab)
+        skew_ms = random.randint(-20_000, 20_000) if self.course.skewed else 0
+        return Host(self.world, name, LIMITS, skew_ms, is_tab=is_tab)
 
     def populate(self) -> None:
         """Found the grid; the others join, each at its time, and whoever is not invited only tries."""
         founder = self.founder
-        founder.ask(founder.kernel.owner.found("simulated"), _expect("found"))
+        founder.ask(founder.kernel.owner.found("simulated"), ending.expect("found"))
         self.world.run(self.world.now_ms + 500)
         for code in self.codes:
-            founder.put(self.world.codes[code], _expect("put"))
+            founder.put(self.world.codes[code], ending.expect("put"))
         for n in range(1, self.course.hosts):
             self._join(self._host(f"host{n}"))
         for n, way in enumerate(self.course.byzantine):
             self._join(self._host(f"byzantine{n}", way))
         guise = self.world.random.choice((None, "host1"))
         self.outsider = Host(self.world, "outsider", LIMITS, claims_to_be=guise)
-        self._dial(self.outsider, founder, None)
+        self.outsider.honest = False
+        self.network.dial(self.outsider, founder)
 
     def _join(self, host: Host) -> None:
         """Invite a host and keep it connected, to the founder and to another."""
@@ -105,7 +114,7 @@ class Life:
         def invited(reply: Reply) -> None:
             if reply.error is None:
                 assert isinstance(reply.value, bytes)
-                self._dial(host, self.founder, reply.value)
+                self.network.dial(host, self.founder, reply.value)
 
         self.founder.ask(self.founder.kernel.owner.invite(), invited)
         others = [other for other in self.world.hosts if other not in (host, self.founder)]
@@ -125,23 +134,13 @@ class Life:
             if host.kernel.grid is None and to is self.founder and to.is_up:
                 to.ask(to.kernel.owner.invite(), lambda reply: self._invited(host, to, reply))
             else:
-                self._dial(host, to, None)
+                self.network.dial(host, to)
         self.world.later(self.world.random.randint(2_000, 8_000), lambda: self._keep_dialled(host, to))
 
     def _invited(self, host: Host, to: Host, reply: Reply) -> None:
         if reply.error is None:
             assert isinstance(reply.value, bytes)
-            self._dial(host, to, reply.value)
-
-    def _dial(self, host: Host, to: Host, invite: bytes | None) -> None:
-        if not host.is_up or not to.is_up or self.world.is_parted(host, to):
-            return
-        wire = Wire(self.world, host, to, self.course.weather, "sim/grid")
-        near, far = wire.numbers
-        host.enter(
-            lambda: host.kernel.connect(near, "initiator", wire.channel, "ws", host.now_ms, invite=invite)
-        )
-        to.enter(lambda: to.kernel.connect(far, "responder", wire.channel, "ws", to.now_ms))
+            self.network.dial(host, to, reply.value)
 
     # -- what happens ------------------------------------------------------------------------------------
 
@@ -151,7 +150,7 @@ class Life:
         end = self.world.now_ms + self.course.minutes * MINUTE_MS
         doings: list[Callable[[], None]] = [
             self._put, self._put, self._get, self._get, self._run, self._run, self._run_verified, self._move,
-            self._promise, self._collect, self._crash, self._part, self._cancel,
+            self._promise, self._collect, self._crash, self._part, self._cancel, self._ban, self._set_clock,
         ]  # fmt: skip
         while self.world.now_ms < end:
             self.world.run(self.world.now_ms + self.world.random.randint(50, 4_000))
@@ -160,7 +159,7 @@ class Life:
         self._look()
 
     def _someone(self) -> Host | None:
-        up = [host for host in self.world.hosts if host.is_up and host.honest and host is not self.outsider]
+        up = [host for host in self.world.hosts if host.is_up and host.honest]
         return self.world.random.choice(up) if up else None
 
     def _asked(
@@ -318,6 +317,27 @@ class Life:
         self.world.parted.add(pair)
         self.world.later(self.world.random.randint(1_000, 90_000), lambda: self.world.parted.discard(pair))
 
+    def _ban(self) -> None:
+        """Somebody will have nothing to do with another for a while."""
+        host = self._someone()
+        other = self.world.random.choice(self.world.hosts)
+        if host is None or other in (host, self.founder) or host is self.founder:
+            return
+        life = host.life
+
+        def over() -> None:
+            if host.is_up and host.life == life:
+                host.ask(host.kernel.bans.unban(other.did), lambda reply: None)
+
+        self._asked(host, "ban", host.kernel.bans.ban(other.did), lambda reply: None)
+        self.world.later(self.world.random.randint(1_000, 60_000), over)
+
+    def _set_clock(self) -> None:
+        """Somebody's clock is set, forward or back."""
+        host = self._someone()
+        if host is not None and self.course.skewed:
+            host.skew_ms = self.world.random.randint(-20_000, 20_000)
+
     # -- what must hold ----------------------------------------------------------------------------------
 
     def _check(self, host: Host) -> None:
@@ -325,6 +345,11 @@ class Life:
         state = host.kernel._state
         if len(state.links) > host.limits.links:
             raise Broken(f"{host.name} has {len(state.links)} links")
+        if state.banned and any(link.did in state.banned for link in state.open_links()):
+            raise Broken(f"{host.name} is linked to somebody it has banned")
+        chosen = host.kernel.overlay.chosen
+        if len(chosen) > host.limits.overlay_halves + host.limits.overlay_chance:
+            raise Broken(f"{host.name} chose {len(chosen)} links")
         if host.name == "outsider" and len(host.base.tables["blocks"]):
             raise Broken("the outsider was given a block")
         for did, count in self.used.items():
@@ -349,7 +374,10 @@ class Life:
         self.course.weather.lost = self.course.weather.doubled = self.course.weather.swapped = 0.0
         for host in self.world.hosts:
             self._back(host)
-        self.world.run(self.world.now_ms + 5 * MINUTE_MS)
+        for host in self.world.hosts:
+            host.ask(ending.forgive(host), lambda reply: None)
+        self.world.run(self.world.now_ms + 3 * MINUTE_MS)
+        self.world.run(self.world.now_ms + ASK_MS, lambda: not self.pending)
 
     def _look(self) -> None:
         """At the end."""
@@ -359,34 +387,11 @@ class Life:
         for host in self.world.hosts:
             self._check_disk(host)
             self._check_counts(host)
-            if host.honest and host is not self.outsider and not host.kernel.peers():
+            if host.honest and not host.kernel.peers():
                 raise Broken(f"{host.name} has found nobody again")
+        ending.everybody_is_found(self.world)
         for host, disk, head in self.moved:
             if host.disk is disk and bytes(head) not in disk.tables["blocks"]:
                 raise Broken(f"{host.name} lost a move of its stream")
         for cid, (owner, _) in list(self.stored.items())[:8]:
-            self._neighbours_find(cid, owner)
-
-    def _neighbours_find(self, cid: Cid, owner: Host) -> None:
-        for wire in list(owner.wires.values()):
-            other = wire.other(owner)
-            if not other.honest or other is self.outsider or owner.did not in _dids(other):
-                continue
-            ends: list[Reply] = []
-            other.ask(other.read(cid), ends.append)
-            self.world.run(self.world.now_ms + MINUTE_MS)
-            if other.is_up and (not ends or ends[0].error is not None):
-                text = ends[0].error if ends else "no answer"
-                raise Broken(f"{other.name} cannot read {cid} of its neighbour {owner.name}: {text}")
-
-
-def _dids(host: Host) -> set[object]:
-    return {peer["did"] for peer in host.kernel.peers()}
-
-
-def _expect(what: str) -> Callable[[Reply], None]:
-    def then(reply: Reply) -> None:
-        if reply.error is not None:
-            raise Broken(f"{what}: {reply.error}")
-
-    return then
+            ending.neighbours_find(self.world, cid, owner)

@@ -11,21 +11,24 @@ from __future__ import annotations
 import hashlib
 import heapq
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
 
-from tests import p256
+from tests.simulation.stand_ins import key_of, stand_in, worked
 
 from promisegrid import did, unixfs
 from promisegrid.cid import Cid
 from promisegrid.effects import (
+    Abandon,
+    Approach,
     Cancel,
     Close,
     Commit,
+    Describe,
     Digest,
     Effect,
+    Establish,
     Failure,
     Job,
     Load,
@@ -51,36 +54,16 @@ from promisegrid.wasm.layout import FuncType
 from promisegrid.wasm.module import ModuleInfo
 
 START_MS: Final = 1_795_000_000_000
-_HALF: Final = 0x7FFFFFFF800000007FFFFFFFFFFFFFFFDE737D56D38BCF4279DCE5617E3192A8
+ENGINES: Final = ("simulated", "browser")
 INFO: Final = ModuleInfo((), {"work": FuncType(("i32",), ("i32",))}, None, False, False)
-
-
-@lru_cache(maxsize=256)
-def key_of(name: str) -> bytes:
-    """A host's public key, a point of the curve."""
-    return p256.public_key(p256.secret_of(name))
-
-
-def stand_in(key: bytes, message: bytes) -> bytes:
-    """What passes for the signature of a key: right in form, and different for each key and message."""
-    r, s = (int.from_bytes(hashlib.sha256(part + key + message).digest()) % _HALF for part in (b"r", b"s"))
-    return (r + 1).to_bytes(32, "big") + (s + 1).to_bytes(32, "big")
-
-
-def worked(code: Cid, number: int) -> int:
-    """What the program named `code` makes of a number: the truth that every honest answer must tell."""
-    return int.from_bytes(hashlib.sha256(bytes(code) + number.to_bytes(4, "little")).digest()[:4], "little")
 
 
 class Broken(AssertionError):
     """An invariant does not hold."""
 
 
-@dataclass(order=True)
-class _Event:
-    at_ms: int
-    order: int
-    act: Callable[[], None] = field(compare=False)
+_Event = tuple[int, int, Callable[[], None]]
+"""When, in which order it was set, what happens."""
 
 
 @dataclass
@@ -106,19 +89,25 @@ class World:
         self.trace = hashlib.sha256()
         """Of all that arrived anywhere: two courses are the same when this is."""
         self.after_step: Callable[[Host], None] = lambda host: None
+        self.began: Callable[[Host], None] = lambda host: None
+        """Called when a host was started."""
+        self.meet: Callable[[Host, int, Effect], None] = lambda host, ticket, effect: None
+        """What answers the effects of a kernel that wants a link."""
         self._events: list[_Event] = []
 
     def later(self, wait_ms: int, act: Callable[[], None]) -> None:
         """Do something after a while."""
         self.steps += 1
-        heapq.heappush(self._events, _Event(self.now_ms + wait_ms, self.steps, act))
+        heapq.heappush(self._events, (self.now_ms + wait_ms, self.steps, act))
 
-    def run(self, until_ms: int) -> None:
-        """Let time pass until then, every event at its moment."""
-        while self._events and self._events[0].at_ms <= until_ms:
-            event = heapq.heappop(self._events)
-            self.now_ms = max(self.now_ms, event.at_ms)
-            event.act()
+    def run(self, until_ms: int, enough: Callable[[], bool] = lambda: False) -> None:
+        """Let time pass until then, every event at its moment; or until it is enough."""
+        while self._events and self._events[0][0] <= until_ms:
+            if enough():
+                return
+            at_ms, _, act = heapq.heappop(self._events)
+            self.now_ms = max(self.now_ms, at_ms)
+            act()
         self.now_ms = until_ms
 
     def wire(self, a: Host, b: Host, weather: Weather, channel: str) -> Wire:
@@ -180,9 +169,15 @@ class Host:
     """One machine: a kernel, a disk, a clock, and an owner who asks for things."""
 
     def __init__(
-        self, world: World, name: str, limits: Limits, skew_ms: int = 0, claims_to_be: str | None = None
+        self,
+        world: World,
+        name: str,
+        limits: Limits,
+        skew_ms: int = 0,
+        claims_to_be: str | None = None,
+        is_tab: bool = False,
     ) -> None:
-        self.world, self.name, self.limits, self.skew_ms = world, name, limits, skew_ms
+        self.world, self.name, self.limits, self.skew_ms, self.is_tab = world, name, limits, skew_ms, is_tab
         self.key = key_of(name)
         self.did = did.encode_p256(key_of(claims_to_be or name))
         self.disk, self.base = MemoryBase(), MemoryBase()
@@ -217,8 +212,9 @@ class Host:
         self._store_free_ms = self.world.now_ms
         self._unsynced: list[tuple[Write, ...]] = []
         seed = hashlib.sha256(f"{self.name} {self.life} {self.world.random.random()}".encode()).digest()
-        self.kernel = Kernel(Identity(self.did, self.key), seed, self.limits, engine="simulated")
+        self.kernel = Kernel(Identity(self.did, self.key), seed, self.limits, engine=ENGINES[self.is_tab])
         self.ask(self.kernel.owner.boot(), lambda reply: None)
+        self.world.began(self)
 
     def crash(self, with_disk: bool = True) -> None:
         """The power goes. Of what was not synced the disk has the beginning, as long as it likes."""
@@ -328,6 +324,8 @@ class Host:
                 self.answer(ticket, INFO if known else None, 5)
             case Run(job):
                 self._run(ticket, job)
+            case Approach() | Describe() | Establish() | Abandon():
+                self.world.meet(self, ticket, effect)
             case _:
                 self.answer(ticket, None)
 
