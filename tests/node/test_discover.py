@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 from tests.sim import World
@@ -62,3 +63,29 @@ def test_a_name_that_is_none_does_not_end_discovery() -> None:
         return alive and lan._unread.empty()
 
     assert asyncio.run(overheard())
+
+
+@pytest.mark.parametrize("banned", [False, True])
+def test_a_banned_member_is_not_dialled(banned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its record is there for all to read; who dials it is each owner's decision."""
+    dialled: list[str] = []
+
+    async def dial(self: discover.Lan, found: discover.Found) -> None:
+        dialled.append(found.did)
+
+    async def dealt() -> None:
+        world = World()
+        (ann,) = world.grid("mal")
+        if banned:
+            ann.do(ann.kernel.bans.ban(DID))
+        lan = discover.Lan.__new__(discover.Lan)
+        lan._host, lan._links, lan._dialling = SimpleNamespace(kernel=ann.kernel), {}, {}
+        found = discover.read(GOOD, ["10.77.0.1"], 8420, GRID)
+        assert found is not None
+        lan._known = {DID: found}
+        lan._deal()
+        await asyncio.gather(*lan._dialling.values())
+
+    monkeypatch.setattr(discover.Lan, "_dial", dial)
+    asyncio.run(dealt())
+    assert dialled == ([] if banned else [DID])
