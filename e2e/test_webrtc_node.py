@@ -1,0 +1,82 @@
+"""A tab and nodes that know each other through another: direct channels come about, and the other may go.
+
+In a network of its own. Needs aiortc: `pip install -r requirements-webrtc.txt`.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from e2e.harness import Node, chromium_path, running, wait_for
+from e2e.netspace import apart
+from e2e.programs import add_one
+from e2e.test_webrtc import HASH, PUT, RUN, did_of, put, serve, tab, via
+from playwright.sync_api import Browser, expect, sync_playwright
+
+from promisegrid_node.keys import Keys
+
+pytest.importorskip("aiortc", reason="aiortc is not installed: pip install -r requirements-webrtc.txt")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A Chromium in a namespace; this thread, and so every node it starts, too."""
+    with apart(), sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium_path(), args=["--no-sandbox", "--disable-gpu"]
+        )
+        yield browser
+        browser.close()
+
+
+def homes(folder: Path) -> tuple[Path, Path]:
+    """Two homes whose names come before and behind anybody else's: one offers, the other answers."""
+    names = {}
+    for number in range(48):
+        home = folder / f"far{number}"
+        home.mkdir(mode=0o700)
+        names[Keys.open(home).did] = home
+    return names[min(names)], names[max(names)]
+
+
+def peers(node: Node) -> dict[str, str]:
+    """How a node is linked to whom."""
+    return {one["did"]: one["via"] for one in node.cli.ok("peers", "--json").json["peers"]}
+
+
+def test_a_tab_and_two_nodes_go_on_when_the_node_between_them_is_gone(
+    browser: Browser, tmp_path: Path, web_bundle: Path
+) -> None:
+    low, high = homes(tmp_path)
+    with running(tmp_path / "relay", bundle=web_bundle) as relay, ExitStack() as stack:
+        extra = ("--peer", relay.join, "--webrtc", "--serve")
+        ann, bob = (
+            stack.enter_context(running(home, *extra, bundle=web_bundle)) for home in (low, high)
+        )
+        page = tab(browser, relay)
+        serve(page)
+        me, code = did_of(page), put(page, add_one())
+        assert ann.did < me < bob.did
+        for far in (ann, bob):
+            wait_for(lambda far=far: "webrtc" in via(page, far.did), what="a direct channel")
+        wait_for(lambda: peers(ann).get(bob.did) == "webrtc", what="one between the nodes")
+
+        relay.stop(signal.SIGKILL)
+        expect(page.locator("#link")).to_have_attribute("data-state", "offline")
+        cid = page.evaluate(PUT)
+        for number, far in enumerate((ann, bob)):
+            wait_for(lambda far=far: via(page, far.did) == ["webrtc"], what="the end of the circuit")
+            assert page.evaluate(RUN, [code, "add_one", [number], far.did]) == number + 1
+            assert far.cli.ok("call", code, "add_one", "5", "--on", me).text == "6"
+            assert peers(far)[me] == "webrtc"
+            assert far.cli.ok("get", cid).out[:3] == bytes([0, 31, 62])
+            kept = far.cli.ok("put", "-", stdin=bytes([number]) * 3_000_000).text
+            assert page.evaluate(HASH, kept).startswith("3000000 ")
+        assert ann.cli.ok("call", code, "add_one", "7", "--on", bob.did).text == "8"
+
+        page.context.close()
+        wait_for(lambda: me not in peers(ann) | peers(bob), what="the end of the channels")
