@@ -112,6 +112,18 @@ setup_ray() {
   fi
 }
 
+# An extra of a node's; there may be no wheels for this Python or machine: then its tests are left out.
+setup_webrtc() {
+  if is_done .venv/.done-requirements-webrtc.txt requirements.txt requirements-webrtc.txt; then return; fi
+  say "  installing requirements-webrtc.txt into .venv"
+  if .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input --only-binary :all: \
+    -r requirements-webrtc.txt >/dev/null 2>&1; then
+    digest requirements.txt requirements-webrtc.txt >.venv/.done-requirements-webrtc.txt
+  else
+    say "  requirements-webrtc.txt cannot be installed here: the tests of a node's data channels are left out"
+  fi
+}
+
 setup_bundle() { .venv/bin/python worker/bundle.py || exit 1; }
 
 setup_apps() {
@@ -190,6 +202,7 @@ case ${1:-help} in
     shift
     setup_node requirements-dev.txt
     setup_cwt
+    setup_webrtc
     setup_node_modules e2e "what the tests compare with"
     .venv/bin/python worker/bundle.py --test-site || exit 1
     setup_chromium
