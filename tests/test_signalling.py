@@ -18,12 +18,14 @@ SDP = "v=0\r\nm=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=fingerprint:
 PRINT = ":".join(["AB"] * 32)
 
 
-def tabs(*names: str, limits: Limits | None = None, world: World | None = None) -> list[Node]:
+def tabs(
+    *names: str, limits: Limits | None = None, world: World | None = None, engine: str = "Chromium/1"
+) -> list[Node]:
     """A node, and tabs that are linked to it only; the tabs in the order in which they offer."""
     world = world or World()
     hub, *others = world.grid("hub", *names, limits=limits)
     for other in others:
-        other.kernel._state.engine = "Chromium/1"
+        other.kernel._state.engine = engine
         other.kernel.signalling.enabled = True
         for link in list(other.links):
             world.cut(other, link)
@@ -56,6 +58,20 @@ def test_two_tabs_find_each_other_and_go_on_without_the_node() -> None:
     assert run(ann, bob, 1).value == 2
     cid = bob.put(bytes(3_000_000))
     assert len(ann.get(cid)) == 3_000_000
+
+
+def test_nodes_that_make_channels_say_so_and_others_are_not_asked() -> None:
+    hub, ann, bob = tabs("ann", "bob", engine="wasmtime 50")
+    ann.world.pass_time(3_000)
+    assert direct(ann) == [bob.did] and direct(bob) == [ann.did]
+    told = {str(peer["did"]): peer["engine"] for peer in hub.kernel.peers()}
+    assert told == {ann.did: "wasmtime 50+webrtc", bob.did: "wasmtime 50+webrtc"}
+    assert ann.kernel._state.engine == "wasmtime 50", "receipts say what ran it"
+    _, cat, dan = tabs("cat", "dan")
+    for node in (cat, dan):
+        node.kernel.signalling.enabled = False
+    cat.world.pass_time(3_000)
+    assert direct(cat) == []
 
 
 def test_nothing_is_described_before_there_is_a_peer() -> None:
