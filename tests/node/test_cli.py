@@ -303,8 +303,13 @@ def test_the_owners_verbs_answer_as_written(tmp_path: Path, capsys: pytest.Captu
             with pytest.raises(LocalError, match="not admitted here"):
                 await say(node, capsys, "ban", STRANGER, "--dismiss")
             assert (await say(node, capsys, "ban"))[1] == {"banned": []}
+            await say(node, capsys, "admit", STRANGER)
+            assert (await say(node, capsys, "ban", STRANGER, "--dismiss"))[1]["dismissed"] is True
+            assert (await say(node, capsys, "members"))[1] == {"members": []}
+            with pytest.raises(LocalError, match="unban"):
+                await say(node, capsys, "admit", STRANGER)
             assert (await say(node, capsys, "verify"))[1]["bad"] == []
-            assert (await say(node, capsys, "stat"))[1]["blocks"] == 1
+            assert (await say(node, capsys, "stat"))[1]["blocks"] == 2  # genesis, end of a membership
 
     run()
 

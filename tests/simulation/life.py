@@ -22,6 +22,7 @@ from functools import partial
 from typing import Any, Final
 
 from tests.simulation import ending
+from tests.simulation import decisions
 from tests.simulation.byzantine import WAYS, Byzantine
 from tests.simulation.network import Network
 from tests.simulation.stand_ins import worked
@@ -151,6 +152,7 @@ class Life:
         doings: list[Callable[[], None]] = [
             self._put, self._put, self._get, self._get, self._run, self._run, self._run_verified, self._move,
             self._promise, self._collect, self._crash, self._part, self._cancel, self._ban, self._set_clock,
+            partial(decisions.trust, self),
         ]  # fmt: skip
         while self.world.now_ms < end:
             self.world.run(self.world.now_ms + self.world.random.randint(50, 4_000))
