@@ -82,21 +82,21 @@ class Exchange:
             waiting.extend(fresh)
         return True
 
-    async def block(self, cid: Cid, hint: Link | None = None) -> bytes:
-        """A verified block, from the store or from peers, `hint` first.
+    async def block(self, cid: Cid, hint: Link | None = None, lane: str = "") -> bytes:
+        """A verified block, from the store or from peers, `hint` first. Lanes take turns to ask a peer.
 
         RemoteError: not_found when nobody has it in time, bad_block when somebody sent wrong bytes for it.
         """
         data = await self.stored(cid)
-        return data if data is not None else await self.fetch(cid, hint)
+        return data if data is not None else await self.fetch(cid, hint, lane)
 
-    async def fetch(self, cid: Cid, hint: Link | None = None) -> bytes:
+    async def fetch(self, cid: Cid, hint: Link | None = None, lane: str = "") -> bytes:
         """A verified block from peers, saved to the store. Errors as `block`."""
         flight = self._flights.get(cid)
         if flight is None:
             flight = self._state.scheduler.signal()
             self._flights[cid] = flight
-            self._state.scheduler.spawn(self._fly(cid, hint, flight))
+            self._state.scheduler.spawn(self._fly(cid, hint, lane, flight))
         return await flight
 
     async def holds(self, cid: Cid, data: bytes) -> bool:
@@ -112,12 +112,12 @@ class Exchange:
         """
         seen, waiting = {root}, deque([root])
         active: dict[Cid, Strand[bytes]] = {}
-        blocks = size = 0
+        blocks, size, lane = 0, 0, str(root)
         try:
             while waiting or active:
                 while waiting and len(active) < _FETCHES:
                     cid = waiting.popleft()
-                    active[cid] = self._state.scheduler.spawn(self.block(cid, hint))
+                    active[cid] = self._state.scheduler.spawn(self.block(cid, hint, lane))
                 cid, strand = next(iter(active.items()))
                 data = await strand.done
                 del active[cid]
@@ -135,9 +135,9 @@ class Exchange:
 
     # -- asking peers --------------------------------------------------------------------------------
 
-    async def _fly(self, cid: Cid, hint: Link | None, flight: Signal[bytes]) -> None:
+    async def _fly(self, cid: Cid, hint: Link | None, lane: str, flight: Signal[bytes]) -> None:
         try:
-            data = await self._from_anywhere(cid, hint)
+            data = await self._from_anywhere(cid, hint, lane)
             self.on_stored([bytes(cid)])
             await Save((Write("blocks", bytes(cid), data),))
             flight.set(data)
@@ -146,15 +146,17 @@ class Exchange:
         finally:
             self._flights.pop(cid, None)
 
-    async def _from_anywhere(self, cid: Cid, hint: Link | None) -> bytes:
+    async def _from_anywhere(self, cid: Cid, hint: Link | None, lane: str) -> bytes:
         """A verified block from peers; from afar too, once peers have none or let `hedge_ms` pass."""
         limits, afar = self._state.limits, self.afar
         if afar is None or not afar.any or not cid.verifiable:
-            return await self.ask_peers(cid, hint, limits.want_hops)
-        asked = self.ask_peers(cid, hint, limits.want_hops)
+            return await self.ask_peers(cid, hint, limits.want_hops, lane=lane)
+        asked = self.ask_peers(cid, hint, limits.want_hops, lane=lane)
         return await either(self._state.scheduler, asked, lambda: afar.ask(cid), limits.hedge_ms)
 
-    async def ask_peers(self, cid: Cid, hint: Link | None, hops: int, but: Link | None = None) -> bytes:
+    async def ask_peers(
+        self, cid: Cid, hint: Link | None, hops: int, but: Link | None = None, lane: str = ""
+    ) -> bytes:
         """A verified block from peers other than `but`, not saved. Errors as `block`."""
         if not cid.verifiable:
             raise RemoteError("bad_cid", f"{cid} uses a hash that this node cannot check.")
@@ -165,7 +167,7 @@ class Exchange:
         wrong: list[Link] = []
         try:
             for link in links:
-                tries.append(self._state.scheduler.spawn(self._try(link, cid, hops, first, wrong)))
+                tries.append(self._state.scheduler.spawn(self._try(link, cid, hops, first, wrong, lane)))
                 if await self._settled(first, tries[-1], self._state.limits.hedge_ms, link):
                     return first.get()
             deadline = self._state.steady_ms + self._state.limits.fetch_ms
@@ -213,10 +215,11 @@ class Exchange:
             self._state.scheduler.cancel(strand)
 
     async def _try(
-        self, link: Link, cid: Cid, hops: int, first: Signal[bytes], wrong: list[Link]
+        self, link: Link, cid: Cid, hops: int, first: Signal[bytes], wrong: list[Link], lane: str = ""
     ) -> bool:
         """Ask one peer; sets `first` when it sends the block."""
-        await link.want_slots.take()
+        await link.want_slots.take(sender=lane)
+        asked_ms = self._state.steady_ms
         answer: Signal[bytes | None] = self._state.scheduler.signal()
         waiting = link.wants.setdefault(cid, [])
         waiting.append(answer)
@@ -235,6 +238,7 @@ class Exchange:
                 link.send(Cancel(cid))
         if data is None:
             return False
+        link.pace(self._state.steady_ms - asked_ms)
         if not await self.holds(cid, data):
             wrong.append(link)
             link.count_bad_signature()

@@ -111,7 +111,9 @@ class Limits:
     progress_ms: int = 250
     """How often a peer is told how its call gets on; a call that is quicker needs no telling."""
     wants_per_link: int = 16
-    """Blocks asked of one peer and not yet here: with 1 MiB leaves, 16 MiB in flight."""
+    """Blocks asked of one peer and not yet here: with 1 MiB leaves, 16 MiB in flight; a quarter at least."""
+    want_ms: int = 1_000
+    """How long a block may take to come before fewer are asked for at once."""
     wants_served_per_link: int = 64
     """Blocks one peer may have asked of us and not been sent."""
     blocks_in_hand: int = 16

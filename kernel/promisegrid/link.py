@@ -97,6 +97,7 @@ class Link:
         self.ping_sent_ms = self.heard_ms = scheduler.steady_ms
         self.wants: dict[Cid, list[Signal[bytes | None]]] = {}
         self.want_slots = Slots(scheduler, limits.wants_per_link, limits.links * limits.wants_per_link)
+        self._wants = limits.wants_per_link
         self.verifying = Slots(scheduler, limits.link_verifies, limits.link_credit)
         self.parts: dict[Cid, list[bytes]] = {}
         self.moved_ms = 0  # when something of a block that was wanted came last
@@ -255,6 +256,19 @@ class Link:
         """Whether to ask our peers on behalf of this one: one word of his costs one to every peer of ours."""
         this_second = self._scheduler.now_ms // 1000 == self._misses_since
         return not this_second or self._misses < self._limits.link_misses_per_second
+
+    def pace(self, took_ms: int) -> None:
+        """A block that was wanted took so long to come: fewer are asked for at once where it is long.
+
+        What is under way stands before what is asked for next, and a call may need it.
+        """
+        limits = self._limits
+        if took_ms > limits.want_ms and self._wants > limits.wants_per_link // 4:
+            self._wants -= 1
+            self.want_slots.resize(-1)
+        elif took_ms < limits.want_ms // 2 and self._wants < limits.wants_per_link:
+            self._wants += 1
+            self.want_slots.resize(1)
 
     # -- the end -----------------------------------------------------------------------------------
 
