@@ -21,8 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from tests.simulation import ending
-from tests.simulation import decisions
+from tests.simulation import decisions, ending
 from tests.simulation.byzantine import WAYS, Byzantine
 from tests.simulation.network import Network
 from tests.simulation.stand_ins import worked
