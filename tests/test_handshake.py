@@ -465,6 +465,15 @@ def test_links_are_bounded() -> None:
     assert [(close.link, close.code) for close in ann.closed] == [(100, "busy")], "the oldest stranger goes"
 
 
+def test_strangers_are_bounded() -> None:
+    """However much room there is: each may have half a frame in our memory."""
+    world, ann = founder(Limits(greeting=2))
+    ann.perform(ann.kernel.connect(99, "initiator", "a/grid", "ws", world.now_ms))
+    for number in range(4):
+        ann.perform(ann.kernel.connect(100 + number, "responder", "b/grid", "ws", world.now_ms))
+    assert [(close.link, close.code) for close in ann.closed] == [(100, "busy"), (101, "busy")]
+
+
 def test_another_key_in_the_same_home_is_told_what_to_do() -> None:
     world = World()
     _, bob = world.grid("ann", "bob")

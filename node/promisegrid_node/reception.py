@@ -184,12 +184,16 @@ class Reception(web.BaseSite):
         if where not in OURS:
             self._blamed[where] += 1
 
+    def forget(self) -> None:
+        """A while is over: whoever overdid it stays outside for the next one, the others are forgiven."""
+        most = self._limits.visitors_blamed
+        self._outside = frozenset(where for where, times in self._blamed.items() if times >= most)
+        self._blamed.clear()
+
     async def _forget(self) -> None:
         while True:
             await asyncio.sleep(ASIDE_S)
-            most = self._limits.visitors_blamed
-            self._outside = frozenset(where for where, times in self._blamed.items() if times >= most)
-            self._blamed.clear()
+            self.forget()
 
 
 def _room(limits: Limits) -> int:
