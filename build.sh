@@ -10,7 +10,7 @@ help() {
 ./build.sh check         set up, then ruff and mypy, and the JavaScript's syntax
 ./build.sh bundle        set up, and make what a tab is served (build/web)
 ./build.sh bench         set up, and print the measured ratios
-./build.sh sim [N [M]]   set up, and live M seeded worlds from the Nth on (0, 10,000)
+./build.sh sim [N [M]]   set up, and live M seeded worlds from the Nth on (0, 20,000)
 TEXT
 }
 

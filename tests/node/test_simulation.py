@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 from tests.simulation import life
+from tests.simulation.__main__ import Seen, Tally, live, main, watch
 from tests.simulation.life import Life
 from tests.simulation.world import Broken, Host
 
@@ -24,7 +26,7 @@ def test_nothing_breaks(first: int) -> None:
         try:
             one.live()
         except Broken as wrong:
-            pytest.fail(f"{wrong}\npython -m tests.simulation {seed} 1")
+            pytest.fail(f"{wrong}\n./build.sh sim {seed} 1")
         done.update(one.done)
     assert all(done[what] for what in ("get: fine", "run: fine", "use: fine", "pin: fine", "crash")), done
 
@@ -36,6 +38,38 @@ def test_a_seed_is_one_course_of_events() -> None:
         return one.world.trace.hexdigest()
 
     assert trace(3) == trace(3) != trace(4)
+
+
+def test_a_seed_that_breaks_says_its_command_and_breaks_again_the_same(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = Host.outcome
+
+    def wrong(self: Host, job: Job) -> Outcome:
+        outcome = real(self, job)
+        return Outcome(bytes(8), b"", 7, 65_536) if self.name == "host1" else outcome
+
+    monkeypatch.setattr(Host, "outcome", wrong)
+    tally = Tally(30)
+    assert watch(map(live, range(30)), tally) == 1
+    seed = tally.broken[0]
+    said = capsys.readouterr().out
+    assert f"./build.sh sim {seed} 1" in said and "answered" in said
+    seen = live(seed)
+    assert seen == live(seed) and str(seen) in said
+    assert main(seed, 1) == 1 and capsys.readouterr().out == f"{seen}\n"
+    monkeypatch.setattr(Host, "outcome", real)
+    assert main(seed, 1) == 0 and f"seed {seed} holds" in capsys.readouterr().out
+
+
+def test_ctrl_c_says_how_far_it_came(capsys: pytest.CaptureFixture[str]) -> None:
+    def until_somebody_has_enough() -> Iterator[Seen]:
+        yield live(0)
+        yield live(1)
+        raise KeyboardInterrupt
+
+    assert watch(until_somebody_has_enough(), Tally(1000)) == 130
+    assert "2 of 1000 seeds lived, 0 broken" in capsys.readouterr().out
 
 
 def _broken(seeds: range = range(60)) -> str:

@@ -63,7 +63,7 @@ class Life:
             hosts=random.randint(3, 6),
             byzantine=tuple(random.sample(WAYS, random.choice((0, 0, 1, 2)))),
             weather=Weather((1, random.choice((5, 80, 600))), *(rough / 50 * random.random() for _ in "123")),
-            minutes=random.randint(3, 8),
+            minutes=random.randint(2, 5),
             skewed=random.random() < 0.3,
         )
         self.stored: dict[Cid, tuple[Host, bytes]] = {}
