@@ -16,7 +16,11 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from e2e.harness import BUNDLE, ROOT, Node, chromium_path, running
+import pytest
+from e2e.conftest import NO_CHANNELS
+from e2e.harness import BUNDLE, ROOT, Node, chromium_path, running, wait_for
+from e2e.netspace import apart
+from e2e.programs import counts
 from playwright.sync_api import BrowserContext, Page, Route, ViewportSize, sync_playwright
 
 ARGS = [
@@ -148,6 +152,54 @@ def files(page: Page, node: Node, camera: Camera) -> None:
     page.wait_for_selector("#main:not([hidden])", timeout=SLOW_MS)
 
 
+def the_grid(page: Page, node: Node, camera: Camera) -> None:
+    """The Grid view: another tab and a node, while work is spread over them and a file comes."""
+    assert page.context.browser is not None
+    other = page.context.browser.new_context()
+    direct = page.evaluate("'RTCPeerConnection' in globalThis")
+    if not direct:
+        other.add_init_script(NO_CHANNELS)
+    bob = other.new_page()
+    bob.goto(node.join)
+    bob.wait_for_selector("#peer-list .copy", timeout=SLOW_MS)
+    bob.evaluate(
+        "promisegrid.serve({cpu: 1, memory: 64 * 2 ** 20}).then(() => promisegrid.follow('weather'))"
+    )
+    did = bob.evaluate("promisegrid.ready.then(({did}) => did)")
+    page.goto(f"{node.url}#/grid")
+    page.wait_for_selector("#net-view:not([hidden])", timeout=SLOW_MS)
+    if direct:
+        via = "(did) => promisegrid.peers().filter((peer) => peer.did === did).map(({via}) => via)"
+        wait_for(lambda: "webrtc" in page.evaluate(via, did), what="a direct channel")
+    page.wait_for_timeout(2_500)
+    camera.shoot(page, "6-grid-quiet")
+    code = page.evaluate("(bytes) => promisegrid.put(new Uint8Array(bytes))", list(counts()))
+    page.evaluate(
+        """(code) => {
+          const fresh = Math.floor(1e9 * (1 + Math.random()));
+          const inputs = Array.from({length: 80}, (_, at) => [fresh + at]);
+          promisegrid.map({code, func: "count", inputs}).catch(() => {});
+        }""",
+        code,
+    )
+    page.evaluate(
+        "promisegrid.follow('weather').then(() => promisegrid.publish('weather', 'Rain, some sun.'))"
+    )
+    bob.evaluate("promisegrid.publish('weather', 'Here it snows.')")
+    done = "promisegrid.seen().then(({maps}) => maps[0]?.done > 6)"
+    wait_for(lambda: page.evaluate(done), 60, "some results")
+    big = node.cli.ok("put", "-", stdin=random.randbytes(60_000_000)).text
+    page.evaluate("(cid) => { promisegrid.get(cid).catch(() => {}); }", big)
+    page.locator(".card[data-did]").first.click()
+    page.wait_for_selector(".lane.in:not([data-level='0'])", timeout=SLOW_MS, state="attached")
+    page.wait_for_timeout(1_200)
+    camera.shoot(page, "6-grid")
+    page.evaluate("promisegrid.stopMaps()")
+    other.close()
+    page.goto(f"{node.url}#/")
+    page.wait_for_selector("#main:not([hidden])", timeout=SLOW_MS)
+
+
 def an_error(page: Page, node: Node, camera: Camera) -> None:
     """What a mistake is told."""
     page.fill("#code", "bafkrei-not-a-cid")
@@ -184,6 +236,7 @@ SCENES: tuple[Callable[[Page, Node, Camera], None], ...] = (
     after_a_run,
     promises,
     files,
+    the_grid,
     an_error,
     an_app,
     no_app,
@@ -199,6 +252,16 @@ def tour(context: BrowserContext, node: Node, camera: Camera, only: str) -> None
             scene(page, node, camera)
 
 
+def alone(stack: ExitStack) -> bool:
+    """Move into a network of its own, where tabs may make direct channels; False where none can be made."""
+    try:
+        stack.enter_context(apart())
+    except pytest.skip.Exception as error:
+        print(f"  no direct channels between tabs: {error}")
+        return False
+    return True
+
+
 def main() -> None:
     """Take the pictures the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
@@ -210,12 +273,17 @@ def main() -> None:
     options.folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        direct = alone(stack)
         playwright = stack.enter_context(sync_playwright())
-        node = stack.enter_context(running(scratch / "home", bundle=options.bundle))
+        node = stack.enter_context(
+            running(scratch / "home", "--serve", "--no-discover", bundle=options.bundle)
+        )
         browser = playwright.chromium.launch(executable_path=chromium_path(), args=ARGS)
         for look, (viewport, dark) in LOOKS.items():
             if options.look in ("", look):
                 context = browser.new_context(viewport=viewport, color_scheme="dark" if dark else "light")
+                if not direct:
+                    context.add_init_script(NO_CHANNELS)
                 tour(context, node, Camera(options.folder, look), options.only)
                 context.close()
         browser.close()

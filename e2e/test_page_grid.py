@@ -96,6 +96,22 @@ def test_topics_between_two_tabs(ann: Page, bob: Page) -> None:
     assert bob.evaluate("promisegrid.leave('news')") is True
 
 
+def test_what_is_pinned_is_kept_by_others_who_promised(serving: Node, ann: Page) -> None:
+    cid = ann.evaluate(
+        "promisegrid.put('worth keeping').then(async (cid) => (await promisegrid.pin(cid), cid))"
+    )
+    ann.goto(f"{serving.url}#/files/{cid}")
+    ann.select_option("#look-copies", "1")
+    expect(ann.locator("#look-held")).to_contain_text("kept by 0 of 1")
+    serving.cli.ok("cap", "grant", did_of(ann), "--ability", "store")
+    ann.select_option("#look-copies", "2")
+    expect(ann.locator("#look-held")).to_contain_text("kept by 1 of 2")
+    expect(ann.locator("#pin-list")).to_contain_text("kept by 1 of 2 others")
+    assert serving.cli.ok("get", cid).text == "worth keeping"
+    assert ann.evaluate("(cid) => promisegrid.copies(cid, 0)", cid)["holders"] == []
+    ann.goto(f"{serving.url}#/")
+
+
 def test_the_picture_shows_links_by_kind_what_moves_and_who_runs_what(
     serving: Node, ann: Page, bob: Page
 ) -> None:
@@ -105,8 +121,14 @@ def test_the_picture_shows_links_by_kind_what_moves_and_who_runs_what(
     card = ann.locator(f"#net-picture .card[data-did='{serving.did}']")
     expect(card).to_have_attribute("aria-label", re.compile("linked by WebSocket, serves"))
     expect(ann.locator("#further-list")).to_contain_text("serves")
-    run = "([code, on, to]) => { promisegrid.run({code, func: 'count', args: [to], on}).catch(() => {}); }"
-    ann.evaluate(run, [code, name, 15 * STEPS])
+    ann.evaluate(
+        """([code, on, to]) => {
+          globalThis.stop = new AbortController();
+          const task = {code, func: "count", args: [to], on, signal: stop.signal};
+          globalThis.stopped = promisegrid.run(task).catch((error) => error.code);
+        }""",
+        [code, name, 10**12],
+    )
     theirs = ann.locator(f"#net-picture .card[data-did='{name}']")
     expect(theirs).to_have_attribute("aria-label", re.compile("relayed by a peer, serves, runs count for"))
     expect(ann.locator("#work-list")).to_contain_text("count")
@@ -118,6 +140,8 @@ def test_the_picture_shows_links_by_kind_what_moves_and_who_runs_what(
     moving = ann.locator("#net-picture .link[data-via=ws] .lane.in:not([data-level='0'])")
     expect(moving).to_have_count(1)
     expect(card).to_contain_text("iB/s")
+    ann.evaluate("stop.abort()")
+    assert ann.evaluate("stopped") == "cancelled"
     card.focus()
     ann.keyboard.press("Enter")
     expect(ann.locator("#net-detail")).to_contain_text("WebSocket")
@@ -149,15 +173,15 @@ def test_a_map_is_finished_although_a_tab_is_closed_in_the_middle(
     serving: Node, ann: Page, bob: Page
 ) -> None:
     name = did_of(bob)
-    inputs = [STEPS + number for number in range(24)]
+    inputs = [STEPS + number for number in range(40)]
     ann.evaluate(MAP, [put(ann, counts()), [[number] for number in inputs]])
     wait_for(lambda: any(one["by"].get(name) for one in seen(ann)["maps"]), 60, "a result of bob's")
     assert any(one["by"] == name for one in seen(ann)["there"])
     bob.context.close()
     done = ann.evaluate("mapped")
     assert [one.get("value") for one in done["results"]] == inputs
-    assert done["failed"] == 0 and done["done"] == 24
-    assert 0 < done["by"].pop(name) < 24 and set(done["by"]) == {did_of(ann), serving.did}
+    assert done["failed"] == 0 and done["done"] == 40
+    assert 0 < done["by"].pop(name) < 40 and set(done["by"]) == {did_of(ann), serving.did}
     progress = ann.evaluate("progress")
-    assert progress[-1] == [24, 24] and progress == sorted(progress)
+    assert progress[-1] == [40, 40] and progress == sorted(progress)
     assert seen(ann)["maps"] == []

@@ -34,6 +34,7 @@ export class Browser {
     byId("look-form").addEventListener("submit", (/** @type {SubmitEvent} */ event) => (event.preventDefault(), this.#open(byId("look-cid").value)));
     byId("look-save").addEventListener("click", () => this.#save());
     byId("look-pin").addEventListener("click", () => this.#pin());
+    byId("look-copies").addEventListener("change", () => this.#copy());
   }
 
   /** What a person typed: a CID, with or without a path or the ways it is written in URLs. @param {string} text */
@@ -113,6 +114,10 @@ export class Browser {
     const pin = this.kept.of(this.#on.cid);
     byId("look-pin").textContent = pin ? "Unpin" : "Pin";
     byId("look-kept").textContent = pin ? "pinned: kept here" : "";
+    const copies = this.kept.copiesOf(this.#on.cid);
+    byId("look-spread").hidden = !pin && !copies;
+    byId("look-copies").value = `${copies?.copies ?? 0}`;
+    byId("look-held").textContent = !copies ? "" : `kept by ${copies.holders.length} of ${copies.copies}${copies.missing ? ": more are asked as they come; a member offers room by promising you “store”" : ""}`;
   }
 
   async #pin() {
@@ -126,6 +131,19 @@ export class Browser {
       byId("look-error").textContent = /** @type {Error} */ (error).message;
     }
     byId("look-pin").disabled = false;
+  }
+
+  async #copy() {
+    const found = this.#on;
+    if (!found) return;
+    byId("look-held").textContent = "asking";
+    byId("look-error").textContent = "";
+    try {
+      await this.kept.spread(found.cid, Number(byId("look-copies").value));
+    } catch (error) {
+      byId("look-error").textContent = /** @type {Error} */ (error).message;
+      this.#pinned();
+    }
   }
 
   // -- what it is --------------------------------------------------------------------------------------

@@ -5,10 +5,13 @@ import { byId, el, short, size, filesUrl } from "./ui.mjs";
 const LISTED = 200;
 
 /** @typedef {{cid: string, name: string, kind: string, at: number, size: number | null}} Pin */
+/** @typedef {{cid: string, copies: number, holders: string[], missing: number}} Copies how many others should keep it, and who does */
 
 export class Kept extends EventTarget {
   /** @type {Map<string, Pin>} */
   #pins = new Map();
+  /** @type {Map<string, Copies>} */
+  #copies = new Map();
   #turn = 0;
 
   /** @param {import("./api.mjs").PromiseGrid} grid */
@@ -24,11 +27,18 @@ export class Kept extends EventTarget {
     return this.#pins.get(cid) ?? null;
   }
 
-  /** Look again: pins and room. */
+  /** The copies others keep of a CID, where any are wanted. @param {string} cid */
+  copiesOf(cid) {
+    return this.#copies.get(cid) ?? null;
+  }
+
+  /** Look again: pins, copies and room. */
   async refresh() {
     const turn = ++this.#turn;
     const pins = /** @type {Pin[]} */ (await this.grid.pins().catch(() => []));
+    const { wanted } = await this.grid.copies().catch(() => ({ wanted: [] }));
     if (turn !== this.#turn) return;
+    this.#copies = new Map(wanted.map((/** @type {Copies} */ one) => [one.cid, one]));
     this.#pins = new Map(pins.map((pin) => [pin.cid, pin]));
     this.#list(pins);
     this.dispatchEvent(new Event("change"));
@@ -38,6 +48,12 @@ export class Kept extends EventTarget {
   /** @param {string} cid @param {string} [name] */
   async pin(cid, name = "") {
     await this.grid.pin(cid, name);
+    await this.refresh();
+  }
+
+  /** Have so many others keep it, because they promised to. @param {string} cid @param {number} count */
+  async spread(cid, count) {
+    await this.grid.copies(cid, count);
     await this.refresh();
   }
 
@@ -69,7 +85,7 @@ export class Kept extends EventTarget {
     });
     const when = new Date(pin.at * 1000);
     const since = el("time", { class: "hint", dateTime: when.toISOString(), title: when.toLocaleString() }, when.toLocaleDateString());
-    const facts = el("span", { class: "facts-line" }, el("span", { class: "amount" }, pin.size === null ? "" : size(pin.size)), since);
+    const facts = el("span", { class: "facts-line" }, el("span", { class: "amount" }, pin.size === null ? "" : size(pin.size)), since, copiesTag(this.copiesOf(pin.cid)));
     return el("li", {}, el("a", { href: filesUrl(pin.cid), title: pin.cid }, name), facts, letGo);
   }
 
@@ -117,4 +133,9 @@ export class Kept extends EventTarget {
     }
     await this.#room();
   }
+}
+
+/** How many others keep it, of how many that should. @param {Copies | null} copies */
+export function copiesTag(copies) {
+  return copies && el("span", { class: copies.missing ? "tag" : "tag on", title: copies.holders.join("\n") }, `kept by ${copies.holders.length} of ${copies.copies} others`);
 }

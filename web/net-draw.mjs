@@ -145,7 +145,7 @@ export class Picture {
   #me({ me, kind }) {
     const did = /** @type {Sight} */ (this.#sight).seen.me;
     const wide = kind === "comb";
-    const made = svg("g", { class: "card mine" }, svg("rect", { x: me.x, y: me.y, width: me.w, height: me.h, rx: 12 }));
+    const made = svg("g", { class: "card mine" }, svg("rect", { class: "plate", x: me.x, y: me.y, width: me.w, height: me.h, rx: 12 }));
     const [gx, gy] = wide ? [me.x + 14, me.y + 14] : [me.x + 14, me.y + 14];
     const { ring, badge } = plate(made, did, gx, gy, 40);
     const lines = [words("who", gx + 52, gy + 16, "this node"), words("soft mono", gx + 52, gy + 33, short(did))];
@@ -172,7 +172,7 @@ export class Picture {
 
   /** @param {import("./net-plan.mjs").Card} card */
   #card({ peer: { did }, x, y, w, h }) {
-    const made = svg("g", { class: "card", "data-did": did, tabindex: 0, role: "button" }, titled(did), svg("rect", { x, y, width: w, height: h, rx: 9 }));
+    const made = svg("g", { class: "card", "data-did": did, tabindex: 0, role: "button" }, titled(did), svg("rect", { class: "plate", x, y, width: w, height: h, rx: 9 }));
     const { ring, badge } = plate(made, did, x + 12, y + 11, 32);
     const room = w - 66;
     const [name, how, says] = [words("mono", x + 55, y + 22, short(did)), words("soft", x + 55, y + 39, ""), words("says", x + 12, y + 62, "")];
@@ -197,7 +197,7 @@ export class Picture {
   /** @param {Plan} plan */
   #more({ more, cards }) {
     const { x, y, w, h } = /** @type {Box} */ (more);
-    const made = svg("g", { class: "card rest", tabindex: 0, role: "button" }, svg("rect", { x, y, width: w, height: h, rx: 9 }));
+    const made = svg("g", { class: "card rest", tabindex: 0, role: "button" }, svg("rect", { class: "plate", x, y, width: w, height: h, rx: 9 }));
     const [count, moved] = [words("who", x + 14, y + (h > 50 ? 30 : 27), ""), words("says", h > 50 ? x + 14 : x + w - 14, y + (h > 50 ? 51 : 27), "", h > 50 ? {} : { "text-anchor": "end" })];
     made.append(count, moved);
     made.addEventListener("click", () => this.choose(null));

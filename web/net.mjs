@@ -120,13 +120,13 @@ export class NetView {
     const key = `${kinds} ${seen.near_count > 0}`;
     if (key === this.#kinds) return;
     this.#kinds = key;
-    const sample = (/** @type {string} */ via, /** @type {string} */ text, /** @type {Node[]} */ ...drawn) =>
-      el("li", {}, svg("svg", { width: 40, height: 14, viewBox: "0 0 40 14", "aria-hidden": "true" }, svg("g", { class: "link", "data-via": via }, ...drawn)), text);
+    const sample = (/** @type {string} */ via, /** @type {string} */ text, /** @type {Node[]} */ ...drawn) => shown(40, text, svg("g", { class: "link", "data-via": via }, ...drawn));
+    const shown = (/** @type {number} */ width, /** @type {string} */ text, /** @type {Node} */ drawn) => el("li", {}, svg("svg", { width, height: 14, viewBox: `0 0 ${width} 14`, "aria-hidden": "true" }, drawn), text);
     const line = (/** @type {string} */ kind) => svg("path", { class: kind, d: "M1 7H39" });
     byId("net-legend").replaceChildren(
       ...kinds.map((kind) => sample(kind, KINDS[kind], line("line"), ...(kind === "webrtc" ? [line("hollow")] : []))),
       ...(seen.near_count ? [sample("", "one hop further", line("far"))] : []),
-      ...(kinds.length ? [sample("", "blocks and messages, to a peer or from it", svg("path", { class: "lane out", "data-level": 2, d: "M1 8H39" }), svg("path", { class: "lane in", "data-level": 2, d: "M39 6H1" })), sample("", "points at who runs it", svg("path", { class: "runs", d: "M14 1l11 6l-11 6z" })), sample("", "serves others", svg("g", { class: "serves" }, svg("circle", { cx: 20, cy: 7, r: 6 }), svg("path", { d: "M17 7l2.2 2.4l3.8 -4.6" })))] : []),
+      ...(kinds.length ? [sample("", "blocks and messages, to a peer or from it", svg("path", { class: "lane out", "data-level": 2, d: "M1 8H39" }), svg("path", { class: "lane in", "data-level": 2, d: "M39 6H1" })), shown(14, "points at who runs it", svg("g", { class: "link" }, svg("path", { class: "runs", d: "M2 1l11 6l-11 6z" }))), shown(14, "serves others", svg("g", { class: "serves" }, svg("circle", { cx: 7, cy: 7, r: 6 }), svg("path", { d: "M4 7l2.2 2.4l3.8 -4.6" })))] : []),
     );
   }
 

@@ -1,7 +1,7 @@
 // @ts-check
 /** What came of a run: its files and output as a person can look at them, and the receipt as a slip. */
 import { asText, imageType } from "./peek.mjs";
-import { copyable, el, glyph, number, size, took } from "./ui.mjs";
+import { copyable, el, glyph, number, short, size, took } from "./ui.mjs";
 
 const SHOWN_FILES = 24;
 
@@ -29,11 +29,12 @@ export class Outcome {
     const said = done.exit === null ? "It returned" : ok ? "Done" : `It ended with exit code ${done.exit}`;
     const how = done.cached ? `known already, in ${took(done.ms)}` : `in ${took(done.ms)}`;
     const shown = [el("p", { class: ok ? "verdict" : "verdict bad", role: "status" }, `${said} `, el("span", {}, how))];
+    if (done.why) shown.push(el("p", { class: "hint why", title: done.why }, told(done.why, ran.me)));
     if (done.exit === null) shown.push(this.#piece("value", new TextEncoder().encode(written(done.value))));
     if (done.files) shown.push(...(await this.#changed(done.files, ran.given)));
     if (done.stdout.length) shown.push(this.#piece("standard output", done.stdout, "output"));
     if (done.stderr.length) shown.push(this.#piece("messages", done.stderr, "messages.txt"));
-    if (shown.length === 1) shown.push(el("p", { class: "hint" }, "It wrote nothing."));
+    if (!shown.some((one) => one.className === "shown")) shown.push(el("p", { class: "hint" }, "It wrote nothing."));
     const receipt = await this.grid.receipt(done.receipt).catch(() => null);
     this.clear();
     this.place.append(el("div", { class: "outcome" }, el("div", {}, ...shown), slip(ran, receipt)));
@@ -95,6 +96,9 @@ function slip({ done, name, me }, receipt) {
 
 /** Who signed this very result, of those it was compared with. @param {any} done @returns {string[]} */
 const agreeing = ({ verified, result }) => verified.filter((/** @type {any} */ one) => one.result === result).map((/** @type {any} */ one) => one.did);
+
+/** Why it came from where it came from, with names as they are shown elsewhere. @param {string} why @param {string} me */
+const told = (why, me) => `${why.slice(0, 1).toUpperCase()}${why.slice(1)}.`.replace(/did:key:\w+/g, (did) => (did === me ? "this node" : short(did)));
 
 /** A value for reading: JSON, with whole numbers of any size. @param {any} value */
 function written(value) {

@@ -3,8 +3,9 @@
 import { looksLikeCid } from "./api.mjs";
 import { Outcome } from "./outcome.mjs";
 import { reached, together } from "./panels.mjs";
-import { byId, dropzone, el, glyph, rememberName, short, size, words } from "./ui.mjs";
+import { byId, dropzone, el, glyph, rememberName, short, size, svg, words } from "./ui.mjs";
 
+const ANYWHERE = "anywhere";
 const PHASES = { fetch: "Fetching", compile: "Compiling, once", run: "Running", store: "Storing" };
 
 /** @typedef {import("./api.mjs").PromiseGrid} PromiseGrid */
@@ -76,9 +77,10 @@ class RunPanel {
     const promised = this.promises.from();
     const serving = together(this.grid.peers()).filter((peer) => peer.serves || promised.has(peer.did));
     const place = (/** @type {string} */ did, /** @type {string} */ name, /** @type {string} */ hint) =>
-      el("label", {}, el("input", { type: "radio", name: "on", value: did, checked: did === chosen }), glyph(did || (this.client.node?.did ?? "")), name, el("span", { class: "hint" }, hint));
+      el("label", {}, el("input", { type: "radio", name: "on", value: did, checked: did === chosen }), el("span", { class: "name" }, did === ANYWHERE ? anyone() : glyph(did || (this.client.node?.did ?? "")), name), el("span", { class: "hint" }, hint));
     const places = [place("", "this tab", ""), ...serving.map((peer) => place(peer.did, short(peer.did), promised.has(peer.did) ? "promised" : (reached(peer).split(" · ")[1] ?? "")))];
-    if (!serving.some((peer) => peer.did === chosen)) places[0].firstElementChild.checked = true;
+    if (serving.length) places.splice(1, 0, place(ANYWHERE, "where it is quickest", ""));
+    if (chosen !== ANYWHERE && !serving.some((peer) => peer.did === chosen)) places[0].firstElementChild.checked = true;
     const none = serving.length ? null : el("p", { class: "hint" }, "No peer serves right now. One that switches on “Run for others” appears here.");
     byId("on").replaceChildren(...places, ...(none ? [none] : []));
   }
@@ -191,6 +193,9 @@ class RunPanel {
     byId("run-error").scrollIntoView({ block: "nearest" });
   }
 }
+
+/** The picture of no one in particular. */
+const anyone = () => svg("svg", { viewBox: "0 0 20 20", width: 20, height: 20, "aria-hidden": "true", class: "icon" }, svg("path", { d: "M10 3v14M3 10h14M5 5l10 10M15 5L5 15" }));
 
 /** @param {string} text */
 const problem = (text) => Object.assign(new Error(text), { code: "usage" });
