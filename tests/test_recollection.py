@@ -329,3 +329,13 @@ def test_nobody_passes_on_what_claims_to_be_his_own() -> None:
     trust(bob, ann)
     assert run(bob, task).by == bob.did
     assert "ann" in bob.peers(), "ann is not blamed for what carol made up in her name"
+
+
+def test_many_tasks_are_not_asked_about_one_by_one() -> None:
+    (ann, bob), task = grid("ann", "bob")
+    bob.do(bob.kernel.owner.set_serving(0, 0))
+    trust(ann, bob)
+    before = len(bob.log)
+    tasks = [Task(task.code, "add_one", (number,)) for number in range(20)]
+    assert all(end.done for end in ann.do(ann.kernel.map(tasks, Budget())))
+    assert len(bob.log) == before and len(ann.runs) == 20

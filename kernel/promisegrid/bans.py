@@ -2,9 +2,10 @@
 
 A ban is this node's own decision about a key, and binds nobody else. A banned key, and whoever is a member on
 its word alone (else it would admit itself anew), is refused at the greeting; no circuit is made to it through
-here, its signature is not looked at, its entries in topics are neither taken nor passed on, and its receipts
-answer nothing. It keeps what it was given before, and what it was promised stays promised: revoking ends
-that, and `Promises.dismiss` takes a membership back for the whole grid.
+here, its signature is not looked at, its entries in topics are neither taken nor passed on (neighbours that
+have them offer them whenever they compare), and its receipts answer nothing. It keeps what it was given
+before, and what it was promised stays promised: revoking ends that, and `Promises.dismiss` takes a membership
+back for the whole grid.
 
 What a ban cannot do: keep a person out. A did:key is free; on a grid that admits by invitation a new one
 needs a new invitation. It does not reach other nodes, and circuits that pass through here for a neighbour do

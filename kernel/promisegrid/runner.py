@@ -89,10 +89,12 @@ class Runner:
         hint: Link | None,
         fresh: bool = False,
         promised: bool = False,
+        alone: bool = False,
     ) -> RunResult:
         """The result of a settled task: remembered, or run now. RemoteError says why there is none.
 
         `promised`: the owner promised this very call, and so it does not wait among the guests.
+        `alone`: others are not asked first what they remember of it.
         """
         block = task.block(self._state.limits)
         pool = self._pool(asker, promised)
@@ -110,7 +112,7 @@ class Runner:
                     return known
                 flight = self.flights.get(block.cid)
                 if flight is None or (flight.line is self.guests and pool is not self.guests):
-                    flight = self._take_off(block, task, granted(), asker, hint, pool, fresh)
+                    flight = self._take_off(block, task, granted(), asker, hint, pool, fresh or alone)
             try:
                 return await self._join(block.cid, flight, watch)
             except RemoteError as wrong:
@@ -144,9 +146,9 @@ class Runner:
 
     def _take_off(
         self, block: Block, task: Task, budget: Budget, asker: str, hint: Link | None, slots: Slots,
-        fresh: bool,
+        alone: bool,
     ) -> Flight:  # fmt: skip
-        flying = self._fly(block, task, budget, asker, hint, slots, fresh)
+        flying = self._fly(block, task, budget, asker, hint, slots, alone)
         strand = self._state.scheduler.spawn(flying)
         flight = Flight(task, budget, asker, self._state.now_ms, strand, slots)
         self.flights[block.cid] = flight
@@ -172,7 +174,7 @@ class Runner:
 
     async def _fly(
         self, block: Block, task: Task, budget: Budget, asker: str, hint: Link | None, slots: Slots,
-        fresh: bool,
+        alone: bool,
     ) -> RunResult:  # fmt: skip
         def tell(phase: str, done: int, total: int | None) -> None:
             flight = self.flights.get(block.cid)
@@ -180,7 +182,7 @@ class Runner:
                 watch(phase, done, total)
 
         try:
-            if not fresh and (known := await self._recollect(block.cid, tell, hint)) is not None:
+            if not alone and (known := await self._recollect(block.cid, tell, hint)) is not None:
                 return known
             await slots.take(hint.number if hint is not None else 0, asker)
             try:

@@ -195,8 +195,8 @@ class Spreader:
         return await _Map(self, tasks, budget, watch, here, told).run()
 
     async def here(self, task: Task, budget: Budget) -> RunResult:
-        """Run one on this node."""
-        return await self._runner.execute(task, budget, self._state.me, _unwatched, None)
+        """Run one of many on this node; whoever remembers it is a worker like any other."""
+        return await self._runner.execute(task, budget, self._state.me, _unwatched, None, alone=True)
 
     async def there(self, did: str, task: Task, budget: Budget) -> RunResult:
         """Run one on a peer, unless it is remembered here."""
