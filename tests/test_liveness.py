@@ -124,6 +124,20 @@ def test_a_host_whose_network_changed_asks_all_peers_at_once() -> None:
     assert bob.peers() == ["ann"]
 
 
+def test_a_network_that_goes_right_after_a_call_is_noticed() -> None:
+    """The peer was heard since the call was made, and not since the host was told."""
+    ann, bob = World().grid("ann", "bob")
+    serve(ann)
+    code = module(ann, add_one)
+    bob.world.pass_time(LIMITS.ping_ms + 1_000)
+    bob.do(bob.kernel.run(Task(code, "add_one", (1,)), Budget(), on=ann.did))
+    bob.world.pass_time(1_000)
+    ann.peer_drops = True
+    bob.perform(bob.kernel.awake(bob.world.now_ms))
+    bob.world.pass_time(NOTICED_MS)
+    assert not bob.peers()
+
+
 # -- the way to the peer ------------------------------------------------------------------------------
 
 

@@ -18,6 +18,8 @@ const ROOM_BYTES = 256 * 1024;
 /** How often a socket that has no room is looked at again: it does not say when it has. */
 const LOOK_MS = 4;
 const OPEN_MS = 15_000;
+/** How long the peer may take to confirm a close; over a dead network a browser itself waits for ten seconds and more. */
+const CLOSE_MS = 1_000;
 /** An attempt that began before the network changed may wait for what will not come; a younger one is left alone. */
 const YOUNG_MS = 1_000;
 
@@ -95,8 +97,10 @@ export class Wire {
 
   /** After what was sent. @param {number} link @param {string} code @param {string} text */
   close(link, code, text) {
-    // a close reason is at most 123 bytes; ours are ASCII, a peer's may not be
-    this.#links.get(link)?.close(4000, `${code}: ${text}`.replace(/[^\x20-\x7e]/g, "?").slice(0, 120));
+    const socket = this.#links.get(link);
+    const reason = `${code}: ${text}`.replace(/[^\x20-\x7e]/g, "?").slice(0, 120); // 123 bytes are allowed, a peer's may not be ASCII
+    socket?.close(4000, reason);
+    setTimeout(() => this.#links.get(link) === socket && socket?.onclose?.(/** @type {any} */ ({ reason: "" })), CLOSE_MS);
   }
 
   #open() {
@@ -122,6 +126,7 @@ export class Wire {
     };
     socket.onclose = ({ reason }) => {
       clearTimeout(late);
+      socket.onclose = socket.onmessage = null; // once
       if (this.#opening?.socket === socket) this.#opening = null;
       if (this.#links.delete(link)) this.told.ondown(link);
       if (since > 0 && Date.now() - since > STEADY_MS) this.#attempt = 0;

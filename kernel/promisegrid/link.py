@@ -92,6 +92,7 @@ class Link:
         self.through: str | None = None  # the next hop of one that passes through others
         self.ping_number = self.pings = 0
         self.attended: Signal[None] = scheduler.signal()
+        self.attended_ms = 0
         self.is_silent = False
         self.renewing = False
         self.ping_sent_ms = self.heard_ms = scheduler.steady_ms
@@ -163,6 +164,7 @@ class Link:
 
     def attend(self) -> None:
         """Somebody waits for this peer: it is asked more often whether it is there (`liveness.py`)."""
+        self.attended_ms = self._scheduler.steady_ms
         self.attended.set(None)
 
     # -- frames out --------------------------------------------------------------------------------

@@ -62,7 +62,7 @@ class Liveness:
                 since_ms = now_ms
             elif now_ms - max(link.heard_ms, since_ms) >= self._limits.awaited_silent_ms:
                 self._close(link)
-            elif link.heard_ms >= since_ms and not self._awaits(link):
+            elif link.heard_ms >= max(since_ms, link.attended_ms) and not self._awaits(link):
                 break
             if now_ms - link.heard_ms >= self._limits.awaited_ms:
                 self._ping(link)
