@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tests.simulation import life
@@ -31,15 +34,6 @@ def test_nothing_breaks(first: int) -> None:
     assert all(done[what] for what in ("get: fine", "run: fine", "use: fine", "pin: fine", "crash")), done
 
 
-def test_a_seed_is_one_course_of_events() -> None:
-    def trace(seed: int) -> str:
-        one = Life(seed)
-        one.live()
-        return one.world.trace.hexdigest()
-
-    assert trace(3) == trace(3) != trace(4)
-
-
 def test_a_seed_that_breaks_says_its_command_and_breaks_again_the_same(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -60,6 +54,17 @@ def test_a_seed_that_breaks_says_its_command_and_breaks_again_the_same(
     assert main(seed, 1) == 1 and capsys.readouterr().out == f"{seen}\n"
     monkeypatch.setattr(Host, "outcome", real)
     assert main(seed, 1) == 0 and f"seed {seed} holds" in capsys.readouterr().out
+
+
+def test_a_seed_is_one_course_of_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In another process too, whatever order its sets have."""
+    root = Path(__file__).parent.parent.parent
+    monkeypatch.setenv("PYTHONPATH", f"{root / 'kernel'}:{root}")
+    monkeypatch.setenv("PYTHONHASHSEED", "7")
+    command = [sys.executable, "-m", "tests.simulation", "2", "1"]
+    said = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert said == f"{live(2)}\n"
+    assert live(2).trace != live(1).trace
 
 
 def test_ctrl_c_says_how_far_it_came(capsys: pytest.CaptureFixture[str]) -> None:
