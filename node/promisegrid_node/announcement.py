@@ -25,6 +25,7 @@ from promisegrid.errors import RemoteError
 from promisegrid.limits import Limits
 from promisegrid_node import multiaddr, peerid
 from promisegrid_node.providers import GATEWAY, Provider
+from promisegrid_node.routers import v1
 
 SCHEMA: Final = "announcement"
 PREFIX: Final = b"routing-record:"
@@ -45,7 +46,7 @@ class Announced:
 async def make(root: Cid, me: str, addresses: list[str], ttl_ms: int, now_ms: int) -> dict[str, Any]:
     """The record that announces a root, signed with this node's key; a verb of the kernel."""
     payload: dict[str, Any] = {
-        "CID": str(root),
+        "CID": str(v1(root)),
         "Scope": "recursive",
         "Timestamp": _stamp(now_ms),
         "TTL": ttl_ms,
@@ -69,7 +70,7 @@ def read(record: object, now_ms: int, limits: Limits) -> tuple[Announced, bytes,
     if not isinstance(payload, Mapping):
         raise RemoteError("malformed", "The announcement has no payload.")
     try:
-        root = Cid.parse(_text(payload, "CID"))
+        root = v1(Cid.parse(_text(payload, "CID")))
         peer = peerid.read(_text(payload, "ID"))
         key = _bytes(record.get("PublicKey"))
         name = peerid.did_of(key)

@@ -22,7 +22,7 @@ from promisegrid_node.routers import RouterClient
 
 BATCH: Final = 50
 """Records told at once: some 35 kB."""
-RETRY_S: Final = 60.0
+RETRY_S: Final = 15.0
 RETRY_MAX_S: Final = 3600.0
 log = logging.getLogger("promisegrid")
 
@@ -46,8 +46,8 @@ class Announcer:
             while True:
                 self._changed.clear()
                 failed = await self._round()
-                wait_s = min(wait_s * 2, RETRY_MAX_S) if failed else RETRY_S
                 rest_s = wait_s if failed else self._limits.announced_ms / 4000
+                wait_s = min(wait_s * 2, RETRY_MAX_S) if failed else RETRY_S
                 try:
                     async with asyncio.timeout(rest_s):
                         await self._changed.wait()

@@ -25,6 +25,7 @@ from promisegrid_node import announcement, guarded, headers, multiaddr, peerid, 
 from promisegrid_node.announcement import Announced
 from promisegrid_node.host import Host
 from promisegrid_node.providers import GATEWAY, JSON, LINES, Filters, Provider
+from promisegrid_node.routers import v0, v1
 
 AT_ONCE: Final = 100
 """Records of one answer, and of one announcement."""
@@ -120,12 +121,14 @@ class Router:
     async def providers(self, request: web.Request) -> web.StreamResponse:
         """Who provides a CID."""
         try:
-            root = Cid.parse(request.match_info["cid"])
+            root = v1(Cid.parse(request.match_info["cid"]))
         except CidError as error:
             return _refused(422, f"{error}.")
         found = self._announced.of_root(root, self._host.clock())
-        if await self._host.ask(self._host.kernel.publishing.has(root)):
-            found.insert(0, self._own(request))
+        for name in dict.fromkeys((root, v0(root))):
+            if await self._host.ask(self._host.kernel.publishing.has(name)):
+                found.insert(0, self._own(request))
+                break
         return self._answer(request, "Providers", found)
 
     async def peers(self, request: web.Request) -> web.StreamResponse:

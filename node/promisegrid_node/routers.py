@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from promisegrid.cid import Cid
+from promisegrid.cid import DAG_PB, Cid
 from promisegrid.effects import Failure
 from promisegrid.limits import Limits
 from promisegrid_node import guarded, providers
@@ -68,11 +68,11 @@ class RouterClient:
             return Failure("out_of_time", f"The router {url} did not answer within {seconds} seconds.")
         except (aiohttp.ClientError, OSError, ValueError) as error:
             what = f"{type(error).__name__}: {error}"
-            return Failure("closed", f"The router {url} could not be asked: {what[:300]}.")
+            return Failure("closed", f"The router {url} could not be asked: {_harmless(what)}.")
 
     async def _gather(self, url: str, cid: Cid, found: dict[str, None]) -> Failure | None:
         asked = self._opened().get(
-            f"{url}/routing/v1/providers/{_v1(cid)}", params=_WANTED, headers=_ACCEPT, allow_redirects=False
+            f"{url}/routing/v1/providers/{v1(cid)}", params=_WANTED, headers=_ACCEPT, allow_redirects=False
         )
         async with asked as response:
             if response.status == 404:  # older routers have no empty list
@@ -103,7 +103,7 @@ class RouterClient:
         results = answer.get("ProvideResults") if isinstance(answer, dict) else None
         if not isinstance(results, list) or len(results) != len(records):
             return Failure("closed", f"The router {url} answered an announcement with something else.")
-        told += [str(one.get("Error") or "")[:300] if isinstance(one, dict) else "" for one in results]
+        told += [_harmless(str(one.get("Error") or "")) if isinstance(one, dict) else "" for one in results]
         return None
 
     def _may_ask(self, place: str) -> bool:
@@ -125,9 +125,20 @@ class RouterClient:
         return self._session
 
 
-def _v1(cid: Cid) -> str:
-    """How routers like a CID: version 1, so that one thing has one address."""
-    return str(cid if cid.version == 1 else Cid.decode(b"\x01\x70" + bytes(cid)))
+def _harmless(text: str) -> str:
+    """What a stranger said, for a log or a terminal."""
+    return "".join(letter for letter in text[:300] if letter.isprintable())
+
+
+def v1(cid: Cid) -> Cid:
+    """How routers like a CID: version 1, so that one thing has one name."""
+    return cid if cid.version == 1 else Cid.decode(b"\x01\x70" + bytes(cid))
+
+
+def v0(cid: Cid) -> Cid:
+    """The older name of the same thing, where it has one."""
+    is_old = cid.version == 1 and cid.codec == DAG_PB and bytes(cid)[2:4] == b"\x12\x20"
+    return Cid.decode(bytes(cid)[2:]) if is_old else cid
 
 
 def _refused(url: str, response: aiohttp.ClientResponse) -> Failure:

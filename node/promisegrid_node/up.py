@@ -155,8 +155,9 @@ async def _serving(
     limits: Limits,
     announcer: Announcer | None,
 ) -> AsyncIterator[None]:
-    names = headers.served_names(place.socket.getsockname()[0], tuple(options.host))
     outward = None if options.announce_as is None else read_url(options.announce_as)
+    named = () if outward is None else (str(URL(outward).host),)
+    names = headers.served_names(place.socket.getsockname()[0], (*options.host, *named))
     router = Router(host, limits, outward, options.routing_private)
     site = Site(host, pages, names, limits, options.metrics, router)
     runner = web.AppRunner(

@@ -231,3 +231,33 @@ def test_what_does_not_hold_is_refused_by_name() -> None:
     assert long.until_ms == NOW_MS + Limits().announced_max_ms
     unsaid = node.taken(node.made(ttl_ms=0))
     assert unsaid.until_ms == NOW_MS + Limits().announced_ms
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=8,
+)
+FIELDS = ("CID", "Scope", "Timestamp", "TTL", "ID", "Addrs", "Protocols", "Metadata")
+GOOD = Announcing("ann").made()
+
+
+@given(st.sampled_from(FIELDS), JSON)
+def test_any_payload_is_an_announcement_or_a_refusal(field: str, value: object) -> None:
+    inner = changed(GOOD, **{field: value})
+    for record in (value, {**GOOD, field: value}, inner, {**GOOD, "Payload": value}):
+        try:
+            Announcing("ann").taken(record)
+        except RemoteError:
+            continue
+        assert record is not value and (record is not inner or value == GOOD["Payload"].get(field))
+    providers.read(value)
+    providers.read({"ID": "1", "Addrs": value, "Protocols": value})
+
+
+@given(JSON)
+def test_any_signature_and_key_is_refused(value: object) -> None:
+    for name in ("Signature", "PublicKey"):
+        for text in (value, f"m{value}"):
+            with pytest.raises(RemoteError):
+                Announcing("ann").taken({**GOOD, name: text})

@@ -259,6 +259,13 @@ async def test_only_what_is_published_is_told(tmp_path: Path) -> None:
         assert answer.headers["Vary"] == "Accept"
         assert answer.headers["Last-Modified"]
         assert await (await client.get(f"/routing/v1/providers/{Cid.of(b'own')}")).json() == {"Providers": []}
+        file = Cid.of(b"\n\4\b\2\x18\0", "dag-pb")  # under its older name, and asked for by both
+        older = Cid.decode(bytes(file)[2:])
+        await node.host.ask(node.kernel.save([Block(older, b"\n\4\b\2\x18\0")]))
+        await node.host.ask(node.kernel.publishing.publish(older))
+        for name in (file, older):
+            answer = await client.get(f"/routing/v1/providers/{name}")
+            assert await answer.json() == {"Providers": [own(node)]}
         await node.host.ask(node.kernel.publishing.withdraw(ROOT))
         assert await (await client.get(path)).json() == {"Providers": []}
 
