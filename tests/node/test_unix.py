@@ -137,14 +137,16 @@ def test_it_is_dialled_again_when_the_peer_is_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("moved", [False, True], ids=["elsewhere", "in its place"])
-def test_nobody_passes_a_greeting_on(tmp_path: Path, moved: bool) -> None:
-    """One process that listens elsewhere, or in the very place of the node's socket, which it moved away."""
+def test_nobody_passes_a_greeting_on(tmp_path: Path, moved: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One process that listens elsewhere, where the system does not tell who is at the other end; and one in
+    the very place of the node's socket, which it moved away."""
     if moved and sys.platform != "linux":
         pytest.skip("this system does not tell who is at the other end")
     real = fake = tmp_path / unix.SOCKET
     aside = tmp_path / "aside.sock"
     if not moved:
         fake, aside = tmp_path / "fake.sock", real
+        monkeypatch.setattr(unix, "_other", lambda connection: None)
 
     @on_loop
     async def run() -> None:
