@@ -276,18 +276,19 @@ def tab(folder: Path, rounds: int, size: int) -> list[float]:
             return str((await put(mine, source, lambda _: None)).cid)
 
     took = list[float]()
-    with running(folder / "home") as node, sync_playwright() as playwright:
+    with running(folder / "home") as node:
         cid = asyncio.run(hand_over(folder / "home"))
-        browser = playwright.chromium.launch(executable_path=chromium_path(), args=["--no-sandbox"])
-        for _ in range(rounds):
-            context = browser.new_context(service_workers="block")
-            page = context.new_page()
-            page.set_default_timeout(120_000)
-            page.goto(node.join)
-            page.evaluate(READY)
-            took.append(float(page.evaluate(PIN, cid)))
-            context.close()
-        browser.close()
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=chromium_path(), args=["--no-sandbox"])
+            for _ in range(rounds):
+                context = browser.new_context(service_workers="block")
+                page = context.new_page()
+                page.set_default_timeout(120_000)
+                page.goto(node.join)
+                page.evaluate(READY)
+                took.append(float(page.evaluate(PIN, cid)))
+                context.close()
+            browser.close()
     return took
 
 

@@ -76,6 +76,8 @@ class Node:
         self.failing: dict[type[Effect], Failure] = {}
         self.links: dict[int, tuple[Node, int]] = {}
         self.peer_drops = False
+        self.crowded: list[int] | None = None
+        """Of links without room: who waits for it; None while there is room."""
         self.next_ask = self.next_link = 1
         seed = hashlib.sha256(b"entropy of " + name.encode() + bytes(life)).digest()
         self.kernel = Kernel(Identity(self.did, key), seed, limits, engine="python")
@@ -142,7 +144,9 @@ class Node:
                 self.notes.append(effect)
             elif isinstance(effect, Send):
                 self.world.carry(self, effect)
-                if ticket:
+                if ticket and self.crowded is not None:
+                    self.crowded.append(ticket)
+                elif ticket:
                     self.answer(ticket, None)
             elif isinstance(effect, Establish):
                 self.world.establish(self, effect)

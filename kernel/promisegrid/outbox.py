@@ -70,6 +70,7 @@ class Outbox:
     ) -> None:
         self._scheduler, self._push, self._broken = scheduler, push, broken
         self._lanes: OrderedDict[int, _Lane] = OrderedDict()
+        self._last = 0
         self._pump: Strand[None] | None = None
         self._closed = False
 
@@ -121,7 +122,13 @@ class Outbox:
             self._scheduler.cancel(pump)
 
     def _lane(self, number: int) -> _Lane:
-        return self._lanes.setdefault(number, _Lane())
+        """The lane of a stream. A new one comes right before that which had the last turn."""
+        lane = self._lanes.get(number)
+        if lane is None:
+            lane = self._lanes[number] = _Lane()
+            if self._last in self._lanes and self._last != number:
+                self._lanes.move_to_end(self._last)
+        return lane
 
     def _run(self) -> None:
         if self._pump is None:
@@ -145,6 +152,7 @@ class Outbox:
             frame = lane.next()
             if frame is not None:
                 self._lanes.move_to_end(number)
+                self._last = number
                 return frame
             del self._lanes[number]
         return None
