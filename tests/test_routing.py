@@ -8,7 +8,7 @@ import pytest
 from tests.sim import Node, World
 
 from promisegrid.cid import Cid
-from promisegrid.effects import Effect, Failure, Gateway, Providers
+from promisegrid.effects import Cancel, Effect, Failure, Gateway, Providers
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.limits import Limits
 from promisegrid.routing import read_router
@@ -132,6 +132,16 @@ def test_one_router_that_fails_does_not_keep_another_from_being_heard() -> None:
     ann.kernel.routing.use("http://10.0.0.7/routing/v1/")
     assert ann.do(ann.kernel.routing.providers(WANTED)) == [FAR]
     assert ann.do(ann.kernel.block(WANTED)) == DATA
+
+
+def test_a_slow_router_is_not_waited_for_once_another_has_named_somebody() -> None:
+    ann = node(lambda _: ..., holds(DATA))
+    ann.world.routers["https://quick.example"] = names(FAR)
+    ann.kernel.routing.use("https://quick.example")
+    start = ann.world.now_ms
+    assert ann.do(ann.kernel.block(WANTED)) == DATA
+    assert ann.world.now_ms - start == ann.limits.hedge_ms
+    assert any(isinstance(effect, Cancel) for effect in ann.log)
 
 
 def test_a_node_does_not_ask_itself_and_not_on_a_peers_behalf() -> None:

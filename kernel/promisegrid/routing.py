@@ -13,7 +13,7 @@ never what it has. Does not know: HTTP, nor how what is published here is announ
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from promisegrid.cid import Cid
@@ -22,7 +22,7 @@ from promisegrid.errors import LocalError, RemoteError
 from promisegrid.gateways import Gateways, read_url
 from promisegrid.hedging import either
 from promisegrid.state import State
-from promisegrid.strand import Slots
+from promisegrid.strand import Late, Pause, Signal, Slots
 
 
 @dataclass(slots=True)
@@ -32,6 +32,17 @@ class _Router:
     url: str
     failures: int = 0
     aside_until_ms: int = 0
+
+
+@dataclass(slots=True)
+class _Answers:
+    """What routers said so far. heard: somebody was named, or nobody is left to answer; ended: the latter."""
+
+    left: int
+    heard: Signal[None]
+    ended: Signal[None]
+    urls: list[str] = field(default_factory=list)
+    wrong: list[RemoteError] = field(default_factory=list)
 
 
 class Routing:
@@ -71,6 +82,7 @@ class Routing:
     async def providers(self, cid: Cid, routers: Sequence[str] = ()) -> list[str]:
         """The gateways that routers name for a block, each once; these routers, else those in use.
 
+        Once one has named somebody, the others have `hedge_ms` to do so too.
         RemoteError when none could be asked: busy, out_of_time, closed; not_found when there are none.
         """
         now_ms, given = self._state.steady_ms, [_Router(read_router(text)) for text in routers]
@@ -78,23 +90,20 @@ class Routing:
         if not asked:
             text = "There is no router to ask just now; `promisegrid up --routing URL` names one."
             raise RemoteError("not_found", text)
-        strands = [self._state.scheduler.spawn(self._named_by(one, cid)) for one in asked]
-        urls: list[str] = []
-        wrong: list[RemoteError] = []
+        scheduler = self._state.scheduler
+        answers = _Answers(len(asked), scheduler.signal(), scheduler.signal())
+        strands = [scheduler.spawn(self._hear(one, cid, answers)) for one in asked]
         try:
-            for strand in strands:
-                try:
-                    urls += await strand.done
-                except RemoteError as refused:
-                    if refused.code == "cancelled":
-                        raise
-                    wrong.append(refused)
+            await answers.heard
+            await Pause(answers.ended, self._state.limits.hedge_ms)
+        except Late:
+            pass  # the slow ones are not waited for
         finally:
             for strand in strands:
-                self._state.scheduler.cancel(strand)
-        if wrong and len(wrong) == len(strands):
-            raise wrong[0]
-        return list(dict.fromkeys(urls))[: self._state.limits.providers]
+                scheduler.cancel(strand)
+        if len(answers.wrong) == len(asked):
+            raise answers.wrong[0]
+        return list(dict.fromkeys(answers.urls))[: self._state.limits.providers]
 
     # -- asking --------------------------------------------------------------------------------------
 
@@ -140,6 +149,18 @@ class Routing:
             raise nobody
         self._found.learn(urls)
         return await self._found.ask(cid, urls)
+
+    async def _hear(self, router: _Router, cid: Cid, answers: _Answers) -> None:
+        """Ask one router among others."""
+        try:
+            answers.urls += await self._named_by(router, cid)
+        except RemoteError as wrong:
+            answers.wrong.append(wrong)
+        answers.left -= 1
+        if answers.urls or not answers.left:
+            answers.heard.set(None)
+        if not answers.left:
+            answers.ended.set(None)
 
     async def _named_by(self, router: _Router, cid: Cid) -> tuple[str, ...]:
         """What one router says; one that fails again and again is left alone for a while."""
