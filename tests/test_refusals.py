@@ -138,6 +138,15 @@ def uninvited(ann: Node, bob: Node, code: Cid) -> list[Effect]:
     return ann.log[before:]
 
 
+def banned(ann: Node, bob: Node, code: Cid) -> list[Effect]:
+    """Ann has nothing to do with Eve, who comes."""
+    eve = ann.world.node("eve")
+    ann.do(ann.kernel.bans.ban(eve.did))
+    before = len(ann.log)
+    ann.world.link(eve, ann)
+    return ann.log[before:]
+
+
 def from_another_grid(ann: Node, bob: Node, code: Cid) -> list[Effect]:
     return hand(ann, bob, sealed(bob, code, claims_of(bob, ann), grid=Cid.of(b"other", "dag-cbor")))
 
@@ -265,6 +274,7 @@ ROWS: Final[dict[str, tuple[Manner, Provoke]]] = {
     # -- the link
     "hello": ("closed", first_frame(frames.Hello(99, "did:key:z", b"n" * 32, None, "initiator", "b/grid"))),
     "bad_invitation": ("closed", uninvited),
+    "banned": ("closed", banned),
     "closed": ("closed", connects_again),
     # -- after it
     "not_member": ("signed", of_somebody_else),
