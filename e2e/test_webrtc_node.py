@@ -73,10 +73,10 @@ def test_a_tab_and_two_nodes_go_on_when_the_node_between_them_is_gone(
             assert page.evaluate(RUN, [code, "add_one", [number], far.did]) == number + 1
             assert far.cli.ok("call", code, "add_one", "5", "--on", me).text == "6"
             assert peers(far)[me] == "webrtc"
-            assert far.cli.ok("get", cid).out[:3] == bytes([0, 31, 62])
-            kept = far.cli.ok("put", "-", stdin=bytes([number]) * 3_000_000).text
-            assert page.evaluate(HASH, kept).startswith("3000000 ")
         assert ann.cli.ok("call", code, "add_one", "7", "--on", bob.did).text == "8"
+        assert bob.cli.ok("get", cid).out[:3] == bytes([0, 31, 62])
+        kept = ann.cli.ok("put", "-", stdin=bytes(3_000_000)).text
+        assert page.evaluate(HASH, kept).startswith("3000000 ")
 
         page.context.close()
         wait_for(lambda: me not in peers(ann) | peers(bob), what="the end of the channels")
