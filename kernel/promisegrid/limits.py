@@ -90,7 +90,7 @@ class Limits:
     """Connections to the HTTP port that are no links: pages being loaded, and whoever says nothing yet."""
     visitors_per_address: int = 128
     """Of these, one address's: a browser opens six for each page, and a household has a few."""
-    visitors_blamed: int = 32
+    visitors_blamed: int = 16
     """Connections of one address that may come to nothing in a minute; who has more stays outside for one."""
     visitor_ms: int = 15_000
     """How long the next whole request may take; an answer that nobody takes ends all after twice that."""
@@ -330,9 +330,13 @@ class Limits:
     topic_entries: int = 131_072
     """Entries kept of one topic, the latest; each costs a row, a block and 100 bytes of memory."""
     topics_carried_bytes: int = 64 * 1024 * 1024
-    """Entries kept for others, of topics this node does not follow itself, since it started."""
+    """Entries kept for others, of topics this node does not follow itself; the oldest make room."""
     topic_queue: int = 4096
-    """Entries of one topic that wait for one peer; it finds the others when it next compares."""
+    """Entries of one topic that wait for one peer; it gets the others when they are compared."""
+    topics_told_ms: int = 500
+    """How long a peer is left alone that was told what is followed: each change may go to every peer."""
+    topics_again_ms: int = 30_000
+    """When a peer is asked again that failed to compare a topic, or to hear what is followed."""
 
     # -- copies ----------------------------------------------------------------------------------
     stored_bytes: int = 16 * 1024**3
