@@ -40,8 +40,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         before, after = before[:at], before[at + 1 :]
     parser = _parser()
     options, rest = parser.parse_known_args(before)
-    if rest and (options.verb != "call" or any(_is_option(word) for word in rest)):
+    if rest and (options.verb not in ("call", "map") or any(_is_option(word) for word in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if options.verb == "map":  # what follows an option of its own is left over too
+        options.inputs, rest = [*options.inputs, *rest], []
     if options.verb in ("app", "cap", "topic"):
         options.verb = f"{options.verb} {getattr(options, f'{options.verb}_verb')}"
     if after and options.verb not in ("run", "call", "map"):

@@ -36,6 +36,8 @@ def test_what_follows_the_dashes_is_the_programs() -> None:
 
 def test_negative_numbers_are_arguments_of_a_call() -> None:
     assert arguments.parse(["call", "x", "f", "-5", "[-1]"]).args == ["-5", "[-1]"]
+    spread = arguments.parse(["map", "x", "0", "--func", "f", "-1", "2", "--elsewhere", "3", "--", "-v"])
+    assert (spread.inputs, spread.args) == (["0", "-1", "2", "3"], ["-v"])
     late = arguments.parse(["call", "x", "f", "1", "--on", "zB", "-5", "[-1]"])
     assert (late.on, late.args) == ("zB", ["1", "-5", "[-1]"])
 
