@@ -86,3 +86,17 @@ def test_an_index_is_a_set_in_order() -> None:
     assert index.drop_first(2) == [key(1), key(2)] and list(index.keys) == [key(3)]
     assert index.within((key(3), b"")) == [key(3)] and not index.within((b"", key(3)))
     assert not index.within((key(9), key(1))), "an upside-down range holds nothing"
+
+
+@given(st.lists(st.tuples(st.sampled_from(["add", "drop", "first"]), st.integers(0, 1500)), max_size=60))
+def test_a_fingerprint_is_the_same_however_the_keys_came_and_went(steps: list[tuple[str, int]]) -> None:
+    index = Index(key_of(n, n.to_bytes(32, "big")) for n in range(0, 1200, 2))
+    for step, n in steps:
+        key = key_of(n, n.to_bytes(32, "big"))
+        if step == "first":
+            index.drop_first(n % 5)
+        elif step == "add":
+            index.add(key)
+        else:
+            index.drop(key)
+        assert index.fingerprint((key, b"")) == Index(index.keys).fingerprint((key, b""))

@@ -60,6 +60,7 @@ def test_a_node_between_passes_on_and_keeps_for_those_who_are_away() -> None:
     (link,) = eve.links
     world.cut(eve, link)
     world.run()
+    world.now_ms += 1
     publish(bob, "while away")
     assert bodies(eve) == ["while there"]
     world.link(eve, ann)
@@ -187,8 +188,15 @@ def say(node: Node, peer: Node, op: str, *args: object) -> Any:
     return node.do(node.kernel._caller.ask(peer.did, TOPIC, op, args, 5_000))
 
 
+def seal(node: Node, at_ms: int, body: object) -> Entry:
+    assert node.kernel.grid is not None
+    made = node.do(entry.seal(node.kernel.grid, "news", node.did, at_ms, bytes(8), body))
+    assert isinstance(made, Entry)
+    return made
+
+
 def forged(ann: Node, **change: object) -> bytes:
-    made = ann.do(entry.seal("news", ann.did, ann.world.now_ms, bytes(8), "true"))
+    made = seal(ann, ann.world.now_ms, "true")
     claim = dagcbor.decode(entry.read(made.data)[1].payload)
     sign1 = entry.read(made.data)[1]
     return cose.assemble(sign1.protected, dagcbor.encode({**claim, **change}), sign1.signature)
@@ -216,7 +224,7 @@ def test_forgeries_close_the_link() -> None:
 def test_an_entry_of_the_future_waits() -> None:
     ann, bob = World().grid("ann", "bob")
     follow(bob)
-    made = ann.do(entry.seal("news", ann.did, ann.world.now_ms + 120_000, bytes(8), "soon"))
+    made = seal(ann, ann.world.now_ms + 120_000, "soon")
     assert say(ann, bob, "give", "news", [made.data]) == {"taken": 0}
     ann.world.now_ms += 61_000
     assert say(ann, bob, "give", "news", [made.data]) == {"taken": 1} and bodies(bob) == ["soon"]
@@ -225,7 +233,7 @@ def test_an_entry_of_the_future_waits() -> None:
 def test_entries_under_another_name_are_refused() -> None:
     ann, bob = World().grid("ann", "bob")
     follow(bob, topic="other")
-    made = ann.do(entry.seal("news", ann.did, ann.world.now_ms, bytes(8), "x"))
+    made = seal(ann, ann.world.now_ms, "x")
     with pytest.raises(RemoteError) as wrong:
         say(ann, bob, "give", "other", [made.data])
     assert wrong.value.code == "malformed"

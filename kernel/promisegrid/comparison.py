@@ -20,6 +20,8 @@ LEAF: Final = 64
 RANGES_MAX: Final = 512
 _PARTS: Final = 16
 _BATCH: Final = 512
+_QUESTIONS_MAX: Final = 16_384
+"""Twice what a full topic of the largest entries takes."""
 _BATCH_BYTES: Final = 256 * 1024
 Ask = Callable[[Link, str, tuple[object, ...]], Awaitable[Any]]
 """Asks a peer one operation of the topic protocol; the body of its reply."""
@@ -59,7 +61,8 @@ class Comparison:
                     short_ones.append(between)
                 else:
                     parts = max(mine[0], theirs[0]) // (LEAF // 2)
-                    waiting += self._index.split(between, min(_PARTS, parts))
+                    parted = self._index.split(between, min(_PARTS, parts))
+                    (waiting if len(parted) > 1 else short_ones).extend(parted)
         for at in range(0, len(short_ones), RANGES_MAX // 2):
             await self._settle(short_ones[at : at + RANGES_MAX // 2])
 
@@ -96,8 +99,11 @@ class Comparison:
             await self._ask("give", [one.data for one in some])
 
     async def _get(self, wanted: list[list[bytes | None]]) -> None:
-        """Fetch entries, with as many questions as it takes."""
-        while wanted:
+        """Fetch entries, with as many questions as it takes; each brings us farther."""
+        last = b""
+        for _ in range(_QUESTIONS_MAX):
+            if not wanted:
+                return
             answer = await self._ask("get", wanted)
             items = answer.get("entries") if isinstance(answer, dict) else None
             if not isinstance(items, list) or not all(isinstance(item, bytes) for item in items):
@@ -105,7 +111,9 @@ class Comparison:
             self.taken += await self._take(self._link, self._topic, items)
             if not items or not isinstance(answer, dict) or answer.get("more") is not True:
                 return
-            last = entry.read(items[-1])[0].key + b"\0"
+            before, last = last, entry.read(items[-1])[0].key + b"\0"
+            if last <= before:
+                raise self._odd("answered")
             rest = [one for one in wanted if not one[1] or one[1] > last]
             wanted = [[max(lower or b"", last), *more] for lower, *more in rest]
 

@@ -1,8 +1,8 @@
 """Entries of topics: what somebody said to whoever listens, signed.
 
-An entry is a tagged COSE_Sign1 (typ `grid-entry`, attached) over dag-cbor `{topic, by, at, nonce, body}`; its
-name is the raw CID of its bytes. `at` is milliseconds since 1970 by its author's clock. An entry says that
-`by` said it; whether he may is for the reader to know.
+An entry is a tagged COSE_Sign1 (typ `grid-entry`, attached) over dag-cbor `{grid, topic, by, at, nonce,
+body}`; its name is the raw CID of its bytes. `at` is milliseconds since 1970 by its author's clock. An entry
+says that `by` said it in that grid; whether he may is for the reader to know.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from promisegrid.reconcile import key_of
 ENTRY_MAX: Final = 16 * 1024
 TOPIC_MAX: Final = 256
 NONCE_BYTES: Final = 8
-_FIELDS: Final = frozenset({"topic", "by", "at", "nonce", "body"})
+_FIELDS: Final = frozenset({"grid", "topic", "by", "at", "nonce", "body"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,7 @@ class Entry:
 
     cid: Cid
     data: bytes
+    grid: Cid
     topic: str
     by: str
     at: int
@@ -59,17 +60,18 @@ def is_topic(value: object) -> bool:
     return 0 < len(value.encode(errors="replace")) <= TOPIC_MAX
 
 
-async def seal(topic: str, by: str, at_ms: int, nonce: bytes, body: object) -> Entry:
+async def seal(grid: Cid, topic: str, by: str, at_ms: int, nonce: bytes, body: object) -> Entry:
     """Sign an entry with this node's key. LocalError for a body that cannot be written or is too large."""
     try:
-        payload = dagcbor.encode({"topic": topic, "by": by, "at": at_ms, "nonce": nonce, "body": body})
+        said = {"grid": grid, "topic": topic, "by": by, "at": at_ms, "nonce": nonce, "body": body}
+        payload = dagcbor.encode(said)
     except ValueError as error:
         raise LocalError(f"This cannot be published: {error}.", "bad_args") from error
     data = await cose.sign("grid-entry", payload, detached=False)
     if len(data) > ENTRY_MAX:
         text = f"An entry of {len(data)} bytes; at most {ENTRY_MAX}: store the content, and publish its CID."
         raise LocalError(text, "too_large")
-    return Entry(Block.of(data).cid, data, topic, by, at_ms, body)
+    return Entry(Block.of(data).cid, data, grid, topic, by, at_ms, body)
 
 
 def read(data: bytes) -> tuple[Entry, cose.Sign1]:
@@ -85,7 +87,8 @@ def read(data: bytes) -> tuple[Entry, cose.Sign1]:
         raise RemoteError("malformed", "Not an entry: its fields are " + ", ".join(sorted(_FIELDS)) + ".")
     by, at, nonce = value["by"], value["at"], value["nonce"]
     if (
-        not is_topic(value["topic"])
+        not isinstance(value["grid"], Cid)
+        or not is_topic(value["topic"])
         or not isinstance(by, str)
         or not 0 < len(by) <= DID_MAX
         or type(at) is not int
@@ -94,7 +97,7 @@ def read(data: bytes) -> tuple[Entry, cose.Sign1]:
         or len(nonce) != NONCE_BYTES
     ):
         raise RemoteError("malformed", "Not an entry: a field is of the wrong kind.")
-    return Entry(Cid.of(data), data, value["topic"], by, at, value["body"]), sign1
+    return Entry(Cid.of(data), data, value["grid"], value["topic"], by, at, value["body"]), sign1
 
 
 async def verify(data: bytes) -> Entry:

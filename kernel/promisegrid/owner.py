@@ -51,6 +51,7 @@ class Owner:
         self._state, self._exchange, self._memo, self._runner = state, exchange, memo, runner
         self._verifier, self._replay, self._ledger, self._base = verifier, replay, ledger, base
         self.at_boot: list[Callable[[], Awaitable[None]]] = []
+        self.at_leave: list[Callable[[], Awaitable[None]]] = []
         """What else reads what is kept."""
         self._history: deque[Dealt] = deque(maxlen=_HISTORY)
 
@@ -97,7 +98,8 @@ class Owner:
             self._runner.guests.turn_away(RemoteError("not_serving"))
         if self._state.grid is not None:
             self._state.left.add(self._state.grid)
-        await self._ledger.leave()
+        for forget in (self._ledger.leave, *self.at_leave):
+            await forget()
         await settings.leave(self._state)
         self._memo.forget()
 

@@ -11,7 +11,7 @@ nobody else, what he could as well have kept to himself.
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Final
@@ -22,6 +22,7 @@ SHORT_BYTES: Final = 6
 """Of a key's hash, in a list: two of 64 keys are alike once in 10^11 lists, and then one is missed."""
 BOUND_MAX: Final = KEY_BYTES + 1
 _MASK: Final = (1 << 128) - 1
+_STEP: Final = 256
 Range = tuple[bytes, bytes]
 """(lower, upper): keys from `lower` on and below `upper`; an empty `upper` is the end of all."""
 Print = tuple[int, bytes]
@@ -44,6 +45,8 @@ class Index:
 
     def __init__(self, keys: Iterable[bytes] = ()) -> None:
         self.keys = sorted(set(keys))
+        self._sums = [0]
+        """Of the hashes of the first 0, 256, 512, … keys, as far as they were asked for."""
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -54,15 +57,25 @@ class Index:
 
     def add(self, key: bytes) -> bool:
         """Add a key; False when it was there."""
-        if key in self:
+        at = bisect_left(self.keys, key)
+        if at < len(self.keys) and self.keys[at] == key:
             return False
-        insort(self.keys, key)
+        self.keys.insert(at, key)
+        del self._sums[at // _STEP + 1 :]
         return True
+
+    def drop(self, key: bytes) -> None:
+        """Remove a key, if it is there."""
+        at = bisect_left(self.keys, key)
+        if at < len(self.keys) and self.keys[at] == key:
+            del self.keys[at]
+            del self._sums[at // _STEP + 1 :]
 
     def drop_first(self, count: int) -> list[bytes]:
         """Remove the oldest keys."""
         gone = self.keys[:count]
         del self.keys[:count]
+        del self._sums[1:]
         return gone
 
     def within(self, between: Range) -> Sequence[bytes]:
@@ -72,9 +85,16 @@ class Index:
 
     def fingerprint(self, between: Range) -> Print:
         """A range's fingerprint."""
-        keys = self.within(between)
-        total = sum(int.from_bytes(key[TIME_BYTES : TIME_BYTES + 16]) for key in keys) & _MASK
-        return len(keys), total.to_bytes(16, "big")
+        first, last = self._at(between)
+        return last - first, ((self._sum(last) - self._sum(first)) & _MASK).to_bytes(16, "big")
+
+    def _sum(self, count: int) -> int:
+        """Of the hashes of the first keys. Of many ranges asked for at once each costs little."""
+        steps = count // _STEP
+        while len(self._sums) <= steps:
+            at = (len(self._sums) - 1) * _STEP
+            self._sums.append(self._sums[-1] + _summed(self.keys[at : at + _STEP]))
+        return self._sums[steps] + _summed(self.keys[steps * _STEP : count])
 
     def split(self, between: Range, parts: int) -> list[Range]:
         """A range in about so many, with about as many of these keys in each; at least two."""
@@ -91,6 +111,10 @@ class Index:
         lower, upper = between
         first = bisect_left(self.keys, lower)
         return first, max(first, bisect_left(self.keys, upper) if upper else len(self.keys))
+
+
+def _summed(keys: Sequence[bytes]) -> int:
+    return sum(int.from_bytes(key[TIME_BYTES : TIME_BYTES + 16]) for key in keys)
 
 
 def _between(before: bytes, key: bytes) -> bytes:

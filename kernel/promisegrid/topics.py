@@ -12,20 +12,24 @@ their way they are passed on as soon as they are verified. Does not know: what e
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import zip_longest
 from typing import Any, Final
 
 from promisegrid import entry
 from promisegrid.caller import Caller
+from promisegrid.carrying import Carrying
 from promisegrid.cid import Cid
 from promisegrid.comparison import Comparison, batch
 from promisegrid.effects import Commit, Load, Scan, Write
 from promisegrid.entry import Entry
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.link import Link
+from promisegrid.meetings import Meetings
 from promisegrid.reconcile import KEY_BYTES, TIME_BYTES, Index, key_of
 from promisegrid.state import State
+from promisegrid.strand import Pause
 
-TOPIC: Final = Cid.parse("bafkreigmba6i2qnt7jzzssf4k47cbv7mdbmlzjion6aagswozgzr5odkda")
+TOPIC: Final = Cid.parse("bafkreihj73oth65p27na3f245ngsqufw3f7xqk2fbnm2mkilhx2j6mfg5m")
 """The raw CID of docs/protocols/topic.md."""
 FAR: Final = 3
 _ROWS: Final = b"\0topic\0"
@@ -41,9 +45,11 @@ class Topics:
         self._state, self._caller = state, caller
         self._followed: set[str] = set()
         self._indexes: dict[str, Index] = {}
-        self._carried_bytes = 0
+        self._carrying = Carrying(state.limits.topics_carried_bytes)
         self._waiting: dict[tuple[int, str], list[Entry]] = {}
         self._telling: set[int] = set()
+        self._meetings: dict[int, Meetings] = {}
+        self._missed: set[tuple[int, str]] = set()
         self.heard: list[Callable[[Entry], None]] = []
 
     # -- the owner's verbs -----------------------------------------------------------------------------
@@ -52,6 +58,17 @@ class Topics:
         """Which topics are followed, from the store."""
         rows = await Scan("grid", _FOLLOWED, _FOLLOWED, self._state.limits.topics, keys_only=True)
         self._followed = {key[len(_FOLLOWED) :].decode() for key, _ in rows}
+        self._state.scheduler.spawn(self._count_carried())
+
+    async def forget(self) -> None:
+        """The grid is left: what was followed there is followed no more, what was kept for others does not
+        count. Entries belong to their grid, and are had again by whoever comes back."""
+        rows = tuple(Write("grid", _FOLLOWED + topic.encode(), None) for topic in self._followed)
+        self._followed.clear()
+        self._indexes.clear()
+        self._carrying.clear()
+        if rows:
+            await Commit(rows)
 
     async def follow(self, topic: str) -> None:
         """Follow a topic, from now on and after a restart; what neighbours have of it is fetched."""
@@ -63,7 +80,7 @@ class Topics:
         self._changed()
         for link in self._state.open_links():
             if topic in link.topics:
-                self._state.scheduler.spawn(self._meet(link, topic))
+                self._meet(link, topic)
 
     async def leave(self, topic: str) -> bool:
         """Follow a topic no more; its entries stay, and age. Whether it was followed."""
@@ -88,7 +105,11 @@ class Topics:
     async def publish(self, topic: str, body: object) -> Entry:
         """Say something to all who follow a topic; it is durable here before it is passed on."""
         entry.check_topic(topic)
-        made = await entry.seal(topic, self._state.me, self._state.now_ms, self._state.entropy.take(8), body)
+        state = self._state
+        if state.grid is None:
+            raise LocalError("This node is in no grid yet; join or found one first.")
+        nonce = state.entropy.take(entry.NONCE_BYTES)
+        made = await entry.seal(state.grid, topic, state.me, state.now_ms, nonce, body)
         await self._keep([made])
         self._pass_on([made], None)
         return made
@@ -114,6 +135,8 @@ class Topics:
         """A peer is gone: nobody follows anything through it any more."""
         for key in [key for key in self._waiting if key[0] == link.number]:
             del self._waiting[key]
+        self._missed = {key for key in self._missed if key[0] != link.number}
+        self._meetings.pop(link.number, None)
         if link.topics:
             self._changed()
 
@@ -123,10 +146,11 @@ class Topics:
         if topics != link.topics:
             link.topics = topics
             self._changed()
+            if link.number in self._meetings:
+                self._meetings[link.number].prune()
         if link.role == "initiator":
             for topic in new:
-                if self._is_wanted(topic):
-                    self._state.scheduler.spawn(self._meet(link, topic))
+                self._meet(link, topic)
 
     def _changed(self) -> None:
         for link in self._state.open_links():
@@ -138,29 +162,33 @@ class Topics:
             self._state.scheduler.spawn(self._tell(link))
 
     async def _tell(self, link: Link) -> None:
-        """Say what is followed, if it is not what was said before."""
+        """Say what is followed, while it is not what was said before: changes of a while together, and again
+        what the peer could not hear."""
+        limits = self._state.limits
         try:
-            wanted = self._wanted_of(link)
-            if wanted != link.topics_told and not link.is_closed:
-                link.topics_told = wanted
-                await self._ask(link, "follow", tuple(map(list, sorted(wanted.items()))))
-        except (RemoteError, LocalError):
-            return
+            while not link.is_closed and (wanted := self._wanted_of(link)) != link.topics_told:
+                try:
+                    await self._ask(link, "follow", tuple(map(list, sorted(wanted.items()))))
+                except (RemoteError, LocalError):
+                    await Pause(None, limits.topics_again_ms)
+                else:
+                    link.topics_told = wanted
+                    await Pause(None, limits.topics_told_ms)
         finally:
             self._telling.discard(link.number)
-        if self._wanted_of(link) != link.topics_told and not link.is_closed:
-            self._tell_soon(link)
 
     def _wanted_of(self, link: Link) -> dict[str, int]:
-        """What to ask a peer for: our own topics, and those of others, a link farther."""
+        """What to ask a peer for: our own topics, and those of others, a link farther. Where there is no room
+        for all the others take turns, each with the nearest first."""
         wanted = dict.fromkeys(self._followed, 0)
-        for other in self._state.open_links():
-            if other is link or other.did == link.did:
-                continue
-            for topic, distance in other.topics.items():
-                if distance < FAR and distance + 1 < wanted.get(topic, FAR + 1):
+        others = [other for other in self._state.open_links() if other.did != link.did and other.topics]
+        lines = (sorted(other.topics.items(), key=lambda row: row[1]) for other in others)
+        for turn in zip_longest(*lines):
+            for topic, distance in filter(None, turn):
+                has_room = topic in wanted or len(wanted) < self._state.limits.topics
+                if has_room and distance < FAR and distance + 1 < wanted.get(topic, FAR + 1):
                     wanted[topic] = distance + 1
-        return dict(sorted(wanted.items(), key=lambda row: row[1])[: self._state.limits.topics])
+        return wanted
 
     def _is_wanted(self, topic: str) -> bool:
         return topic in self._followed or any(topic in link.topics for link in self._state.open_links())
@@ -174,6 +202,8 @@ class Topics:
         index, fresh, known = await self.index(topic), [], 0
         for data in items:
             claimed, signed = entry.read(data)
+            if claimed.grid != self._state.grid:
+                raise RemoteError("wrong_grid", f"An entry of the grid {claimed.grid} was given.")
             if claimed.topic != topic:
                 raise RemoteError("malformed", f"An entry of {claimed.topic!r} was given for {topic!r}.")
             if claimed.by in self._state.banned:
@@ -208,24 +238,52 @@ class Topics:
 
     async def _taken(self, entries: Iterable[Entry]) -> tuple[list[Entry], list[Write]]:
         """Those that are new, known from now on, and what is to be written of them. What a topic holds too
-        much of goes, the oldest first."""
+        much of goes, the oldest first; and what was kept longest for others, when that is too much."""
         kept: list[Entry] = []
         writes: list[Write] = []
         for one in entries:
-            index = await self.index(one.topic)
-            size = 0 if one.topic in self._followed or one.by == self._state.me else len(one.data)
-            if size and self._carried_bytes + size > self._state.limits.topics_carried_bytes:
+            index = await self.index(one.topic, keep=True)
+            if one.grid != self._state.grid or not index.add(one.key):
                 continue
-            if not index.add(one.key):
-                continue
-            self._carried_bytes += size
             kept.append(one)
-            writes += [Write("kv", _row(one.topic, one.key), b""), Write("blocks", bytes(one.cid), one.data)]
+            size = 0 if one.topic in self._followed or one.by == self._state.me else len(one.data)
+            row = self._row(one.topic, one.key)
+            writes.append(Write("kv", row, size.to_bytes(4, "big") if size else b""))
+            writes.append(Write("blocks", bytes(one.cid), one.data))
             excess = len(index) - self._state.limits.topic_entries
             if excess > 0:
                 for key in index.drop_first(max(excess, self._state.limits.topic_entries // 16)):
-                    writes.append(Write("kv", _row(one.topic, key), None))
+                    writes.append(Write("kv", self._row(one.topic, key), None))
+            if size:
+                self._carrying.add(one.topic, one.key, size)
+                writes += self._shed()
         return kept, writes
+
+    def _shed(self) -> list[Write]:
+        """What is let go of that was kept for others, unless it is followed here by now."""
+        writes = []
+        for topic, key in self._carrying.excess():
+            if topic not in self._followed:
+                writes.append(Write("kv", self._row(topic, key), None))
+                if topic in self._indexes:
+                    self._indexes[topic].drop(key)
+                    if not self._indexes[topic]:
+                        del self._indexes[topic]
+        return writes
+
+    async def _count_carried(self) -> None:
+        """What was kept for others before this node was started counts as well."""
+        rows = self._row()
+        after = rows
+        while found := await Scan("kv", rows, after, 1, keys_only=True):
+            topic = found[0][0][len(rows) :].partition(b"\0")[0]
+            prefix = at = rows + topic + b"\0"
+            while topic.decode() not in self._followed and (page := await Scan("kv", prefix, at, _PAGE)):
+                at = page[-1][0]
+                for key, size in page:
+                    if size:
+                        self._carrying.add(topic.decode(), _key(key[len(prefix) :]), int.from_bytes(size))
+            after = rows + topic + b"\x01"
 
     async def _commit(self, kept: list[Entry], writes: list[Write]) -> None:
         if not writes:
@@ -251,7 +309,9 @@ class Topics:
                         queue = self._waiting[link.number, one.topic] = []
                         self._state.scheduler.spawn(self._give_waiting(link, one.topic, queue))
                     queue.append(one)
-                    del queue[: -self._state.limits.topic_queue]  # the rest is found when they next compare
+                    if len(queue) > self._state.limits.topic_queue:
+                        del queue[: -self._state.limits.topic_queue]
+                        self._missed.add((link.number, one.topic))  # found when they compare, afterwards
 
     async def _give_waiting(self, link: Link, topic: str, queue: list[Entry]) -> None:
         try:
@@ -260,16 +320,27 @@ class Topics:
                 del queue[: len(some)]
                 await self._ask(link, "give", (topic, [one.data for one in some]))
         except (RemoteError, LocalError):
-            return
+            self._missed.add((link.number, topic))
         finally:
             if self._waiting.get((link.number, topic)) is queue:
                 del self._waiting[link.number, topic]
+        if (link.number, topic) in self._missed:
+            self._missed.discard((link.number, topic))
+            self._meet(link, topic)
 
-    async def _meet(self, link: Link, topic: str) -> None:
-        try:
+    def _meet(self, link: Link, topic: str) -> None:
+        """Compare a topic with a peer, soon."""
+        if link.is_open:
+            meetings = self._meetings.get(link.number)
+            if meetings is None:
+                again_ms = self._state.limits.topics_again_ms
+                meetings = Meetings(self._state.scheduler, link, again_ms, self._compare)
+                self._meetings[link.number] = meetings
+            meetings.add(topic)
+
+    async def _compare(self, link: Link, topic: str) -> None:
+        if topic in link.topics and self._is_wanted(topic):
             await self.compare_with(link, topic)
-        except (RemoteError, LocalError):
-            return  # the link is gone or the peer is; they compare again when they next meet
 
     async def compare_with(self, link: Link, topic: str) -> tuple[int, int]:
         """Compare a topic with a peer and exchange what differs: (entries taken, entries given)."""
@@ -283,18 +354,25 @@ class Topics:
 
     # -- the store -------------------------------------------------------------------------------------
 
-    async def index(self, topic: str) -> Index:
-        """The keys of a topic."""
+    def _row(self, topic: str = "", key: bytes = b"") -> bytes:
+        """Where an entry is noted: under its grid, and its whole CID, so that a collection finds it."""
+        rows = _ROWS + (b"" if self._state.grid is None else bytes(self._state.grid))
+        name = key[:TIME_BYTES] + _cid_of(key) if key else b""
+        return rows + topic.encode() + b"\0" + name if topic else rows
+
+    async def index(self, topic: str, keep: bool = False) -> Index:
+        """The keys of a topic. keep: it is to be added to; else nothing is remembered of one without any,
+        because peers may ask for whatever they like."""
         known = self._indexes.get(topic)
         if known is not None:
             return known
-        prefix = _row(topic, b"")
+        prefix = self._row(topic)
         keys: list[bytes] = []
         after = prefix
         while rows := await Scan("kv", prefix, after, _PAGE, keys_only=True):
             after = rows[-1][0]
             keys += [_key(key[len(prefix) :]) for key, _ in rows]
-        return self._indexes.setdefault(topic, Index(keys))
+        return self._indexes.setdefault(topic, Index(keys)) if keys or keep else Index()
 
     async def read(self, keys: Sequence[bytes]) -> list[Entry]:
         """Entries by their keys; those whose block is gone are left out."""
@@ -305,12 +383,6 @@ class Topics:
                 if data is not None and Cid.decode(name).holds(data):
                     found.append(entry.read(data)[0])
         return found
-
-
-def _row(topic: str, key: bytes) -> bytes:
-    """Where an entry is noted: the whole CID stands there, so that a collection finds it."""
-    name = key[:TIME_BYTES] + _cid_of(key) if key else b""
-    return _ROWS + topic.encode() + b"\0" + name
 
 
 def _key(name: bytes) -> bytes:

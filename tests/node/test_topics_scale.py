@@ -40,8 +40,10 @@ def test_a_tenth_that_was_missed_costs_less_than_half_as_much_again() -> None:
     done(world, ann, ann.kernel.topics.follow("news"))
 
     async def written() -> list[Entry]:
-        start = ann.now_ms - TOTAL * 1000
-        return [await entry.seal("news", ann.did, start + n * 1000, bytes(8), "x" * 61) for n in range(TOTAL)]
+        start, grid = ann.now_ms - TOTAL * 1000, ann.kernel.grid
+        assert grid is not None
+        times = range(start, ann.now_ms, 1000)
+        return [await entry.seal(grid, "news", ann.did, at_ms, bytes(8), "x" * 16) for at_ms in times]
 
     rows = done(world, ann, written())
     assert isinstance(rows, list) and len(rows[0].data) == 256

@@ -40,7 +40,7 @@ class TopicProtocol:
             index = await self._topics.index(topic)
             if op in ("compare", "list") and len(items) <= RANGES_MAX and all(map(is_range, items)):
                 return Answer(_compared(index, items) if op == "compare" else _listed(index, items))
-            if op == "get" and len(items) <= RANGES_MAX and all(map(_is_wish, items)):
+            if op == "get" and len(items) <= RANGES_MAX and _are_wishes(items):
                 return Answer(await self._got(index, items))
         raise RemoteError("bad_args", "The topic protocol has follow, give, compare, list and get.")
 
@@ -84,6 +84,16 @@ def _is_followed(row: object) -> bool:
 def _row(row: object) -> tuple[str, int]:
     assert isinstance(row, list)
     return row[0], row[1]
+
+
+def _are_wishes(items: list[object]) -> bool:
+    """One behind the other, so that all of them together cost one look through a topic."""
+    at: bytes | None = b""
+    for item in items:
+        if not isinstance(item, list) or not _is_wish(item) or at is None or item[0] < at:
+            return False
+        at = max(item[0], item[1]) if item[1] else None
+    return True
 
 
 def _is_wish(value: object) -> bool:
