@@ -1,4 +1,4 @@
-"""The arithmetic of the promise picture, in Node.js: whatever is promised to whom, no label is covered."""
+"""The arithmetic of the pictures, in Node.js: whatever is promised, whoever is linked, nothing is covered."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
 from e2e.harness import ROOT
 
 LAYOUT = """
@@ -36,12 +37,65 @@ for (let round = 0; round < 1500; round++) {
 console.log("uncovered");
 """
 
+NET = """
+import { Watch, choose, layout, level, mostFor } from "./net-plan.mjs";
+let seed = 7;
+const dice = (sides) => (seed = (seed * 1103515245 + 12345) % 2147483648) % sides;
+const check = (fine, why) => { if (!fine) throw new Error(why); };
+const covers = (a, b) => a.x < b.x + b.w && b.x < a.x + a.w && a.y < b.y + b.h && b.y < a.y + a.h;
+const none = { frames_in: 0, frames_out: 0, carried: 0, blocks_in: 0, blocks_out: 0, served: 0, asked: 0 };
+function look(count, bytes) {
+  const links = Array.from({ length: count }, (_, n) => ({ link: n, did: `d${n}`, via: "ws", rtt_ms: n,
+    serves: n % 2, engine: "", since_ms: 0, bytes_in: bytes(n), bytes_out: 0, refused: 0, ...none }));
+  for (let n = 0; n < count; n += 3) links.push({ ...links[n], link: 5000 + n, via: "relay" });
+  const near = Array.from({ length: dice(60) }, (_, n) => ({ did: `n${n}`, through: `d${dice(count)}` }));
+  const jobs = { here: [], there: [{ by: "d1" }], here_count: 0, there_count: 1, maps: [] };
+  return { me: "me", serves: true, links, greeting: 0, near, near_count: near.length, ...jobs };
+}
+for (let round = 0; round < 300; round++) {
+  const [count, room] = [1 + dice(round % 10 ? 18 : 1000), 250 + dice(1200)];
+  const watch = new Watch();
+  watch.take(look(count, () => 0), 0);
+  const sight = watch.take(look(count, (n) => (n === count - 1 ? 9e6 : n)), 1000);
+  const peers = choose(sight.peers, mostFor(room), new Set());
+  check(peers.length === Math.min(count, mostFor(room)), "bounded");
+  check(peers.some(({ did }) => did === `d${count - 1}`), "who moves most is drawn");
+  check(count < 2 || peers.some(({ did }) => did === "d1"), "so is who runs something");
+  const plan = layout(peers, count - peers.length, room);
+  const spots = plan.spots.map(({ x, y, near, named, right }) => {
+    const w = near && named ? 126 : 20;
+    return { x: right ? x : x - w, y: y - 10, w, h: 20 };
+  });
+  const boxes = [plan.me, ...plan.cards, ...(plan.more ? [plan.more] : []), ...spots];
+  boxes.forEach((a, at) => boxes.slice(0, at).forEach((b) => check(!covers(a, b), `covered: ${room} px`)));
+  const inside = ({ x, y, w, h }) => x >= 0 && y >= 0 && x + w <= plan.width && y + h <= plan.height;
+  boxes.forEach((box) => check(inside(box), `outside: ${room} px, ${JSON.stringify(box)}`));
+  check(plan.width <= Math.max(room, 280), `too wide for ${room} px`);
+}
+const watch = new Watch();
+for (let s = 0; s < 4; s++) watch.take(look(2, () => 1000 * s), 1000 * s);
+check(watch.take(look(2, () => 4000), 4000).peers[1].in === 1000, "a rate");
+check(watch.take(look(2, () => 4000), 9000).in < 1000, "and it ends");
+const again = watch.take(look(2, () => 10), 9500);
+check(again.in === 0, "a link that counts from nothing again moves nothing backwards");
+check(level(1000) === 0 && level(2000) === 1 && level(1e9) === 4, "levels");
+console.log("drawn");
+"""
 
-def test_no_label_is_covered(tmp_path: Path) -> None:
-    for source in ("web/graph.mjs", "web/ui.mjs", "worker/units.mjs"):
+
+@pytest.mark.parametrize(
+    ("script", "sources", "said"),
+    [
+        (LAYOUT, ("web/graph.mjs", "web/ui.mjs", "worker/units.mjs"), "uncovered"),
+        (NET, ("web/net-plan.mjs",), "drawn"),
+    ],
+    ids=["promises", "grid"],
+)
+def test_nothing_is_covered(tmp_path: Path, script: str, sources: tuple[str, ...], said: str) -> None:
+    for source in sources:
         shutil.copy(ROOT / source, tmp_path)
-    (tmp_path / "check.mjs").write_text(LAYOUT)
+    (tmp_path / "check.mjs").write_text(script)
     done = subprocess.run(
         ["node", "check.mjs"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
     )
-    assert done.stdout == "uncovered\n", done.stderr
+    assert done.stdout == f"{said}\n", done.stderr

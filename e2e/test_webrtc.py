@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -113,6 +114,11 @@ def test_two_tabs_go_on_without_their_node_and_are_whole_when_it_is_back(
     code = put(ann, add_one())
     assert ann.evaluate(RUN, [code, "add_one", [41], did_of(bob)]) == 42
     assert [peer["via"] for peer in ann.evaluate("promisegrid.peers()")].count("webrtc") == 1
+    ann.evaluate("location.hash = '#/grid'")
+    drawn = ann.locator(f"#net-picture .card[data-did='{did_of(bob)}']")
+    expect(drawn).to_have_attribute("aria-label", re.compile("linked by WebRTC, direct"))
+    expect(ann.locator("#net-picture .link[data-via=webrtc] .hollow")).to_have_count(1)
+    ann.evaluate("location.hash = '#/'")
 
     node.stop(signal.SIGKILL)
     expect(ann.locator("#link")).to_have_attribute("data-state", "offline")

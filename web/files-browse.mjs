@@ -116,7 +116,9 @@ export class Browser {
     byId("look-kept").textContent = pin ? "pinned: kept here" : "";
     const copies = this.kept.copiesOf(this.#on.cid);
     byId("look-spread").hidden = !pin && !copies;
-    byId("look-copies").value = `${copies?.copies ?? 0}`;
+    const many = byId("look-copies");
+    if (copies && copies.copies >= many.length) many.append(el("option", { value: `${copies.copies}` }, `${copies.copies} others`)); // more than are offered here
+    many.value = `${copies?.copies ?? 0}`;
     byId("look-held").textContent = !copies ? "" : `kept by ${copies.holders.length} of ${copies.copies}${copies.missing ? ": more are asked as they come; a member offers room by promising you “store”" : ""}`;
   }
 
