@@ -124,9 +124,9 @@ class Overlay:
         """A turn every `overlay_ms` while something is wanted; else when it is time to look again."""
         while True:
             await Pause(None, self._jitter(self._state.limits.overlay_ms))
+            self._stirred = self._state.scheduler.signal()
             if await self.turn():
                 continue
-            self._stirred = self._state.scheduler.signal()
             try:
                 await Pause(self._stirred, self._jitter(self._idle_ms()))
             except Late:
@@ -181,22 +181,33 @@ class Overlay:
     # -- finding ---------------------------------------------------------------------------------------
 
     async def _seek(self, wish: int) -> Address | None:
-        """Somebody new in that half, or anywhere."""
-        chance = self._state.entropy.take(PLACE_BYTES)
+        """Somebody new in that half, or anywhere; every other time where neighbours say that somebody is."""
+        take = self._state.entropy.take
         ways = self._seeking.ways()
-        if wish == CHANCE:
-            point = int.from_bytes(chance)
-            first = ways[int.from_bytes(self._state.entropy.take(4)) % len(ways)]
+        _, failures = self._after.get(wish, (0, 0))
+        named = self._named(wish) if failures % 2 else []
+        if named:
+            point = named[int.from_bytes(take(4)) % len(named)]
+        elif wish == CHANCE:
+            point = int.from_bytes(take(PLACE_BYTES))
         else:
-            point = point_in(self._place, wish, chance)
-            _, failures = self._after.get(wish, (0, 0))
-            nearest = onward(1 << PLACE_BITS, point, ways, self._place)
-            first = nearest[failures % len(nearest)]
+            point = point_in(self._place, wish, take(PLACE_BYTES))
+        nearest = onward(1 << PLACE_BITS, point, ways, self._place)
+        first = nearest[(int.from_bytes(take(4)) if wish == CHANCE else failures // 2) % len(nearest)]
         found = await self._seeking.find(point, first)
         if found is None or not self._is_new(found):
             return None
         there = half(self._place, place_of(found.by))
         return found if wish in (CHANCE, there) else None
+
+    def _named(self, wish: int) -> list[int]:
+        """Where neighbours say that somebody is in that half, or anywhere, to whom there is no link yet."""
+        linked = {self._place, *(way.place for way in self._seeking.ways())}
+        return [
+            place
+            for place in sorted(set(self._known()) - linked)
+            if wish in (CHANCE, half(self._place, place))
+        ]
 
     def _is_new(self, found: Address) -> bool:
         linked = {way.did for way in self._seeking.ways()} | self._state.banned
