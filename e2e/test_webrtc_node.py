@@ -80,3 +80,6 @@ def test_a_tab_and_two_nodes_go_on_when_the_node_between_them_is_gone(
 
         page.context.close()
         wait_for(lambda: me not in peers(ann) | peers(bob), what="the end of the channels")
+        assert [far.stop() for far in (ann, bob)] == [0, 0]
+        complaints = (ann.said + bob.said).splitlines()
+        assert all(f":{relay.port}/grid" in line for line in complaints), "of the relay, and of nothing else"
