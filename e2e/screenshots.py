@@ -97,6 +97,28 @@ def after_a_run(page: Page, node: Node, camera: Camera) -> None:
     camera.shoot(page, "5-again")
 
 
+def for_each_file(page: Page, node: Node, camera: Camera) -> None:
+    """The same program on several drawings, over this tab and the node."""
+    page.set_input_files("#code-file", WASM)
+    names = ("hill.svg", "a drawing with a longer name.svg", "not a drawing.txt", "sea.svg")
+    buffers = [SVG.replace("240", f"{240 + at}") if "svg" in name else "no" for at, name in enumerate(names)]
+    page.set_input_files(
+        "#files",
+        [
+            {"name": name, "mimeType": "text/plain", "buffer": data.encode()}
+            for name, data in zip(names, buffers, strict=True)
+        ],
+    )
+    page.get_by_text("a run each").click()
+    page.fill("#args", "--resources-dir / - -c")
+    page.click("#go")
+    page.wait_for_selector("#result .each", timeout=SLOW_MS)
+    camera.shoot(page, "5-each")
+    page.get_by_text("as a folder").click()
+    for _ in names:
+        page.locator("#files-list button").first.click()
+
+
 def promises(page: Page, node: Node, camera: Camera) -> None:
     """Two promises between the tab and the node, one of them chosen, one call that waits."""
     code = node.cli.ok("put", WASM).text
@@ -234,6 +256,7 @@ SCENES: tuple[Callable[[Page, Node, Camera], None], ...] = (
     joining,
     ready,
     after_a_run,
+    for_each_file,
     promises,
     files,
     the_grid,

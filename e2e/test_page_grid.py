@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from e2e.conftest import NO_CHANNELS
 from e2e.harness import Node, chromium_path, running, wait_for
-from e2e.programs import counts
+from e2e.programs import cat, counts
 from e2e.test_page import identity, joined
-from playwright.sync_api import Browser, Page, Playwright, expect
+from playwright.sync_api import Browser, FilePayload, Page, Playwright, expect
 
 STEPS = 60_000_000
 """Counted by one task: some tenths of a second."""
@@ -147,6 +147,24 @@ def test_the_picture_shows_links_by_kind_what_moves_and_who_runs_what(
     expect(ann.locator("#net-detail")).to_contain_text("WebSocket")
     ann.get_by_role("link", name="Programs", exact=True).click()
     expect(ann.locator("#main")).to_be_visible()
+
+
+def test_a_run_for_each_file_from_the_form(ann: Page, bob: Page) -> None:
+    ann.set_input_files("#code-file", {"name": "cat.wasm", "mimeType": "application/wasm", "buffer": cat()})
+    texts = {f"{name}.txt": f"of {name}".encode() for name in ("ann", "bob", "eve")}
+    files: list[FilePayload] = [
+        {"name": name, "mimeType": "text/plain", "buffer": data} for name, data in texts.items()
+    ]
+    ann.set_input_files("#files", files)
+    ann.get_by_text("a run each").click()
+    ann.click("#go")
+    expect(ann.locator("#result .verdict")).to_contain_text("Done 3 of 3")
+    ann.locator("#result .each").get_by_role("link", name="eve.txt").click()
+    expect(ann.locator("#look-body pre")).to_have_text("of eve")
+    ann.get_by_role("link", name="Programs", exact=True).click()
+    ann.get_by_text("as a folder").click()
+    for _ in texts:
+        ann.locator("#files-list button").first.click()
 
 
 def test_a_map_can_be_given_up_and_one_task_goes_anywhere(serving: Node, ann: Page) -> None:

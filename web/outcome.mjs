@@ -1,9 +1,10 @@
 // @ts-check
 /** What came of a run: its files and output as a person can look at them, and the receipt as a slip. */
 import { asText, imageType } from "./peek.mjs";
-import { copyable, el, glyph, number, short, size, took } from "./ui.mjs";
+import { copyable, el, filesUrl, glyph, number, short, size, took } from "./ui.mjs";
 
 const SHOWN_FILES = 24;
+const SHOWN_RESULTS = 500;
 
 /** @typedef {{done: any, name: string, given: File[], me: string}} Ran done: as of run */
 
@@ -38,6 +39,25 @@ export class Outcome {
     const receipt = await this.grid.receipt(done.receipt).catch(() => null);
     this.clear();
     this.place.append(el("div", { class: "outcome" }, el("div", {}, ...shown), slip(ran, receipt)));
+  }
+
+  /** What came of one run for each file. @param {{results: any[], done: number, failed: number, by: Record<string, number>}} all @param {File[]} given @param {number} ms @param {string} me */
+  each({ results, done, failed, by }, given, ms, me) {
+    this.clear();
+    const who = (/** @type {string} */ did) => el("span", { class: "name", title: did }, glyph(did), did === me ? "this tab" : short(did));
+    const row = (/** @type {any} */ one, /** @type {number} */ at) => {
+      const name = given[at]?.name ?? `${at + 1}`;
+      if (one.error) return el("li", {}, el("span", { class: "grow" }, name), el("span", { class: "bad-text" }, one.error));
+      const exit = one.exit ? el("span", { class: "bad-text" }, `exit code ${one.exit}`) : null;
+      return el("li", {}, el("span", { class: "grow" }, one.stdout ? el("a", { href: filesUrl(one.stdout) }, name) : name), exit, one.cached ? el("span", { class: "tag hot" }, "known") : null, who(one.by));
+    };
+    const count = Object.keys(by).length;
+    const how = `${done} of ${results.length}, in ${took(ms)}${count > 1 ? `, by ${count} nodes` : ""}`;
+    const more = results.length - SHOWN_RESULTS;
+    this.place.append(
+      el("p", { class: failed ? "verdict bad" : "verdict", role: "status" }, failed ? "Some failed " : "Done ", el("span", {}, how)),
+      el("ul", { class: "list each" }, ...results.slice(0, SHOWN_RESULTS).map(row), more > 0 ? el("li", { class: "hint" }, `and ${more} more`) : null),
+    );
   }
 
   /**

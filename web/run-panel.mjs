@@ -100,6 +100,7 @@ class RunPanel {
       this.#busy(true);
       const code = await this.#code(signal);
       const given = this.#files;
+      if (this.#as() === "each") return await this.#each(code, task, given, signal);
       const done = await this.grid.run({ ...task, code, signal, onprogress: (detail) => this.#progress(detail) });
       const name = this.#program?.file.name ?? short(code);
       if (done.deferred) this.outcome.deferred(done, () => this.#wait(done.deferred, name, given));
@@ -110,6 +111,19 @@ class RunPanel {
       this.#running = null;
       this.#busy(false);
     }
+  }
+
+  /** One run for each file, wherever there is room. @param {string} code @param {import("./api.mjs").Task} task @param {File[]} given @param {AbortSignal} signal */
+  async #each(code, { args = [], timeout }, given, signal) {
+    const began = performance.now();
+    const inputs = given.map((file) => ({ args, stdin: file }));
+    const done = await this.grid.map({ code, inputs, timeout, signal, onprogress: (detail) => this.#progress(detail) });
+    this.outcome.each(done, given, performance.now() - began, this.client.node?.did ?? "");
+  }
+
+  /** How the files are given to the program. @returns {string} */
+  #as() {
+    return /** @type {HTMLInputElement} */ (document.querySelector("input[name=as]:checked")).value;
   }
 
   /** @param {any} done @param {string} name @param {File[]} given */
@@ -146,9 +160,11 @@ class RunPanel {
     const named = byId("code").value.trim();
     if (!this.#program && !named) throw problem("Choose a program first: drop a .wasm file, or paste its CID.");
     if (!this.#program && !looksLikeCid(named)) throw problem(`“${named.slice(0, 60)}” is not a CID. A CID looks like bafkrei… or Qm…; copy it whole, or choose a file.`);
-    const asInput = /** @type {HTMLInputElement} */ (document.querySelector("input[name=as]:checked")).value === "stdin";
+    const [asInput, each] = [this.#as() === "stdin", this.#as() === "each"];
     if (asInput && this.#files.length > 1) throw problem("Standard input is one file; remove the others, or give them as a folder.");
+    if (each && !this.#files.length) throw problem("A run for each file: add the files first.");
     const func = byId("func").value.trim();
+    if (each && func && func !== "_start") throw problem("A run for each file gives it as standard input, and a function has none; leave the function empty.");
     const line = words(byId("args").value);
     const peers = byId("compare").value.trim();
     if (peers && !(Number(peers) >= 2 && Number.isInteger(Number(peers)))) throw problem("Comparing takes a whole number of peers, at least 2; leave it empty to have one run it.");
@@ -156,7 +172,7 @@ class RunPanel {
       code: named,
       func: func || undefined,
       args: func && func !== "_start" ? line.map(parsed) : line,
-      files: !asInput && this.#files.length ? this.#files : undefined,
+      files: !asInput && !each && this.#files.length ? this.#files : undefined,
       stdin: asInput ? this.#files[0] : undefined,
       on: peers ? undefined : this.#on() || undefined,
       verify: Number(peers) || undefined,
@@ -179,6 +195,11 @@ class RunPanel {
   #progress({ phase, done, total }) {
     const bar = byId("run-progress");
     const counted = phase === "fetch" || phase === "store";
+    if (phase === "map") {
+      bar.value = total ? done / total : 0;
+      byId("run-status").textContent = `${done} of ${total} done`;
+      return;
+    }
     if (total && counted) bar.value = done / total;
     else bar.removeAttribute("value");
     const amount = counted && done ? ` ${size(done)}${total ? ` of ${size(total)}` : ""}` : "";
