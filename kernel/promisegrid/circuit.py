@@ -13,6 +13,7 @@ from collections.abc import Callable
 from promisegrid import frames
 from promisegrid.frames import HangUp, Relayed, Window
 from promisegrid.link import Link
+from promisegrid.outbox import FRAME_COST
 from promisegrid.strand import Scheduler, Signal
 
 
@@ -23,18 +24,30 @@ class Circuit:
     """
 
     def __init__(
-        self, scheduler: Scheduler, below: Link, number: int, window: int, end: Callable[[Circuit], None]
+        self,
+        scheduler: Scheduler,
+        below: Link,
+        number: int,
+        window: int,
+        waiting_max: int,
+        end: Callable[[Circuit], None],
     ) -> None:
         self._scheduler, self.below, self.number, self._end = scheduler, below, number, end
         self._window = self._left = window
         self._taken = 0
         self._waiting: deque[bytes] = deque()
+        self._waits, self._waiting_max = 0, waiting_max
+        self.crowded: Callable[[], None] = lambda: None
+        """Called when more waits here than may: the far end does not take what it asked for."""
         self._room: Signal[None] = scheduler.signal()
 
     def send(self, data: bytes) -> None:
         """Send a frame, in order, when the window allows."""
         self._waiting.append(data)
+        self._waits += len(data) + FRAME_COST
         self._flow()
+        if self._waits > self._waiting_max:
+            self.crowded()
 
     async def push(self, data: bytes) -> None:
         """As `send`, once there is room for it."""
@@ -66,12 +79,13 @@ class Circuit:
         while self._waiting and self._left > 0:
             data = self._waiting.popleft()
             self._left -= len(data)
+            self._waits -= len(data) + FRAME_COST
             carry(self.below, self.number, data)
 
 
-def carry(link: Link, circuit: int, data: bytes) -> None:
-    """Have a circuit's frame go over a link when its turn comes."""
-    link.outbox.carry(circuit, frames.encode(Relayed(circuit, data)), data)
+def carry(link: Link, circuit: int, data: bytes) -> int:
+    """Have a circuit's frame go over a link when its turn comes; bytes that wait there now."""
+    return link.outbox.carry(circuit, frames.encode(Relayed(circuit, data)), data)
 
 
 def hang_up(link: Link, circuit: int, code: str, text: str) -> None:

@@ -148,8 +148,10 @@ class Limits:
     """Neighbours asked for a circuit, one after another: with the hops, what one dial may set going."""
     relay_window: int = 4 * 1024 * 1024
     """Bytes under way on one circuit and direction: what a node may have to hold for it."""
+    relay_waiting: int = 32 * 1024 * 1024
+    """What may wait here for a slow peer at the far end of one: the messages it gave credit for."""
     dial_ms: int = 15_000
-    """How long a neighbour may take to make a circuit, its own asking included."""
+    """How long a neighbour may take to make a circuit, its own asking included, for which each has half."""
     circuits: int = 1024
     """Circuits that end here or pass through."""
     circuits_per_link: int = 64

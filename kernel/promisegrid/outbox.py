@@ -28,6 +28,8 @@ WHOLE: Final = -1
 """The lane of blocks that fit a frame. Circuits have their own numbers, from 1 on."""
 PIECES: Final = -2
 """The lane of blocks that go in pieces, one after another."""
+FRAME_COST: Final = 64
+"""What a frame that waits takes beyond its bytes."""
 Load = tuple[Iterator[bytes], Signal[None] | None]
 """Frames, made when their turn comes, and who is told when the last one has left."""
 
@@ -35,25 +37,30 @@ Load = tuple[Iterator[bytes], Signal[None] | None]
 class _Lane:
     """One stream: what goes first, and what lets it pass."""
 
-    __slots__ = ("first", "then")
+    __slots__ = ("carried", "first", "then")
 
     def __init__(self) -> None:
+        self.carried = 0  # what a circuit's frames here take
         self.first: deque[bytes] = deque()
         self.then: deque[Load] = deque()
 
     def next(self) -> bytes | None:
         """The next frame; None when there is none left."""
         if self.first:
-            return self.first.popleft()
+            return self._left(self.first.popleft())
         while self.then:
             frames, sent = self.then[0]
             frame = next(frames, None)
             if frame is not None:
-                return frame
+                return self._left(frame)
             self.then.popleft()
             if sent is not None:
                 sent.set(None)
         return None
+
+    def _left(self, frame: bytes) -> bytes:
+        self.carried -= len(frame) + FRAME_COST
+        return frame
 
 
 class Outbox:
@@ -89,16 +96,18 @@ class Outbox:
             self._run()
         return sent
 
-    def carry(self, circuit: int, frame: bytes, inner: bytes) -> None:
-        """Have a circuit's frame sent; `inner` is what it carries."""
+    def carry(self, circuit: int, frame: bytes, inner: bytes) -> int:
+        """Have a circuit's frame sent; `inner` is what it carries. Bytes that wait in its lane now."""
         if self._closed:
-            return
+            return 0
         lane = self._lane(circuit)
+        lane.carried += len(frame) + FRAME_COST
         if is_bulk(inner):
             lane.then.append((iter((frame,)), None))
         else:
             lane.first.append(frame)
         self._run()
+        return lane.carried
 
     def end(self, circuit: int, last: bytes) -> None:
         """A circuit is over: blocks that waited in its lane do not go, and this frame is its last."""

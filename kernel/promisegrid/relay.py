@@ -162,14 +162,15 @@ class Relay:
         )
 
     async def _dials(self, below: Link, number: int, did: str, hops: int) -> bool:
-        """Ask a neighbour to make a circuit; whether it did."""
+        """Ask a neighbour to make a circuit; whether it did. Who is farther on the way has half the time of
+        who is nearer, so that one who stays silent there leaves time to ask others."""
         key = (below.number, number)
         answer: Signal[None] = self._state.scheduler.signal()
         self._dialling[key] = answer
         below.send(Dial(number, did, hops))
         below.attend()
         try:
-            await Pause(answer, self._state.limits.dial_ms)
+            await Pause(answer, self._state.limits.dial_ms >> (self._state.limits.relay_hops - hops))
         except RemoteError:
             return False
         except Late:
@@ -204,10 +205,11 @@ class Relay:
     def _end(self, below: Link, number: int, role: Role) -> Link:
         """The relayed link over a circuit; its greeting begins."""
         self._numbers -= 1
-        circuit = Circuit(self._state.scheduler, below, number, self._state.limits.relay_window, self.end)
-        link = Link(
-            self._numbers, role, CHANNEL, CHANNEL, self._state.scheduler, self._state.limits, circuit
-        )
+        scheduler, limits = self._state.scheduler, self._state.limits
+        window, waiting_max = limits.relay_window, limits.relay_waiting
+        circuit = Circuit(scheduler, below, number, window, waiting_max, self.end)
+        link = Link(self._numbers, role, CHANNEL, CHANNEL, scheduler, limits, circuit)
+        circuit.crowded = lambda: link.close("busy", "The peer takes nothing of what it asks for.")
         link.through = below.did
         self._count += 1
         below.circuits += 1
@@ -240,7 +242,7 @@ class Relay:
     async def _pass_on(self, link: Link, key: Key, frame: Dial, waits: Signal[None]) -> None:
         passed = False
         try:
-            for out in self._next(frame.to, link, frame.hops):
+            for out in self._next(frame.to, link, frame.hops if link.may_miss() else 0):
                 number = self._number(out)
                 if not await self._dials(out, number, frame.to, frame.hops - 1):
                     continue
@@ -255,6 +257,7 @@ class Relay:
         finally:
             self._dialling.pop(key, None)
             if not passed:
+                link.count_miss()
                 link.circuits -= 1
                 self._count -= 1
         link.send(HangUp(frame.circuit, "no_such_peer", "That member is not to be found around here."))
@@ -270,11 +273,12 @@ class Relay:
         elif passage is not None:
             passage.under_way += len(data)
             link.traffic.carried += len(data)
-            if passage.under_way > self._state.limits.relay_window + self._state.limits.frame_bytes:
-                link.send(HangUp(key[1], "busy", "More under way than the window allows."))
-                self._hung_up(key, RemoteError("busy", "More under way than the window allows."))
-                return
-            carry(passage.out, passage.number, data)
+            limits = self._state.limits
+            most = limits.relay_window + limits.frame_bytes
+            if passage.under_way <= most and carry(passage.out, passage.number, data) <= 2 * most:
+                return  # the second, because the far end may say that it took what never left here
+            link.send(HangUp(key[1], "busy", "More under way than the window allows."))
+            self._hung_up(key, RemoteError("busy", "More under way than the window allows."))
 
     def _window(self, key: Key, size: int) -> None:
         """The far end of what was sent the other way took some of it."""

@@ -32,7 +32,7 @@ _AT_PEER: Final = 2
 _ISSUERS: Final = 64
 """Members whose promises are looked through for one that fits a call."""
 _TRIES: Final = 5
-"""Workers that may fail a task before it has failed."""
+"""How often a task may be given back, by every worker there is, before it has failed."""
 _LOOK_MS: Final = 500
 """How often new peers are looked for."""
 _LONG: Final = 4
@@ -57,6 +57,8 @@ class _Job:
     since_ms: int = 0
     workers: set[str] = field(default_factory=set)
     failings: int = 0
+    failed: set[str] = field(default_factory=set)
+    """Who gave it back: others come first, and as long as there are any it has not failed."""
 
 
 class Spreader:
@@ -287,19 +289,31 @@ class _Map:
     def _next(self, did: str) -> _Job | None:
         """The next of the line; else one that another has had for long."""
         now_ms = self._state.steady_ms
-        if self._line:
-            job = self._line.popleft()
+        fit = next(
+            (at for at, job in enumerate(self._line) if did not in job.failed or self._by_all(job)), None
+        )
+        if fit is not None:
+            job = self._line[fit]
+            del self._line[fit]
             job.since_ms = now_ms
         else:
             usual = self._took_ms // max(1, self._over)
             late = now_ms - max(1_000, _LONG * usual)
-            stuck = [job for job in self._open.values() if job.since_ms < late and did not in job.workers]
+            stuck = [
+                job
+                for job in self._open.values()
+                if job.since_ms < late and did not in job.workers | job.failed
+            ]
             if not stuck:
                 return None
             job = min(stuck, key=lambda one: (len(one.workers), one.since_ms))
         self._open[job.number] = job
         job.workers.add(did)
         return job
+
+    def _by_all(self, job: _Job) -> bool:
+        """Whether every worker there is gave a job back."""
+        return self._workers.keys() <= job.failed
 
     async def _try(self, did: str, job: _Job) -> bool:
         """Have a worker do a job; False when the worker, not the job, was at fault."""
@@ -323,7 +337,8 @@ class _Map:
     def _failed(self, did: str, job: _Job, wrong: RemoteError, here: bool) -> bool:
         job.workers.discard(did)
         job.failings += 1
-        of_the_job = wrong.code in OF_THE_PROGRAM or here or job.failings >= _TRIES
+        job.failed.add(did)
+        of_the_job = wrong.code in OF_THE_PROGRAM or here or (job.failings >= _TRIES and self._by_all(job))
         if of_the_job:
             self._end(job, Spread(None, wrong, f"failed on {'this node' if here else did}"))
         elif not job.workers and self._open.pop(job.number, None) is not None:
