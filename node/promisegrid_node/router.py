@@ -41,6 +41,7 @@ class Announcements:
         self._limits = limits
         self._of: dict[str, dict[Cid, Announced]] = {}
         self._by_root: dict[Cid, dict[str, Announced]] = {}
+        self._latest: dict[str, Announced] = {}
         self._count = 0
 
     def keep(self, one: Announced, now_ms: int) -> None:
@@ -60,6 +61,9 @@ class Announcements:
         self._count += old is None
         self._of.setdefault(one.did, {})[one.root] = one
         self._by_root.setdefault(one.root, {})[one.did] = one
+        latest = self._latest.get(one.provider.peer)
+        if latest is None or latest.since_ms <= one.since_ms:
+            self._latest[one.provider.peer] = one
 
     def of_root(self, root: Cid, now_ms: int) -> list[Provider]:
         """Who announced a root."""
@@ -67,13 +71,12 @@ class Announcements:
 
     def of_peer(self, peer: Cid, now_ms: int) -> list[Provider]:
         """A member as it announced itself last."""
-        name = peerid.text_of(peer)
-        found = [one for mine in self._of.values() for one in mine.values() if one.provider.peer == name]
-        latest = max(found, key=lambda one: one.since_ms, default=None)
+        latest = self._latest.get(peerid.text_of(peer))
         return [latest.provider] if latest is not None and latest.until_ms > now_ms else []
 
     def _forget(self, now_ms: int) -> None:
         """Drop what has expired."""
+        self._latest = {name: one for name, one in self._latest.items() if one.until_ms > now_ms}
         for name, mine in list(self._of.items()):
             for root in [root for root, one in mine.items() if one.until_ms <= now_ms]:
                 del mine[root], self._by_root[root][name]
