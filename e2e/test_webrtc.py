@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from e2e.harness import Node, chromium_path, free_port, running, wait_for
 from e2e.netspace import apart
-from e2e.programs import add_one, loops
+from e2e.programs import add_one, counts, loops
 from e2e.test_page import joined
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
@@ -33,6 +33,22 @@ NO_TRANSFER = """{
     if (handed) throw new DOMException('not here', 'DataCloneError');
     return post.call(this, message, transfer);
   };
+}"""
+
+NOTED = """{
+  const Made = RTCPeerConnection;
+  globalThis.made = [];
+  globalThis.RTCPeerConnection = function (...given) {
+    made.push(new Made(...given));
+    return made.at(-1);
+  };
+}"""
+BEGIN = """([code, func, args, on]) => {
+  const onprogress = ({phase}) => { globalThis.phase = phase; };
+  const run = promisegrid.run({code, func, args, on, timeout: 60, onprogress});
+  globalThis.ended = null;
+  globalThis.end = run.then(({value}) => value ?? 'done', (error) => error.code);
+  end.then((value) => { globalThis.ended = value; });
 }"""
 
 
@@ -138,6 +154,25 @@ def test_two_tabs_go_on_without_their_node_and_are_whole_when_it_is_back(
     bob.context.close()
 
 
+def test_a_channel_that_dies_in_the_middle_of_a_call_is_not_missed_and_replaced(
+    browser: Browser, start: Start, ann: Page
+) -> None:
+    """The answer comes through the node, and a new channel after a while."""
+    dan = tab(browser, start(), NOTED)
+    serve(dan)
+    meet(ann, dan)
+    name, code = did_of(dan), put(ann, counts())
+    ann.evaluate(BEGIN, [code, "count", [1_000_000_000], name])
+    wait_for(lambda: ann.evaluate("globalThis.phase") == "run", what="the run")
+    dan.evaluate("made.forEach((one) => one.close())")
+    wait_for(lambda: "webrtc" not in via(ann, name), what="the end of the channel")
+    assert ann.evaluate("globalThis.ended") is None, "it runs still"
+    assert ann.evaluate("end") == 1_000_000_000
+    meet(ann, dan)
+    assert ann.evaluate(RUN, [code, "count", [7], name]) == 7
+    dan.context.close()
+
+
 def test_a_channel_through_the_page_and_its_end_in_the_middle_of_a_call(
     browser: Browser, start: Start, ann: Page
 ) -> None:
@@ -151,15 +186,8 @@ def test_a_channel_through_the_page_and_its_end_in_the_middle_of_a_call(
     for one, other in ((ann, eve), (eve, ann)):
         cid = one.evaluate(PUT)
         assert other.evaluate(HASH, cid) == one.evaluate(HASH, cid)
-    ann.evaluate(
-        """([code, on]) => {
-          const onprogress = ({phase}) => { globalThis.phase = phase; };
-          const run = promisegrid.run({code, func: '_start', on, timeout: 60, onprogress});
-          globalThis.ended = run.then(() => 'done', (error) => error.code);
-        }""",
-        [code, name],
-    )
+    ann.evaluate(BEGIN, [code, "_start", None, name])
     wait_for(lambda: ann.evaluate("globalThis.phase") == "run", what="the run")
     eve.close(run_before_unload=True)
-    assert ann.evaluate("ended") == "closed"
+    assert ann.evaluate("end") == "closed"
     wait_for(lambda: via(ann, name) == [], what="the end of the channel")
