@@ -16,8 +16,8 @@ export const FIRST = 2 ** 30;
 /** One message: what every browser takes, one byte of it ours. */
 const PIECE_BYTES = 65_536;
 /** The browser's own buffer is kept between these: it breaks the channel at 16 MiB, and a call should not wait behind much. */
-const HIGH_BYTES = 1024 * 1024;
-const LOW_BYTES = 256 * 1024;
+const HIGH_BYTES = 384 * 1024;
+const LOW_BYTES = 128 * 1024;
 /** What may wait here, besides, before no more blocks are taken. */
 const ROOM_BYTES = 64 * 1024;
 /** What may wait here for a slow peer, as for a WebSocket. */
