@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from e2e.harness import Node, chromium_path, free_port, running, wait_for
 from e2e.netspace import apart
-from e2e.programs import add_one, counts, loops
+from e2e.programs import add_one, counts_to, loops
 from e2e.test_page import joined
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
@@ -161,7 +161,7 @@ def test_a_channel_that_dies_in_the_middle_of_a_call_is_not_missed_and_replaced(
     dan = tab(browser, start(), NOTED)
     serve(dan)
     meet(ann, dan)
-    name, code = did_of(dan), put(ann, counts())
+    name, code = did_of(dan), put(ann, counts_to())
     ann.evaluate(BEGIN, [code, "count", [1_000_000_000], name])
     wait_for(lambda: ann.evaluate("globalThis.phase") == "run", what="the run")
     dan.evaluate("made.forEach((one) => one.close())")
