@@ -20,7 +20,7 @@ import pytest
 from e2e.conftest import NO_CHANNELS
 from e2e.harness import BUNDLE, ROOT, Node, chromium_path, running, wait_for
 from e2e.netspace import apart
-from e2e.programs import counts
+from e2e.programs import counts_to
 from playwright.sync_api import BrowserContext, Page, Route, ViewportSize, sync_playwright
 
 ARGS = [
@@ -114,7 +114,7 @@ def for_each_file(page: Page, node: Node, camera: Camera) -> None:
     page.click("#go")
     page.wait_for_selector("#result .each", timeout=SLOW_MS)
     camera.shoot(page, "5-each")
-    page.get_by_text("as a folder").click()
+    page.get_by_text("a folder", exact=True).click()
     for _ in names:
         page.locator("#files-list button").first.click()
 
@@ -195,7 +195,7 @@ def the_grid(page: Page, node: Node, camera: Camera) -> None:
         wait_for(lambda: "webrtc" in page.evaluate(via, did), what="a direct channel")
     page.wait_for_timeout(2_500)
     camera.shoot(page, "6-grid-quiet")
-    code = page.evaluate("(bytes) => promisegrid.put(new Uint8Array(bytes))", list(counts()))
+    code = page.evaluate("(bytes) => promisegrid.put(new Uint8Array(bytes))", list(counts_to()))
     page.evaluate(
         """(code) => {
           const fresh = Math.floor(1e9 * (1 + Math.random()));

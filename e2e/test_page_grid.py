@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from e2e.conftest import NO_CHANNELS
 from e2e.harness import Node, chromium_path, running, wait_for
-from e2e.programs import cat, counts
+from e2e.programs import cat, counts_to
 from e2e.test_page import identity, joined
 from playwright.sync_api import Browser, FilePayload, Page, Playwright, expect
 
@@ -115,7 +115,7 @@ def test_what_is_pinned_is_kept_by_others_who_promised(serving: Node, ann: Page)
 def test_the_picture_shows_links_by_kind_what_moves_and_who_runs_what(
     serving: Node, ann: Page, bob: Page
 ) -> None:
-    name, code = did_of(bob), put(ann, counts())
+    name, code = did_of(bob), put(ann, counts_to())
     ann.get_by_role("link", name="Grid", exact=True).click()
     expect(ann.locator("#net-title")).to_be_visible()
     card = ann.locator(f"#net-picture .card[data-did='{serving.did}']")
@@ -162,13 +162,13 @@ def test_a_run_for_each_file_from_the_form(ann: Page, bob: Page) -> None:
     ann.locator("#result .each").get_by_role("link", name="eve.txt").click()
     expect(ann.locator("#look-body pre")).to_have_text("of eve")
     ann.get_by_role("link", name="Programs", exact=True).click()
-    ann.get_by_text("as a folder").click()
+    ann.get_by_text("a folder", exact=True).click()
     for _ in texts:
         ann.locator("#files-list button").first.click()
 
 
 def test_a_map_can_be_given_up_and_one_task_goes_anywhere(serving: Node, ann: Page) -> None:
-    code = put(ann, counts())
+    code = put(ann, counts_to())
     ended = ann.evaluate(
         """async ([code, steps]) => {
           const stop = new AbortController();
@@ -192,7 +192,7 @@ def test_a_map_is_finished_although_a_tab_is_closed_in_the_middle(
 ) -> None:
     name = did_of(bob)
     inputs = [STEPS + number for number in range(40)]
-    ann.evaluate(MAP, [put(ann, counts()), [[number] for number in inputs]])
+    ann.evaluate(MAP, [put(ann, counts_to()), [[number] for number in inputs]])
     wait_for(lambda: any(one["by"].get(name) for one in seen(ann)["maps"]), 60, "a result of bob's")
     assert any(one["by"] == name for one in seen(ann)["there"])
     bob.context.close()

@@ -41,6 +41,7 @@ class RunPanel {
     byId("files").addEventListener("change", (/** @type {any} */ { target }) => (this.#add([...target.files]), (target.value = "")));
     dropzone(byId("code-field"), ([file]) => this.#choose(file));
     dropzone(byId("files-field"), (files) => this.#add(files));
+    for (const as of document.querySelectorAll("input[name=as]")) as.addEventListener("change", () => this.#places());
     byId("stop").addEventListener("click", () => this.#running?.abort());
     byId("run-form").addEventListener("submit", (/** @type {SubmitEvent} */ event) => (event.preventDefault(), this.#run()));
     for (const at of [client, grid]) for (const kind of ["ready", "peer"]) at.addEventListener(kind, () => this.#places());
@@ -73,6 +74,7 @@ class RunPanel {
 
   /** Where it may run: here, on each peer that serves, and on those that promised it. */
   #places() {
+    if (this.#as() === "each") return byId("on").replaceChildren(el("p", { class: "hint" }, "This tab and everybody who serves: each takes the next file when it has done one."));
     const chosen = this.#on();
     const promised = this.promises.from();
     const serving = together(this.grid.peers()).filter((peer) => peer.serves || promised.has(peer.did));
