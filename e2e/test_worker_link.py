@@ -173,3 +173,9 @@ def test_a_tab_of_another_grid_is_told_so_and_may_leave_it(node: Node, page: Pag
     peers = page.evaluate("until('peers', (peers) => peers.length === 1)")
     assert peers[0]["did"] == node.about["did"]
     assert page.evaluate("call('info')")["grid"] == node.about["grid"]
+
+
+def test_a_link_says_when_it_has_room() -> None:
+    words = ["node", str(ROOT / "e2e" / "room.node.mjs")]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
+    assert json.loads(done.stdout) == []

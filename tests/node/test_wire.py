@@ -331,3 +331,65 @@ async def test_a_frame_that_does_not_leave_ends_the_link(monkeypatch: pytest.Mon
     transport.send(b"x")
     await until(lambda: stuck.closed)
     await transport.ended()
+
+
+# -- room ----------------------------------------------------------------------------------------------------
+
+
+class Slow:
+    """A socket that takes a frame when it is told to."""
+
+    def __init__(self) -> None:
+        self.taken, self._may = list[bytes](), asyncio.Semaphore(0)
+
+    async def send_bytes(self, data: bytes) -> None:
+        await self._may.acquire()
+        self.taken.append(data)
+
+    async def close(self, *, code: int = 1000, message: bytes = b"") -> bool:
+        return True
+
+    async def take(self) -> None:
+        """Take one frame."""
+        before = len(self.taken)
+        self._may.release()
+        await until(lambda: len(self.taken) > before)
+
+
+@on_loop
+async def test_a_socket_says_when_it_has_room() -> None:
+    slow = Slow()
+    transport = wire.SocketTransport(slow)
+    transport.send(bytes(wire.ROOM_BYTES))
+    assert transport.room.is_set()
+    transport.send(b"more")
+    assert not transport.room.is_set()
+    await slow.take()
+    await asyncio.wait_for(transport.room.wait(), 5)
+    transport.send(bytes(wire.ROOM_BYTES))
+    assert not transport.room.is_set()
+    await transport.ended()
+    assert transport.room.is_set(), "who waits for it waits no longer"
+
+
+@on_loop
+async def test_a_transfer_waits_for_room_and_a_call_does_not(tmp_path: Path) -> None:
+    async with (
+        served(tmp_path, replace(LIMITS, piece_bytes=64 * 1024)) as site,
+        hosted("bob", founds=False) as bob,
+        dialled(site, bob, tmp_path),
+    ):
+        ann, module = site.node, b"\0asm module"
+        ann.runtime.programs[module] = (add_one_module(), add_one)
+        code, program = unixfs.import_bytes(module)
+        cid, blocks = unixfs.import_bytes(b"".join(bytes([n]) * (1 << 20) for n in range(6)))
+        await ann.host.ask(ann.kernel.save([*program, *blocks]))
+        await ann.host.ask(ann.kernel.owner.set_serving(1, 1 << 20))
+        (transport,) = ann.host._links.values()
+        transport.room = full = asyncio.Event()
+        fetching = asyncio.create_task(bob.host.ask(bob.kernel.fetch(cid)))
+        task = Task(code, "add_one", (41,))
+        done = await bob.host.ask(bob.kernel.run(task, Budget(), on=ann.keys.did))
+        assert isinstance(done, RunResult) and done.value == 42 and not fetching.done()
+        full.set()
+        assert (await fetching)[1] > 6 << 20
