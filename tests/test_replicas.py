@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from tests.sim import Node, World
 
 from promisegrid.cid import Cid
+from promisegrid.dispatch import Verified
 from promisegrid.effects import Budget
 from promisegrid.errors import LocalError, RemoteError
+from promisegrid.frames import Want
 from promisegrid.limits import Limits
-from promisegrid.protocols import STORE
+from promisegrid.link import Link
+from promisegrid.protocols import STORE, Answer
 
 DATA = bytes(range(256)) * 6000
 LIMITS = Limits(copies_check_ms=60_000, copies_answer_ms=5_000)
@@ -143,3 +148,93 @@ def test_mistakes_are_told() -> None:
             ann.do(ann.kernel.replicas.want(Cid.of(b"x"), copies))
     with pytest.raises(LocalError, match="No copies"):
         ann.do(ann.kernel.replicas.check(Cid.of(b"x")))
+
+
+# -- who promised to keep it, and cheats -------------------------------------------------------------------
+
+
+def test_who_asks_back_for_what_he_is_asked_for_is_found_out() -> None:
+    """bob keeps nothing, and gets each leaf he is asked for from the very node that asks."""
+    ann, bob = circle("ann", "bob")
+    cid = ann.put(DATA)
+    assert ann.do(ann.kernel.replicas.want(cid, 1)) == [bob.did]
+    lose(bob)
+    exchange: Any = bob.kernel._exchange
+
+    async def pass_on(link: Link, want: Want) -> None:
+        await exchange._send(link, want.cid, await exchange.ask_peers(want.cid, None, 0))
+
+    exchange._serve = pass_on
+    for _ in range(2):
+        ann.do(ann.kernel.replicas.check(cid))
+    assert ann.do(ann.kernel.replicas.wanted())[0]["missing"] == 1
+    del exchange._serve
+    assert bob.get(cid) == DATA, "what was held back for a moment is given afterwards"
+
+
+def test_who_says_that_he_keeps_it_is_looked_at_before_he_counts() -> None:
+    ann, bob, eve = circle("ann", "bob", "eve")
+
+    async def boast(verified: Verified, link: Link) -> Answer:
+        return Answer({"kept": 1, "until": 2**40})
+
+    bob.kernel._dispatcher.handlers[STORE] = boast
+    cid = ann.put(DATA)
+    assert ann.do(ann.kernel.replicas.want(cid, 2)) == [eve.did]
+    assert ann.do(ann.kernel.replicas.check(cid)) == [eve.did]
+
+
+def test_who_lost_it_and_promised_brings_it_back() -> None:
+    ann, bob = circle("ann", "bob")
+    cid = ann.put(DATA)
+    ann.do(ann.kernel.replicas.want(cid, 1))
+    lose(bob)
+    for _ in range(2):
+        ann.do(ann.kernel.replicas.check(cid))
+    assert ann.do(ann.kernel.replicas.check(cid)) == [bob.did] and has(bob, cid)
+    for link in list(ann.links):
+        ann.world.cut(ann, link)
+    ann.world.run()
+    assert bob.get(cid) == DATA
+
+
+def test_who_is_lost_does_not_count_after_a_restart() -> None:
+    ann, bob = circle("ann", "bob")
+    cid = ann.put(DATA)
+    ann.do(ann.kernel.replicas.want(cid, 1))
+    for link in list(bob.links):
+        ann.world.cut(bob, link)
+    for _ in range(2):
+        ann.do(ann.kernel.replicas.check(cid))
+    again = Node(ann.world, "ann", LIMITS, life=1)
+    again.tables = ann.tables
+    again.do(again.kernel.owner.boot())
+    assert again.do(again.kernel.replicas.wanted())[0]["missing"] == 1
+
+
+def test_what_the_owner_has_lost_is_not_blamed_on_others() -> None:
+    ann, bob = circle("ann", "bob")
+    cid = ann.put(DATA)
+    ann.do(ann.kernel.replicas.want(cid, 1))
+    lose(ann)
+    lose(bob)
+    with pytest.raises(RemoteError):
+        ann.do(ann.kernel.replicas.check(cid))
+    assert ann.do(ann.kernel.replicas.wanted())[0]["holders"] == [bob.did]
+
+
+def test_it_is_let_go_twice_at_once() -> None:
+    ann, bob = circle("ann", "bob")
+    cid = ann.put(DATA)
+    ann.do(ann.kernel.replicas.want(cid, 1))
+    asks = [ann.start(ann.kernel.replicas.want(cid, 0)) for _ in range(2)]
+    assert [ann.end(ask) for ask in asks] == [[], []] and not ann.do(ann.kernel.replicas.wanted())
+
+
+def test_whoever_leaves_the_grid_wants_nothing_there() -> None:
+    ann, bob = circle("ann", "bob")
+    cid = bob.put(DATA)
+    assert bob.do(bob.kernel.replicas.want(cid, 1)) == []
+    bob.do(bob.kernel.owner.leave())
+    assert bob.do(bob.kernel.replicas.wanted()) == []
+    assert not any(key.startswith(b"copies/") for key in bob.tables["grid"])

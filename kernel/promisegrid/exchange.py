@@ -59,6 +59,7 @@ class Exchange:
         """Told the CIDs, as bytes, of blocks that were fetched and stored."""
         self.afar: Afar | None = None
         """Asked for what peers have not."""
+        self._withheld: dict[Cid, Signal[None]] = {}
 
     # -- ours ----------------------------------------------------------------------------------------
 
@@ -206,13 +207,19 @@ class Exchange:
                 return first.is_set
 
     async def ask_one(self, link: Link, cid: Cid, wait_ms: int) -> bool:
-        """Whether one peer sends a block of its own store within that time."""
+        """Whether one peer sends a block of its own store within that time. Nobody gets it from here
+        meanwhile: else who keeps nothing could ask for whatever he is asked for."""
+        while cid in self._withheld:
+            await self._withheld[cid]
+        withheld = self._withheld[cid] = self._state.scheduler.signal()
         first: Signal[bytes] = self._state.scheduler.signal()
         strand = self._state.scheduler.spawn(self._try(link, cid, 0, first, []))
         try:
             return await self._settled(first, strand, wait_ms)
         finally:
             self._state.scheduler.cancel(strand)
+            del self._withheld[cid]
+            withheld.set(None)
 
     async def _try(
         self, link: Link, cid: Cid, hops: int, first: Signal[bytes], wrong: list[Link], lane: str = ""
@@ -304,6 +311,8 @@ class Exchange:
         strand = self._state.scheduler.current
         assert strand is not None
         try:
+            while want.cid in self._withheld:
+                await self._withheld[want.cid]
             await link.serve_slots.take()
             try:
                 data = await self.stored(want.cid)

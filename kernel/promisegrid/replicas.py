@@ -43,7 +43,7 @@ class _Wish:
 
     def record(self) -> bytes:
         """What is stored."""
-        return dagcbor.encode({"copies": self.copies, "holders": sorted(self.holders)})
+        return dagcbor.encode({"copies": self.copies, "holders": sorted(self.sound)})
 
 
 class Replicas:
@@ -65,6 +65,13 @@ class Replicas:
             )
         self._state.scheduler.spawn(self._look_after())
 
+    async def forget(self) -> None:
+        """The grid is left: its members keep nothing for this node any more."""
+        rows = tuple(Write("grid", _ROWS + bytes(cid), None) for cid in self._wishes)
+        self._wishes.clear()
+        if rows:
+            await Commit(rows)
+
     # -- the owner's verbs -----------------------------------------------------------------------------
 
     async def want(self, cid: Cid, copies: int) -> list[str]:
@@ -85,7 +92,7 @@ class Replicas:
         for did in wish.sound[copies:]:
             await self._drop(cid, wish, did)
         if not copies:
-            del self._wishes[cid]
+            self._wishes.pop(cid, None)
             await Commit((Write("grid", _ROWS + bytes(cid), None),))
         return wish.sound
 
@@ -113,7 +120,9 @@ class Replicas:
 
     async def _look_after(self) -> None:
         while True:
-            await Pause(None, self._state.limits.copies_check_ms)
+            every_ms = self._state.limits.copies_check_ms
+            some_ms = int.from_bytes(self._state.entropy.take(8)) % (every_ms // 4)
+            await Pause(None, every_ms - every_ms // 8 + some_ms)  # not in step with who checks us
             for cid, wish in list(self._wishes.items()):
                 try:
                     await self._check(cid, wish)
@@ -121,19 +130,21 @@ class Replicas:
                     continue  # it is looked at again next time
 
     async def _check(self, cid: Cid, wish: _Wish) -> None:
+        counted = wish.sound
         for did in list(wish.holders):
-            if await self._has(cid, did):
+            if await self._has(await self._leaf(cid), did):
                 wish.holders[did] = 0
                 continue
-            wish.holders[did] += 1
-            if wish.holders[did] <= _MISSES_MAX:
-                self.told("lost" if wish.holders[did] == _MISSES_MAX else "missed", cid, did)
+            misses = wish.holders[did] = wish.holders.get(did, 0) + 1
+            if misses <= _MISSES_MAX:
+                self.told("lost" if misses == _MISSES_MAX else "missed", cid, did)
+        if wish.sound != counted:
+            await self._save(cid, wish)
         await self._mend(cid, wish)
 
-    async def _has(self, cid: Cid, did: str) -> bool:
-        """Whether a node gives us a leaf of something within the deadline."""
+    async def _has(self, leaf: Cid, did: str) -> bool:
+        """Whether a node gives us a block within the deadline."""
         try:
-            leaf = await self._leaf(cid)
             link = await self._caller.reach(did)
             return await self._exchange.ask_one(link, leaf, self._state.limits.copies_answer_ms)
         except (RemoteError, LocalError):
@@ -148,11 +159,14 @@ class Replicas:
             cid = below[int.from_bytes(self._state.entropy.take(8)) % len(below)]
 
     async def _mend(self, cid: Cid, wish: _Wish) -> None:
-        """Ask those who promised, until there are copies enough."""
+        """Ask those who promised, until there are copies enough. Whoever says that he keeps it shows it."""
         for did in self._candidates(cid, wish):
             if len(wish.sound) >= wish.copies:
                 return
             if await self._ask(cid, did):
+                if not await self._has(await self._leaf(cid), did):
+                    wish.holders[did] = _MISSES_MAX
+                    continue
                 wish.holders[did] = 0
                 await self._save(cid, wish)
                 self.told("kept", cid, did)
@@ -186,7 +200,8 @@ class Replicas:
             return  # it keeps it until its promise ends
 
     async def _save(self, cid: Cid, wish: _Wish) -> None:
-        await Commit((Write("grid", _ROWS + bytes(cid), wish.record()),))
+        if self._wishes.get(cid) is wish:  # not let go meanwhile
+            await Commit((Write("grid", _ROWS + bytes(cid), wish.record()),))
 
 
 def _task(cid: Cid) -> Task:

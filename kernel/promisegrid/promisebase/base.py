@@ -116,6 +116,10 @@ class Base:
 
         await self._collector.keep(bring, writes)
 
+    async def is_here(self, cid: Cid) -> bool:
+        """Whether a CID and all below it is here. Leaves are not read: only `audit` reads everything."""
+        return await self._pins.is_here(cid)
+
     async def name(self, cid: Cid, rows: tuple[Write, ...]) -> None:
         """Commit rows that name a CID, all of which is here then. Errors as `pin`."""
         watch = self._watch()

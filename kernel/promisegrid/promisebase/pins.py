@@ -74,10 +74,10 @@ class Pins:
     async def bring(self, cid: Cid, watch: Watch) -> None:
         """Have a CID and all below it here, and not collected before it can be kept. Errors as `pin`."""
         self._collector.protect(cid)
-        if not await self._is_here(cid):
+        if not await self.is_here(cid):
             await self._exchange.fetch_dag(cid, self._state.limits.fetch_bytes, watch)
 
-    async def _is_here(self, root: Cid) -> bool:
+    async def is_here(self, root: Cid) -> bool:
         """Whether everything below a CID is here. Leaves are not read: only `verify` reads everything."""
         seen, waiting = {root}, [root]
         while waiting:

@@ -16,7 +16,7 @@ CAPABILITY_CALL: Final = Cid.parse("bafkreichnxt3kpiglni6tolmsaykmfr323pxc2pyw2v
 DAG_EDIT: Final = Cid.parse("bafkreidigh6ouzh3khx3pfdqcsnj46pvuhmqlao5nevfcovepgkgnoprhq")
 MEMO: Final = Cid.parse("bafkreieqkxuaihmcuwz7k6ddkharuhq5aflj55fx77xzeargfom4c5yjiy")
 SCENARIO_TREE: Final = Cid.parse("bafkreidlwpue2hhpej75plc3s4wravwsv6xla7quv5lbl7cmh5cegoxvgu")
-STORE: Final = Cid.parse("bafkreiejkwbb6as55w3ugu2penu6mefnuctoprfh7uted3f4pyoqc7v2uy")
+STORE: Final = Cid.parse("bafkreih7w5puvrqotbkaf5x7qp3dg2zk3c2bjgodnprhxf4kzxkt5eaeqm")
 TAGGED: Final = frozenset((CAPABILITY_CALL, DAG_EDIT, SCENARIO_TREE))
 """Those that stand under the grid's tag."""
 

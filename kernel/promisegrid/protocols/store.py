@@ -45,6 +45,8 @@ class StoreProtocol:
         (kept,) = await Load("grid", (_row(cid, iss),))
         if kept is not None:
             row = dagcbor.decode(kept)
+            if not await self._base.is_here(cid):  # a disk that forgot it: it is brought again
+                await self._base.keep(cid, row["bytes"], lambda *_: None, _nothing, link)
             return Answer({"kept": row["bytes"], "until": row["until"]})
         if not verified.claims.proofs:
             raise RemoteError("not_permitted", "Keeping something for you was promised by nobody here.")
@@ -81,6 +83,10 @@ class StoreProtocol:
             about = {"cid": Cid.decode(name[:36]), "for": name[36:].decode()}
             found.append(about | dagcbor.decode(value))
         return found
+
+
+async def _nothing() -> tuple[Write, ...]:
+    return ()
 
 
 def _row(cid: Cid, holder: str) -> bytes:
