@@ -300,7 +300,9 @@ class Dialler:
             trusted = await tls.trust(str(url.host), url.port or 443, self._pins, self._address)
         timeout = aiohttp.ClientTimeout(total=None, connect=DIAL_S, sock_connect=DIAL_S)
         async with (
-            aiohttp.ClientSession(timeout=timeout, connector=_connector(self._address)) as session,
+            aiohttp.ClientSession(
+                timeout=timeout, connector=_connector(self._address), trace_configs=[_going_nowhere_else()]
+            ) as session,
             session.ws_connect(
                 url, heartbeat=HEARTBEAT_S, max_msg_size=self._limits.frame_bytes + 1, compress=0, ssl=trusted
             ) as socket,
@@ -346,6 +348,17 @@ class _At(AbstractResolver):
 
 def _connector(address: str | None) -> aiohttp.TCPConnector:
     return aiohttp.TCPConnector(resolver=None if address is None else _At(address))
+
+
+def _going_nowhere_else() -> aiohttp.TraceConfig:
+    """No redirect is followed: who is dialled could send this node to an address nobody looked at."""
+
+    async def sent(*told: object) -> None:
+        raise aiohttp.ClientConnectionError("it sends us to another address; name that one")
+
+    config = aiohttp.TraceConfig()
+    config.on_request_redirect.append(sent)
+    return config
 
 
 def _reason(error: BaseException) -> str:

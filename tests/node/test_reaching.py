@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 from aiohttp.test_utils import TestServer
 from tests.node.hosting import Hosted, hosted, make_bundle, on_loop
 from tests.node.test_wire import until
@@ -126,3 +127,28 @@ def test_what_the_owners_words_allow() -> None:
     assert reaching.bounds((), [lan], True) == NEAR
     assert reaching.bounds((), [afar], False) == NEAR
     assert reaching.bounds(("ws://127.0.0.1:8420/grid",), [afar], True) == HERE
+
+
+@on_loop
+async def test_who_is_dialled_cannot_send_the_node_elsewhere(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    async def inside(request: web.Request) -> web.Response:
+        asked.append(request.path_qs)
+        return web.Response(text="ok")
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", inside)
+    async with TestServer(app, host="127.0.0.1") as private:
+
+        async def away(request: web.Request) -> web.Response:
+            raise web.HTTPTemporaryRedirect(f"http://127.0.0.1:{private.port}/admin?do=it")
+
+        front = web.Application()
+        front.router.add_get("/grid", away)
+        async with TestServer(front, host="127.0.0.1") as server, hosted("ann", limits=LIMITS) as node:
+            reach = Reaching(node.host, tls.Pins(tmp_path / "pins.json"), LIMITS, HERE)
+            url = f"ws://127.0.0.1:{server.port}/grid"
+            assert isinstance(await reach.approach(Approach((url,))), Failure)
+            await reach.close()
+    assert asked == []
