@@ -18,15 +18,15 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from promisegrid import dagcbor, did
-from promisegrid.effects import Commit, Load, Scan, Write
+from promisegrid.effects import Commit, Load, Write
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.link import Link
 from promisegrid.memo import Memo
 from promisegrid.runner import Runner
+from promisegrid.scan import rows
 from promisegrid.state import State
 
 _ROWS: Final = b"banned/"
-_PAGE: Final = 256
 _REASON_MAX: Final = 200
 _REFUSAL: Final = "The owner of this node has banned your key, or the one that admitted you."
 
@@ -83,9 +83,5 @@ class Bans:
 
     async def ls(self) -> list[dict[str, Any]]:
         """Whom this node banned: {"did", "at" (seconds since 1970), "reason"}."""
-        found: list[dict[str, Any]] = []
-        after = _ROWS
-        while rows := await Scan("grid", _ROWS, after, _PAGE):
-            found += [{"did": key[len(_ROWS) :].decode(), **dagcbor.decode(value)} for key, value in rows]
-            after = rows[-1][0]
-        return found
+        found = rows("grid", _ROWS)
+        return [{"did": key[len(_ROWS) :].decode(), **dagcbor.decode(value)} async for key, value in found]

@@ -26,12 +26,12 @@ from promisegrid.promisebase.base import Base
 from promisegrid.receipt import TrustPolicy
 from promisegrid.replay import Replay
 from promisegrid.runner import Runner
+from promisegrid.scan import rows
 from promisegrid.state import Serving, State
 from promisegrid.task import RunResult, Task
 from promisegrid.verifying import Verifier
 
 _HISTORY = 200
-_PAGE = 256
 
 
 class Owner:
@@ -106,14 +106,14 @@ class Owner:
     async def invite(self, uses: int = 1, days: int = 7) -> bytes:
         """A fresh invitation, for a join URL. Only on the node of one who may admit."""
         self._must_admit()
-        rows = await Scan("grid", b"invitation/", b"invitation/", self._state.limits.invitations)
-        if len(rows) >= self._state.limits.invitations:
+        kept = await Scan("grid", b"invitation/", b"invitation/", self._state.limits.invitations)
+        if len(kept) >= self._state.limits.invitations:
             raise LocalError("Too many open invitations; wait until some are used or expire.")
         secret = self._state.entropy.take(membership.INVITATION_BYTES)
         record = membership.Invitation(uses, self._state.now_ms // 1000 + days * 86_400).record()
         stale = [
             Write("grid", key, None)
-            for key, value in rows
+            for key, value in kept
             if membership.read_invitation(value).until * 1000 < self._state.now_ms
         ]
         await Commit((*stale, Write("grid", membership.invitation_key(secret), record)))
@@ -132,13 +132,8 @@ class Owner:
 
     async def members(self) -> list[str]:
         """The did:keys this node has admitted."""
-        prefix, after, found = b"member/", b"member/", list[str]()
-        while True:
-            rows = await Scan("grid", prefix, after, _PAGE)
-            found.extend(key[len(prefix) :].decode() for key, _ in rows)
-            if len(rows) < _PAGE:
-                return found
-            after = rows[-1][0]
+        prefix = b"member/"
+        return [key[len(prefix) :].decode() async for key, _ in rows("grid", prefix, keys_only=True)]
 
     async def has_met(self, name: str) -> bool:
         """Whether a key is a member's as far as this node knows: admitted here, linked, or the founder's."""
@@ -278,8 +273,8 @@ class Owner:
 
     async def published(self) -> list[dict[str, Any]]:
         """What this node has published: cid, name, description, at."""
-        rows = await Scan("apps", b"", b"", _PAGE)
-        return [{"cid": str(Cid.decode(key)), **dagcbor.decode(value)} for key, value in rows]
+        found = rows("apps")
+        return [{"cid": str(Cid.decode(key)), **dagcbor.decode(value)} async for key, value in found]
 
 
 def _source(done: RunResult, me: str) -> str:

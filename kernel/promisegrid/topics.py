@@ -26,6 +26,7 @@ from promisegrid.errors import LocalError, RemoteError
 from promisegrid.link import Link
 from promisegrid.meetings import Meetings
 from promisegrid.reconcile import KEY_BYTES, TIME_BYTES, Index, key_of
+from promisegrid.scan import batches
 from promisegrid.state import State
 from promisegrid.strand import Pause
 
@@ -368,10 +369,8 @@ class Topics:
             return known
         prefix = self._row(topic)
         keys: list[bytes] = []
-        after = prefix
-        while rows := await Scan("kv", prefix, after, _PAGE, keys_only=True):
-            after = rows[-1][0]
-            keys += [_key(key[len(prefix) :]) for key, _ in rows]
+        async for found in batches("kv", prefix, keys_only=True):
+            keys += [_key(key[len(prefix) :]) for key, _ in found]
         return self._indexes.setdefault(topic, Index(keys)) if keys or keep else Index()
 
     async def read(self, keys: Sequence[bytes]) -> list[Entry]:
