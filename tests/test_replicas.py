@@ -224,7 +224,7 @@ def test_what_the_owner_has_lost_is_not_blamed_on_others() -> None:
 
 
 def test_it_is_let_go_twice_at_once() -> None:
-    ann, bob = circle("ann", "bob")
+    ann, _ = circle("ann", "bob")
     cid = ann.put(DATA)
     ann.do(ann.kernel.replicas.want(cid, 1))
     asks = [ann.start(ann.kernel.replicas.want(cid, 0)) for _ in range(2)]
@@ -232,7 +232,7 @@ def test_it_is_let_go_twice_at_once() -> None:
 
 
 def test_whoever_leaves_the_grid_wants_nothing_there() -> None:
-    ann, bob = circle("ann", "bob")
+    _, bob = circle("ann", "bob")
     cid = bob.put(DATA)
     assert bob.do(bob.kernel.replicas.want(cid, 1)) == []
     bob.do(bob.kernel.owner.leave())

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from tests.sim import Node, World
 
-from promisegrid.cid import Cid
+from promisegrid import cose, dagcbor
+from promisegrid.block import Block
+from promisegrid.cid import DAG_CBOR, Cid
 from promisegrid.errors import LocalError
 
 
@@ -101,3 +105,115 @@ def test_mistakes_are_told() -> None:
     for name, by in (("", ()), ("a\nb", ()), ("notes", ("did:key:nobody",))):
         with pytest.raises(LocalError):
             ann.do(ann.kernel.sharing.share(name, by))
+
+
+# -- what must not stop it ---------------------------------------------------------------------------------
+
+
+def test_a_head_whose_content_was_nowhere_is_taken_when_it_is_there() -> None:
+    """ann only passes on, dan only listens: eve hears of bob's move while he is away, and nobody has it."""
+    world = World()
+    ann, bob, eve, dan = world.grid("ann", "bob", "eve", "dan")
+    share(bob, eve)
+    dan.do(dan.kernel.topics.follow("stream/notes"))
+    move(bob, b"one")
+    (link,) = eve.links
+    world.cut(eve, link)
+    world.run()
+    second = move(bob, b"two")
+    for link in list(bob.links):
+        world.cut(bob, link)
+    world.run()
+    world.link(eve, ann)
+    world.pass_time(60_000)
+    assert heads(eve) != [second]
+    world.link(bob, ann)
+    world.pass_time(15 * 60_000)
+    assert heads(eve) == [second]
+
+
+def test_a_move_that_was_not_told_of_before_a_crash_is_told_of_afterwards() -> None:
+    world = World()
+    ann, bob = world.grid("ann", "bob")
+    share(ann, bob)
+    ann.kernel.base.on_moved.clear()  # it crashes between the two
+    head = move(ann, b"one")
+    assert heads(bob) == []
+    for link in list(ann.links):
+        world.cut(ann, link)
+    again = Node(world, "ann", life=1)
+    again.tables = ann.tables
+    world.nodes[0] = again
+    again.do(again.kernel.owner.boot())
+    world.link(bob, again)
+    world.pass_time(3_000)
+    assert heads(bob) == [head]
+
+
+def test_a_share_whose_topic_was_not_followed_before_a_crash_is_followed_afterwards() -> None:
+    ann, _ = World().grid("ann", "bob")
+    share(ann)
+    del ann.tables["grid"][b"topic/stream/notes"]
+    again = Node(ann.world, "ann", life=1)
+    again.tables = ann.tables
+    again.do(again.kernel.owner.boot())
+    assert again.do(again.kernel.topics.followed()) == ["stream/notes"]
+
+
+def test_heads_that_are_none_cost_a_question_at_a_time() -> None:
+    ann, bob = World().grid("ann", "bob")
+    share(ann, bob)
+    link = ann.kernel._state.link_to(bob.did)
+    assert link is not None
+    exchange: Any = bob.kernel._exchange
+    exchange.wanted = lambda link, want: None  # it stays silent
+    most = 0
+    for n in range(300):
+        bob.do(bob.kernel.topics.publish("stream/notes", {"head": Cid.of(b"%d" % n, DAG_CBOR)}))
+        most = max(most, len(link.wants), len(ann.kernel._exchange._flights))
+    assert most <= 1
+    del exchange.wanted
+    ann.world.pass_time(5_000)
+    head = move(bob, b"one")
+    ann.world.pass_time(60_000)
+    assert heads(ann) == [head]
+
+
+def test_a_head_that_says_it_is_as_high_as_can_be_ends_no_stream() -> None:
+    world = World()
+    ann, bob, eve = world.grid("ann", "bob", "eve")
+    share(ann, bob)
+    first = move(bob, b"one")
+    for height in (2**53 - 1, world.now_ms + 1_000_000):
+        claim = {
+            "stream": "notes", "value": eve.put(b"evil"), "previous": [first], "height": height,
+            "by": eve.did, "at": world.now_ms // 1000,
+        }  # fmt: skip
+        signed = eve.do(cose.sign("grid-head", dagcbor.encode(claim), detached=True))
+        block = Block.of(dagcbor.encode({**claim, "signature": signed}), DAG_CBOR)
+        eve.do(eve.kernel.save([block]))
+        eve.do(eve.kernel.topics.publish("stream/notes", {"head": block.cid}))
+        world.pass_time(3_000)
+        assert heads(ann) == heads(bob) == [first]
+    assert heads(bob) == [first] != [move(ann, b"two")] == heads(bob)
+
+
+def test_heads_of_somebody_banned_are_not_taken() -> None:
+    world = World()
+    ann, bob, eve = world.grid("ann", "bob", "eve")
+    share(ann, bob, eve)
+    ann.do(ann.kernel.bans.ban(eve.did))
+    world.link(eve, bob)
+    ann.world.pass_time(2_000)
+    head = move(eve, b"one")
+    bob.do(bob.kernel.topics.publish("stream/notes", {"head": head}))
+    ann.world.pass_time(60_000)
+    assert heads(ann) == []
+
+
+def test_whoever_leaves_the_grid_shares_nothing() -> None:
+    _, bob = World().grid("ann", "bob")
+    share(bob)
+    bob.do(bob.kernel.owner.leave())
+    assert bob.do(bob.kernel.sharing.shared()) == {}
+    assert not any(key.startswith((b"stream/", b"topic/")) for key in bob.tables["grid"])

@@ -136,7 +136,7 @@ class Kernel(Reading):
         self.owner.at_boot += [self.gateways.load, self.carriage.load, self.scenarios.load, edits.load]
         self.owner.at_boot += [self.topics.load, self.sharing.load, self.promises.boot]
         self.owner.at_boot += [self.storage.load, self.replicas.load]
-        self.owner.at_leave += [self.topics.forget, self.replicas.forget]
+        self.owner.at_leave += [self.topics.forget, self.sharing.forget, self.replicas.forget]
 
     # -- entry points: each returns the effects to perform ---------------------------------------------
 

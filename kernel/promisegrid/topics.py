@@ -22,9 +22,9 @@ from promisegrid.cid import Cid
 from promisegrid.comparison import Comparison, batch
 from promisegrid.effects import Commit, Load, Scan, Write
 from promisegrid.entry import Entry
+from promisegrid.errands import Errands
 from promisegrid.errors import LocalError, RemoteError
 from promisegrid.link import Link
-from promisegrid.meetings import Meetings
 from promisegrid.reconcile import KEY_BYTES, TIME_BYTES, Index, key_of
 from promisegrid.scan import batches
 from promisegrid.state import State
@@ -49,7 +49,7 @@ class Topics:
         self._carrying = Carrying(state.limits.topics_carried_bytes)
         self._waiting: dict[tuple[int, str], list[Entry]] = {}
         self._telling: set[int] = set()
-        self._meetings: dict[int, Meetings] = {}
+        self._meetings: dict[int, Errands[str]] = {}
         self._missed: set[tuple[int, str]] = set()
         self.heard: list[Callable[[Entry], None]] = []
 
@@ -334,14 +334,15 @@ class Topics:
         if link.is_open:
             meetings = self._meetings.get(link.number)
             if meetings is None:
-                again_ms = self._state.limits.topics_again_ms
-                meetings = Meetings(self._state.scheduler, link, again_ms, self._compare)
-                self._meetings[link.number] = meetings
+                limits = self._state.limits
+                meetings = self._meetings[link.number] = Errands(
+                    self._state.scheduler,
+                    limits.topics_again_ms,
+                    limits.topics,
+                    lambda one: self.compare_with(link, one),
+                    lambda one: link.is_open and one in link.topics,
+                )
             meetings.add(topic)
-
-    async def _compare(self, link: Link, topic: str) -> None:
-        if topic in link.topics and self._is_wanted(topic):
-            await self.compare_with(link, topic)
 
     async def compare_with(self, link: Link, topic: str) -> tuple[int, int]:
         """Compare a topic with a peer and exchange what differs: (entries taken, entries given)."""

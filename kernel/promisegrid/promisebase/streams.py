@@ -170,6 +170,8 @@ class Streams:
         The heads it rests on are heads no longer. What lies between is fetched. Errors as `head`.
         """
         head = await self.head(cid)
+        if head.height > self._state.now_ms + self._state.limits.clock_skew_ms:  # or nobody could move on
+            raise RemoteError("malformed", f"{cid} says of itself more moves than there were milliseconds.")
         now = [await self.head(one) for one in await self.head_cids(head.stream) if one != cid]
         for other in now:
             if await self._rests_on(other, head):
