@@ -299,29 +299,34 @@ class Dialler:
         if url.scheme == "wss":
             trusted = await tls.trust(str(url.host), url.port or 443, self._pins, self._address)
         timeout = aiohttp.ClientTimeout(total=None, connect=DIAL_S, sock_connect=DIAL_S)
-        async with (
-            aiohttp.ClientSession(
-                timeout=timeout, connector=_connector(self._address), trace_configs=[_going_nowhere_else()]
-            ) as session,
-            session.ws_connect(
-                url, heartbeat=HEARTBEAT_S, max_msg_size=self._limits.frame_bytes + 1, compress=0, ssl=trusted
-            ) as socket,
-        ):
-            _hold_little(socket)
-            transport = SocketTransport(socket)
-            link = self._host.connect(
-                transport, "initiator", self._peer.channel, invite=self._peer.invite, grid=self._peer.grid
-            )
-            self.state = "open"
-            if self._began is not None and not self._began.done():
-                self._began.set_result(link)
-            try:
-                await _carry(self._host, socket, link, self._limits.frame_bytes)
-            finally:
-                self._host.disconnect(link)
-                await transport.ended()
-                if socket.close_code not in (None, aiohttp.WSCloseCode.OK):
-                    log.info("%s closed with code %s", self._peer.channel, socket.close_code)
+        async with aiohttp.ClientSession(
+            timeout=timeout, connector=_connector(self._address), trace_configs=[_going_nowhere_else()]
+        ) as session:
+            async with asyncio.timeout(DIAL_S):  # until it speaks WebSocket: who only accepts is nobody
+                opened = await session.ws_connect(
+                    url, heartbeat=HEARTBEAT_S, max_msg_size=self._limits.frame_bytes + 1, compress=0,
+                    ssl=trusted,
+                )  # fmt: skip
+            async with opened as socket:
+                await self._speak(socket)
+
+    async def _speak(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        """The link over one socket, until either ends."""
+        _hold_little(socket)
+        transport = SocketTransport(socket)
+        link = self._host.connect(
+            transport, "initiator", self._peer.channel, invite=self._peer.invite, grid=self._peer.grid
+        )
+        self.state = "open"
+        if self._began is not None and not self._began.done():
+            self._began.set_result(link)
+        try:
+            await _carry(self._host, socket, link, self._limits.frame_bytes)
+        finally:
+            self._host.disconnect(link)
+            await transport.ended()
+            if socket.close_code not in (None, aiohttp.WSCloseCode.OK):
+                log.info("%s closed with code %s", self._peer.channel, socket.close_code)
 
 
 class _At(AbstractResolver):

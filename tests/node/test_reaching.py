@@ -152,3 +152,25 @@ async def test_who_is_dialled_cannot_send_the_node_elsewhere(tmp_path: Path) -> 
             assert isinstance(await reach.approach(Approach((url,))), Failure)
             await reach.close()
     assert asked == []
+
+
+@on_loop
+async def test_who_answers_a_dial_with_silence_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "DIAL_S", 0.2)
+
+    async def silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while await reader.read(1024):
+                pass
+        writer.close()
+
+    server = await asyncio.start_server(silence, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with hosted("ann", limits=LIMITS) as node:
+        reach = Reaching(node.host, tls.Pins(tmp_path / "pins.json"), LIMITS, HERE)
+        async with asyncio.timeout(3):
+            assert isinstance(await reach.approach(Approach((f"ws://127.0.0.1:{port}/grid",))), Failure)
+        await reach.close()
+    server.close()
