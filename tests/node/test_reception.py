@@ -13,14 +13,16 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import aiohttp
 import pytest
 from aiohttp import web
-from tests.node.hosting import on_loop
-from tests.node.test_wire import until
+from tests.node.hosting import hosted, make_bundle, on_loop
+from tests.node.test_wire import closing, until
 
 from promisegrid.limits import Limits
-from promisegrid_node import reception, tls
+from promisegrid_node import headers, reception, tls
 from promisegrid_node.reception import Reception, Visitor
+from promisegrid_node.web import Site
 
 LIMITS = replace(Limits(), visitors=6, visitors_per_address=3, visitors_blamed=4)
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -71,10 +73,13 @@ async def answer(request: web.Request) -> web.StreamResponse:
 
 
 @contextlib.asynccontextmanager
-async def house(limits: Limits = LIMITS, folder: Path | None = None) -> AsyncIterator[House]:
+async def house(
+    limits: Limits = LIMITS, folder: Path | None = None, application: web.Application | None = None
+) -> AsyncIterator[House]:
     """It receives; with a folder, by TLS."""
-    application = web.Application()
-    application.router.add_get("/{path:.*}", answer)
+    if application is None:
+        application = web.Application()
+        application.router.add_get("/{path:.*}", answer)
     runner = web.AppRunner(application, shutdown_timeout=0.1)
     await runner.setup()
     listening = socket.create_server(("127.0.0.1", 0))
@@ -182,6 +187,28 @@ async def test_who_comes_to_nothing_stays_outside_for_a_while() -> None:
         assert await (await at.guest("127.0.0.2")).ask() == b"", "for the whole of the next while"
         at.reception.forget()
         assert await (await at.guest("127.0.0.2")).ask() == b"HTTP/1.1 200 OK"
+
+
+@on_loop
+async def test_links_are_no_visitors_and_those_that_prove_nothing_are_blamed(tmp_path: Path) -> None:
+    async with hosted() as node:
+        names = headers.served_names("127.0.0.1")
+        site = Site(node.host, make_bundle(tmp_path), names, LIMITS).application()
+        async with (
+            house(application=site) as at,
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(local_addr=("127.0.0.2", 0))) as session,
+        ):
+            url = f"ws://127.0.0.1:{at.port}/grid"
+            async with session.ws_connect(url):
+                await until(lambda: node.host.link_count == 1)
+                assert len(at.reception) == 0
+            for _ in range(3):
+                async with session.ws_connect(url) as noisy:
+                    await noisy.send_bytes(b"noise")
+                    await closing(noisy)
+            await until(lambda: not node.host.link_count)
+            with pytest.raises((aiohttp.ClientError, ConnectionError)):
+                await session.ws_connect(url)
 
 
 @on_loop
