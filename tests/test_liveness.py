@@ -169,6 +169,19 @@ def test_a_call_whose_only_link_dies_goes_another_way() -> None:
     assert ann.end(ask).value == 2
 
 
+def test_one_who_comes_back_while_its_old_link_is_asked_is_reached() -> None:
+    """A tab that was reloaded: its node had not heard yet that the link of before was gone."""
+    bob, ann, eve = chain("bob", "ann", "eve")
+    serve(eve)
+    eve.peer_drops = True
+    task = Task(module(bob, add_one), "add_one", (1,))
+    ask = bob.start(bob.kernel.run(task, Budget(), on=eve.did))
+    bob.world.run()
+    eve.peer_drops = False
+    bob.world.link(eve, ann)
+    assert bob.end(ask).value == 2
+
+
 def test_a_call_to_one_who_is_gone_is_refused_without_a_search() -> None:
     ann, bob, eve = chain("ann", "bob", "eve")
     serve(eve)

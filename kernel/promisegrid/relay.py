@@ -16,7 +16,7 @@ by `State.link_to`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from promisegrid import dagcbor
@@ -143,7 +143,7 @@ class Relay:
             del self._reaching[did]
 
     async def _dial(self, did: str) -> Link:
-        for below in self._next(did, None, self._state.limits.relay_hops):
+        for below in self._ways(did, None, self._state.limits.relay_hops):
             number = self._number(below)
             if not await self._dials(below, number, did, self._state.limits.relay_hops):
                 continue
@@ -179,6 +179,14 @@ class Relay:
         finally:
             del self._dialling[key]
         return True
+
+    def _ways(self, did: str, source: Link | None, hops: int) -> Iterator[Link]:
+        """Whom to ask; and when all failed a link to the member itself that came meanwhile: one who was
+        reloaded comes back while its old link is asked in vain."""
+        tried = self._next(did, source, hops)
+        yield from tried
+        others = [link for link in self._wires() if link is not source and link not in tried]
+        yield from (link for link in others if link.did == did)
 
     def _next(self, did: str, source: Link | None, hops: int) -> list[Link]:
         """Whom to ask for a circuit to a member, the likeliest first."""
@@ -242,7 +250,7 @@ class Relay:
     async def _pass_on(self, link: Link, key: Key, frame: Dial, waits: Signal[None]) -> None:
         passed = False
         try:
-            for out in self._next(frame.to, link, frame.hops if link.may_miss() else 0):
+            for out in self._ways(frame.to, link, frame.hops if link.may_miss() else 0):
                 number = self._number(out)
                 if not await self._dials(out, number, frame.to, frame.hops - 1):
                     continue
