@@ -102,6 +102,8 @@ class Host:
             Cid.of(wasi.load("wasi")),
         )
         self.kernel.signalling.enabled = settings.direct
+        if settings.direct:
+            self.kernel.overlay.use((), dials=False)
         self._directs: dict[int, Establish] = {}
         self._runtime = Runtime(self.limits)
         self._verbs = verbs.Verbs(self.kernel, self._told_fault, self._tell)
