@@ -143,6 +143,9 @@ def test_the_channel_is_named_by_both_certificates_in_order() -> None:
         (SDP.format(PRINT[:-3]), "by SHA-256"),
         (SDP.format(PRINT + " x"), "by SHA-256"),
         (SDP.format(PRINT) + "a=x\ra=fingerprint:sha-256 " + PRINT, "CRLF"),
+        (SDP.format(PRINT) + "a=x\x0bm=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\n", "CRLF"),
+        (SDP.format(PRINT) + "a=x\x1ea=fingerprint:sha-256 " + PRINT.replace("A", "0"), "CRLF"),
+        (SDP.format(PRINT) + "a=candidate:1\t1 udp 21 a.local 9 typ host\r\n", "CRLF"),
     ],
 )
 def test_what_is_no_description_of_one_channel_is_refused(text: object, says: str) -> None:

@@ -25,6 +25,8 @@ from promisegrid.limits import Limits
 from promisegrid_node.host import Host
 
 PIECE_BYTES: Final = 65_536
+PIECE_MIN_BYTES: Final = 1024
+"""Of one that is not a frame's last: each costs more than its bytes while the frame is not whole."""
 """One message: what every browser takes, one byte of it ours."""
 HIGH_BYTES, LOW_BYTES = 1024 * 1024, 256 * 1024
 """The library's own buffer is kept between these."""
@@ -38,7 +40,7 @@ DESCRIBE_S: Final = 10.0
 LINGER_S: Final = 1.0
 """How long a connection lives on after its channel was closed, for the last words on it."""
 _OTHER_HASHES: Final = re.compile(r"a=fingerprint:(?!sha-256 ).*\r?\n", re.IGNORECASE)
-_HIDDEN: Final = re.compile(r"(a=candidate:\S+ \d+ \S+ \d+ )\S+\.local \d+ ", re.IGNORECASE)
+_HIDDEN: Final = re.compile(r"(a=candidate: *\S+ +\d+ +\S+ +\d+ +)\S+\.local +\d+ ", re.IGNORECASE)
 _NOWHERE: Final = r"\g<1>127.0.0.1 9 "
 """In place of an address that a browser hides behind a name: it finds us, and is known when it does."""
 log = logging.getLogger("promisegrid")
@@ -205,7 +207,7 @@ class Piecewise:
             return
         self._size += len(piece) - 1
         is_whole = piece[0] == 0
-        if not (is_whole or (piece[0] == 1 and len(piece) > 1)) or self._size > self._frame_bytes:
+        if not (is_whole or (piece[0] == 1 and len(piece) > PIECE_MIN_BYTES)) or self._size > self._frame_bytes:
             self.end()
             return
         self._parts.append(piece[1:])

@@ -223,6 +223,7 @@ async def test_descriptions_are_ones_the_kernel_takes_and_nothing_else_is_read()
         hidden = "a=candidate:1 1 udp 2113937151 0a7c1d2e-aaaa.local 54321 typ host generation 0\r\n"
         assert ".local" not in channels._readable(offer + hidden)
         assert "2113937151 127.0.0.1 9 typ host" in channels._readable(offer + hidden)
+        assert ".local" not in channels._readable(offer + hidden.replace(" ", "  "))
         answer = await made_here.describe(Describe(2, offer + hidden))
         assert isinstance(answer, str)
         description.read(answer, Limits().description_bytes)
