@@ -52,6 +52,14 @@ const never = link.room();
 check(!(await over(never)), "it is full again");
 link.end();
 check(await over(never), "a channel that is gone keeps nobody waiting");
+for (const [size, ends] of /** @type {[number, boolean][]} */ ([[1024, false], [1023, true]])) {
+  let ended = false;
+  const piecewise = new Piecewise(/** @type {any} */ (new Channel()), 2 ** 21, { ...told, onclose: () => (ended = true) });
+  const piece = new Uint8Array(1 + size);
+  piece[0] = 1;
+  piecewise.channel.onmessage?.(/** @type {any} */ ({ data: piece.buffer }));
+  check(ended === ends, `a piece of ${size} bytes that is not the last ${ends ? "breaks the rules" : "is taken"}`);
+}
 check(await over(new Channels(() => {}, 2 ** 21, { ...told, ondown() {} }).room(FIRST + 1)), "nor does one that never was");
 
 class Socket {

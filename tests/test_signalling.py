@@ -154,6 +154,44 @@ def test_what_is_no_description_of_one_channel_is_refused(text: object, says: st
     assert refused.value.code == "bad_args"
 
 
+HOST = "a=candidate:1 1 UDP 2122 {} {} typ host\r\n"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        HOST.format("192.168.1.2", 50_000),
+        HOST.format("fe80::1", 50_000),
+        HOST.format("0f2c9a52-9c2a-4b8e-a1c3-2f4f8a4a7b11.local", 50_000),
+        "a=candidate:1 1 tcp 1518 10.0.0.1 9 typ host tcptype active\r\n",
+        "a=candidate:1 1 UDP 2122 203.0.113.9 50000 typ srflx raddr 0.0.0.0 rport 0\r\n",
+    ],
+)
+def test_candidates_that_browsers_give(line: str) -> None:
+    assert description.read(SDP.format(PRINT) + line * 32, 16_384).text.count("candidate") == 32
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        HOST.format("203.0.113.9", 50_000) * 33,
+        HOST.format("victim.example", 50_000),
+        HOST.format("x.victim.example.local", 50_000),
+        HOST.format("239.255.255.250", 1900),
+        HOST.format("255.255.255.255", 50_000),
+        HOST.format("ff02::fb", 5353),
+        HOST.format("203.0.113.9", 70_000),
+        "a=candidate:1 1 UDP 2122 203.0.113.9\r\n",
+        "a=candidate 1 1 UDP 2122 203.0.113.9 50000 typ host\r\n",
+    ],
+)
+def test_candidates_that_would_have_us_knock_elsewhere(lines: str) -> None:
+    """A browser sends packets to each: so they are few, no names, and none of many machines at once."""
+    with pytest.raises(RemoteError, match="candidates") as refused:
+        description.read(SDP.format(PRINT) + lines, 16_384)
+    assert refused.value.code == "bad_args"
+
+
 def test_offers_that_are_refused() -> None:
     world = World()
     world.direct = False
@@ -206,3 +244,9 @@ def test_a_node_that_makes_no_channels_is_not_asked_for_one() -> None:
     assert bob.described == {} and direct(ann) == []
     assert len(ann.described) <= 2, "a peer that does not speak it is left alone for long"
     assert hub.described == {}
+
+
+def test_of_too_many_addresses_of_our_own_some_are_told() -> None:
+    lines = "".join(HOST.format(f"10.0.0.{n}", 50_000) for n in range(40))
+    mine = description.own(SDP.format(PRINT) + lines + HOST.format("odd%zone", 1) + "a=end\r\n", 16_384)
+    assert mine.text.count("candidate") == 32 and mine.text.endswith("a=end\r\n") and "odd" not in mine.text

@@ -15,6 +15,8 @@ import { joined } from "./bytes.mjs";
 export const FIRST = 2 ** 30;
 /** One message: what every browser takes, one byte of it ours. */
 const PIECE_BYTES = 65_536;
+/** One that is not a frame's last: each costs more than its bytes while the frame is not whole. */
+const PIECE_MIN_BYTES = 1024;
 /** The browser's own buffer is kept between these: it breaks the channel at 16 MiB, and a call should not wait behind much. */
 const HIGH_BYTES = 384 * 1024;
 const LOW_BYTES = 128 * 1024;
@@ -220,7 +222,7 @@ export class Piecewise {
     const piece = data instanceof ArrayBuffer ? new Uint8Array(data) : new Uint8Array();
     const whole = piece[0] === 0;
     this.#size += piece.length - 1;
-    const sound = whole || (piece[0] === 1 && piece.length > 1);
+    const sound = whole || (piece[0] === 1 && piece.length > PIECE_MIN_BYTES);
     if (!sound || piece.length > PIECE_BYTES || this.#size > this.frameBytes) return this.end();
     this.#parts.push(piece.subarray(1));
     if (!whole) return;

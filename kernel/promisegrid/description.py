@@ -1,4 +1,4 @@
-"""Session descriptions of data channels, as far as the kernel looks into them: whose certificate, what addresses.
+"""Session descriptions of data channels, as far as the kernel looks: whose certificate, what addresses.
 
 Promises: what passes `read` asks the browser for one data channel and no sound or picture, names one
 certificate, is short, and has the browser knock at few addresses, none of them a name to be looked up or many
@@ -20,7 +20,9 @@ _CHANNEL: Final = re.compile(r"m=application \d{1,5} (UDP|TCP)/DTLS/SCTP webrtc-
 CANDIDATES_MAX: Final = 32
 """Addresses of one side: a machine has two for each network; each costs some ten packets."""
 _CANDIDATE: Final = re.compile(r"a=candidate:\S+ \d+ \S+ \d+ (\S+) (\d{1,5}) typ .*", re.ASCII)
-_ADDRESS: Final = re.compile(r"(?P<first>\d{1,3})(\.\d{1,3}){3}|(?!ff)[0-9a-f:]*:[0-9a-f:.]*|[0-9a-z-]{1,63}\.local")
+_ADDRESS: Final = re.compile(
+    r"(?P<first>\d{1,3})(\.\d{1,3}){3}|(?!ff|::ffff:)[0-9a-f:]*:[0-9a-f:]*|[0-9a-z-]{1,63}\.local"
+)
 _MANY: Final = 224
 """The first number of addresses of many machines at once, and above it of none."""
 

@@ -25,7 +25,7 @@ from promisegrid.relay import CHANNEL, Relay
 from promisegrid.state import State, may_make_channels
 from promisegrid.strand import Late, Pause, Signal
 
-SIGNAL: Final = Cid.parse("bafkreif5c35yi4wm277iamx4efg6dwfpesqpxoupeqhlvdkpzfah3tgzdi")
+SIGNAL: Final = Cid.parse("bafkreigoyxq2bgf7jwwmmxfz6smagmm4uctgrlm7rnesf56lcl7q4i6s2u")
 """The raw CID of docs/protocols/signal.md."""
 VIA: Final = "webrtc"
 
@@ -155,7 +155,7 @@ class Signalling:
         number = self._number
         try:
             text = await Describe(number, None if offer is None else offer.text)
-            return number, description.read(text, self._state.limits.description_bytes)
+            return number, description.own(text, self._state.limits.description_bytes)
         except BaseException:
             self._state.scheduler.emit(Abandon(number))
             raise

@@ -25,9 +25,9 @@ from promisegrid.limits import Limits
 from promisegrid_node.host import Host
 
 PIECE_BYTES: Final = 65_536
+"""One message: what every browser takes, one byte of it ours."""
 PIECE_MIN_BYTES: Final = 1024
 """Of one that is not a frame's last: each costs more than its bytes while the frame is not whole."""
-"""One message: what every browser takes, one byte of it ours."""
 HIGH_BYTES, LOW_BYTES = 1024 * 1024, 256 * 1024
 """The library's own buffer is kept between these."""
 ROOM_BYTES: Final = 64 * 1024
@@ -207,7 +207,8 @@ class Piecewise:
             return
         self._size += len(piece) - 1
         is_whole = piece[0] == 0
-        if not (is_whole or (piece[0] == 1 and len(piece) > PIECE_MIN_BYTES)) or self._size > self._frame_bytes:
+        is_sound = is_whole or (piece[0] == 1 and len(piece) > PIECE_MIN_BYTES)
+        if not is_sound or self._size > self._frame_bytes:
             self.end()
             return
         self._parts.append(piece[1:])

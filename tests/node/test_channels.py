@@ -126,7 +126,8 @@ async def test_a_channel_may_speak_before_it_says_that_it_is_open() -> None:
 @pytest.mark.parametrize(
     "pieces",
     [
-        [b""], ["text"], [b"\2x"], [b"\1"], [b"\0" + bytes(65_536)], [b"\1" + bytes(60_000)] * 4,
+        [b""], ["text"], [b"\2x"], [b"\1"], [b"\1" + bytes(1023)],
+        [b"\0" + bytes(65_536)], [b"\1" + bytes(60_000)] * 4,
         [b"\1x", b"\2"],
     ],
 )  # fmt: skip
