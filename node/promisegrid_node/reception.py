@@ -34,6 +34,8 @@ BURST: Final = 64.0
 """At once, after a quiet time: a few pages being loaded."""
 REFUSAL: Final = 0.05
 """What turning one away counts of letting one in."""
+OFTEN, OFTEN_S = 250, 10.0
+"""What one address may have of it: a quarter, lest all others wait behind whoever comes and goes at once."""
 AGAIN_S: Final = 0.5
 """How long to wait when the system has no more files or memory for connections."""
 ASIDE_S: Final = 60.0
@@ -101,6 +103,8 @@ class Reception(web.BaseSite):
         self._count: Counter[str] = Counter()
         self._blamed: Counter[str] = Counter()
         self._outside: frozenset[str] = frozenset()
+        self._lately: Counter[str] = Counter()
+        self._lately_since = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -147,7 +151,7 @@ class Reception(web.BaseSite):
     def _take(self, came: socket.socket, where: str) -> bool:
         """Let one in, or turn it away."""
         is_outside = where in self._outside or self._blamed[where] >= self._limits.visitors_blamed
-        if is_outside or self._count[where] >= self._limits.visitors_per_address:
+        if is_outside or self._is_hasty(where) or self._count[where] >= self._limits.visitors_per_address:
             came.close()
             return False
         if len(self._visitors) >= self._most:
@@ -161,6 +165,16 @@ class Reception(web.BaseSite):
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return True
+
+    def _is_hasty(self, where: str) -> bool:
+        """Whether it took its part of the pace; if not, this is one more."""
+        now = asyncio.get_running_loop().time()
+        if now - self._lately_since >= OFTEN_S:
+            self._lately_since = now
+            self._lately.clear()
+        if where not in OURS:
+            self._lately[where] += 1
+        return self._lately[where] > OFTEN
 
     async def _receive(self, visitor: Visitor, came: socket.socket) -> None:
         """From its coming to its first byte of HTTP."""

@@ -212,6 +212,26 @@ async def test_links_are_no_visitors_and_those_that_prove_nothing_are_blamed(tmp
 
 
 @on_loop
+async def test_one_address_takes_a_part_of_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if each of its connections goes by itself, at once: others would wait behind them all."""
+    monkeypatch.setattr(reception, "OFTEN", 3)
+    async with house() as at:
+        for address in ("127.0.0.2", "127.0.0.1"):
+            for _ in range(3):
+                hasty = await at.guest(address)
+                await until(lambda: len(at.reception) == 1)
+                hasty.writer.close()
+                await until(lambda: len(at.reception) == 0)
+        assert await (await at.guest("127.0.0.2")).ask() == b"", "turned away without a word"
+        assert await (await at.guest("127.0.0.3")).ask() == b"HTTP/1.1 200 OK"
+        assert await (await at.guest("127.0.0.1")).ask() == b"HTTP/1.1 200 OK", (
+            "never this machine's own user"
+        )
+        monkeypatch.setattr(reception, "OFTEN_S", 0.0)
+        assert await (await at.guest("127.0.0.2")).ask() == b"HTTP/1.1 200 OK", "for a short while only"
+
+
+@on_loop
 async def test_a_burst_waits_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the first few, each waits for the pace; those turned away count little."""
     slept: list[float] = []
