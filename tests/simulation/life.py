@@ -63,7 +63,7 @@ class Life:
             hosts=random.randint(3, 6),
             byzantine=tuple(random.sample(WAYS, random.choice((0, 0, 1, 2)))),
             weather=Weather((1, random.choice((5, 80, 600))), *(rough / 50 * random.random() for _ in "123")),
-            minutes=random.randint(2, 5),
+            minutes=random.randint(2, 4),
             skewed=random.random() < 0.3,
         )
         self.stored: dict[Cid, tuple[Host, bytes]] = {}
@@ -377,7 +377,7 @@ class Life:
             self._back(host)
         for host in self.world.hosts:
             host.ask(ending.forgive(host), lambda reply: None)
-        self.world.run(self.world.now_ms + 3 * MINUTE_MS)
+        self.world.run(self.world.now_ms + 2 * MINUTE_MS)
         self.world.run(self.world.now_ms + ASK_MS, lambda: not self.pending)
 
     def _look(self) -> None:
