@@ -227,11 +227,11 @@ def it_fits_keyboards_and_phones(page: Page, node: Node) -> None:
     expect(page.locator("#files-title")).to_be_focused()
     assert page.locator("#files-view").is_visible()
     reached = []
-    for _ in range(12):
+    for _ in range(13):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.id || document.activeElement.textContent"))
     ids = [at for at in reached if at.startswith(("put-", "look-c"))]
-    assert ids == ["put-files", "put-folder", "look-cid"] and f"{name}.txt" in reached
+    assert ids == ["put-files", "put-folder", "look-cid", "look-copies"] and f"{name}.txt" in reached
     unnamed = page.evaluate(
         """[...document.querySelectorAll("#files-view :is(input, button, progress, nav, ul)")].filter((at) =>
           !at.labels?.length && !at.ariaLabel && !at.getAttribute("aria-labelledby") && !at.textContent.trim()

@@ -62,7 +62,7 @@ def test_the_page_offers_peers_that_serve(browser_context: BrowserContext, run_n
     page.fill("#code", cid)
     page.fill("#args", "in.svg out.png")
     page.set_input_files("#files", {"name": "in.svg", "mimeType": "image/svg+xml", "buffer": SVG})
-    page.locator("#on input").nth(1).check(force=True)
+    page.locator(f"#on input[value='{node.did}']").check(force=True)
     page.click("#go")
     page.wait_for_selector(".outcome")
     expect(page.locator(".shown img")).to_be_visible()
