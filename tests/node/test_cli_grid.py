@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -10,6 +11,9 @@ from typing import Any
 
 import pytest
 from tests.programs import COMMAND, NUMBERS
+
+from promisegrid_node.assemble import node_limits, open_host
+from promisegrid_node.home import Home
 
 
 class Typed:
@@ -88,7 +92,17 @@ def test_mistakes_are_told(
     assert done.returncode == code and sentence in done.stderr, done.stderr
 
 
+async def found(home: Home) -> None:
+    """The node of a home founds a grid."""
+    home.create()
+    async with open_host(home, node_limits()) as host:
+        await host.ask(host.kernel.owner.found("test"))
+
+
 def test_topics_and_shared_streams_are_kept(typed: Typed) -> None:
+    alone = typed("topic", "publish", "news", "1")
+    assert alone.returncode == 1 and "in no grid yet" in alone.stderr
+    asyncio.run(found(Home(typed.home)))
     typed.json("topic", "follow", "news")
     assert typed.json("topic", "ls") == {"topics": ["news"]}
     said = typed.json("topic", "publish", "news", '{"n": 1}')
