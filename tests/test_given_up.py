@@ -15,6 +15,8 @@ from promisegrid import capability, frames
 from promisegrid.capability import Terms
 from promisegrid.cid import Cid
 from promisegrid.effects import Cancel, Commit, Effect
+from promisegrid.errors import RemoteError
+from promisegrid.protocols import Answer
 from promisegrid.protocols.promise import PROMISE
 
 STEPS = 14
@@ -116,3 +118,16 @@ def test_a_member_that_tells_of_its_own_dismissal_is_out_for_good() -> None:
     eve.tables["grid"][b"membership"] = proof
     world.link(again(eve), bob)
     assert bob.peers() == []
+
+
+def test_who_is_dismissed_does_not_call_the_dismissal_off() -> None:
+    """It is told, and answers that it was called off: the others are told all the same, and its link ends."""
+    ann, bob, eve = World().grid("ann", "bob", "eve")
+
+    async def calls_off(verified: object, link: object) -> Answer:
+        raise RemoteError("cancelled")
+
+    for node in (bob, eve):
+        node.kernel._dispatcher.handlers[PROMISE] = calls_off
+    assert ann.do(ann.kernel.promises.dismiss(eve.did))
+    assert ann.peers() == ["bob"]

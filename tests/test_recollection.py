@@ -339,3 +339,14 @@ def test_many_tasks_are_not_asked_about_one_by_one() -> None:
     tasks = [Task(task.code, "add_one", (number,)) for number in range(20)]
     assert all(end.done for end in ann.do(ann.kernel.map(tasks, Budget())))
     assert len(bob.log) == before and len(ann.runs) == 20
+
+
+def test_a_neighbour_that_says_it_was_called_off_holds_nobody_up() -> None:
+    (ann, bob), task = grid("ann", "bob")
+    trust(ann, bob)
+
+    async def calls_off(verified: object, link: object) -> Answer:
+        raise RemoteError("cancelled")
+
+    bob.kernel._dispatcher.handlers[MEMO] = calls_off
+    assert run(ann, task).by == ann.did

@@ -143,6 +143,8 @@ def test_what_a_peer_says_is_wrong_is_made_fit_to_show() -> None:
     odd = RemoteError.from_wire("no such code", "line\n\x1b[31mred" + "x" * 5000)
     assert odd.code == "internal" and odd.text.startswith("line[31mred") and len(odd.text) <= 1024
     assert RemoteError.from_wire("trap", "").text == CODES["trap"]
+    ended = RemoteError.from_wire("cancelled", "")
+    assert (ended.code, ended.text) == ("closed", CODES["cancelled"]), "that word is nobody's but our own"
     with pytest.raises(AssertionError):
         RemoteError("no such code")
 

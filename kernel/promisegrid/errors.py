@@ -87,8 +87,13 @@ class RemoteError(Exception):
 
     @classmethod
     def from_wire(cls, code: str, text: str) -> RemoteError:
-        """What a peer said, whatever it said: an unknown code becomes `internal`."""
-        return cls(code if code in CODES else "internal", "".join(c for c in text if c.isprintable())[:1024])
+        """What a peer said, whatever it said: an unknown code becomes `internal`.
+
+        And "cancelled" becomes "closed": here it means that whoever waits was called off, which is no peer's
+        to say; what is under way with others would be given up for it.
+        """
+        known = "closed" if code == "cancelled" else code if code in CODES else "internal"
+        return cls(known, "".join(c for c in text if c.isprintable())[:1024] or CODES.get(code, ""))
 
 
 class LocalError(Exception):
