@@ -258,12 +258,17 @@ def test_a_tab_that_is_reloaded_is_the_same_and_is_found_again(nodes: Nodes, ann
     name, peer = did_of(ann), did_of(bob)
     code = put(bob, add_one())
     cid = ann.evaluate("promisegrid.put('of before')")
+    ann.evaluate("promisegrid.follow('news').then(() => promisegrid.publish('news', 'said and gone'))")
     ann.reload()
     linked(ann, nodes("one"))
     assert did_of(ann) == name
     text = "async (cid) => new TextDecoder().decode(await promisegrid.get(cid))"
     assert ann.evaluate(text, cid) == "of before"
     adds(bob, code, name, 50)  # and it serves as it did
+    bob.evaluate("promisegrid.follow('news')")
+    said = "promisegrid.entries('news').then((all) => all.map(({by}) => by))"
+    wait_for(lambda: name in bob.evaluate(said), what="what it said before")
+    assert ann.evaluate("promisegrid.topics()") == ["news"]
     wait_for(lambda: "webrtc" in via(bob, name), what="a new channel")
     adds(ann, code, peer, 60)
 
