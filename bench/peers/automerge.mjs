@@ -33,7 +33,15 @@ await take_part({
   seen,
   async join({dial, document}) {
     repo = new Repo({network: [new WebSocketClientAdapter(dial)], storage});
-    follow(await repo.find(document));
+    for (let left = 5; ; left--) {
+      try {
+        follow(await repo.find(document));
+        break;
+      } catch (wrong) {
+        if (!left) throw wrong; // asked before the link was up
+        await new Promise((done) => setTimeout(done, 500));
+      }
+    }
   },
   write: async (text) => handle.change((doc) => (doc.entries[text] = true)),
 });
