@@ -249,9 +249,11 @@ class Overlay:
         self._wish[link.number] = wish
         try:
             await Pause(link.opened, self._state.limits.hello_ms)
-            if link.did != found.by:
-                raise RemoteError("hello", "Somebody else than was looked for answers at this address.")
         except (Late, RemoteError):
             self._wish.pop(link.number, None)
             link.close("hello", "Who was looked for did not answer at this address.")
             raise RemoteError("hello") from None
+        if link.did != found.by:
+            # A member all the same, and the only link to it perhaps: it took the place of one dialled before.
+            self._wish[link.number] = CHANCE
+            raise RemoteError("hello")

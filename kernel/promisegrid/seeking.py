@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from promisegrid import address
 from promisegrid.address import LIFE_S, Address
+from promisegrid.cid import Cid
 from promisegrid.errors import RemoteError
 from promisegrid.frames import Seek, Sought
 from promisegrid.link import Link
@@ -41,7 +42,7 @@ class Seeking:
         self._second: dict[int, tuple[int, int]] = {}
         self._number = 0
         self._own = b""
-        self._own_says: tuple[int, tuple[str, ...]] = (0, ())
+        self._own_says: tuple[int, tuple[str, ...], Cid | None] = (0, (), None)
         self.urls: tuple[str, ...] = ()
         self.shown = False
         self.passed = 0
@@ -167,9 +168,10 @@ class Seeking:
         state = self._state
         if not self.shown or state.grid is None:
             return b""
-        signed_ms, urls = self._own_says
-        if urls != self.urls or not 0 <= state.now_ms - signed_ms < LIFE_S * 500:
-            now_ms, urls = state.now_ms, self.urls
-            self._own = await address.seal(state.grid, state.me, urls, now_ms)
-            self._own_says = now_ms, urls
+        signed_ms, urls, grid = self._own_says
+        fresh = 0 <= state.now_ms - signed_ms < LIFE_S * 500
+        if not fresh or (urls, grid) != (self.urls, state.grid):
+            says = state.now_ms, self.urls, state.grid
+            self._own = await address.seal(state.grid, state.me, self.urls, state.now_ms)
+            self._own_says = says
         return self._own
