@@ -238,3 +238,15 @@ def test_whoever_leaves_the_grid_wants_nothing_there() -> None:
     bob.do(bob.kernel.owner.leave())
     assert bob.do(bob.kernel.replicas.wanted()) == []
     assert not any(key.startswith(b"copies/") for key in bob.tables["grid"])
+
+
+def test_a_promise_that_ends_while_the_node_runs_is_kept_no_more() -> None:
+    ann, bob = World().grid("ann", "bob", limits=LIMITS)
+    bob.do(bob.kernel.promises.grant(ann.did, {"ability": "store"}, days=1))
+    ann.world.pass_time(1_000)
+    cid = ann.put(b"for a day")
+    ann.do(ann.kernel.replicas.want(cid, 1))
+    bob.world.now_ms += 2 * 86_400_000
+    assert bob.do(bob.kernel.storage.kept())
+    bob.world.pass_time(1_000)
+    assert bob.do(bob.kernel.storage.kept()) == []

@@ -6,6 +6,7 @@ is listed to the owner. What was promised until a time is let go after it.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Final
 
 from promisegrid import dagcbor
@@ -19,9 +20,11 @@ from promisegrid.protocols import STORE, Answer
 from promisegrid.redeem import Redeemer
 from promisegrid.scan import rows
 from promisegrid.state import State
+from promisegrid.strand import Pause
 from promisegrid.task import Task
 
 _ROWS: Final = b"kept/"
+_LOOK_MS: Final = 3_600_000
 
 
 class StoreProtocol:
@@ -69,7 +72,17 @@ class StoreProtocol:
         return Answer({"kept": size, "until": until})
 
     async def load(self) -> None:
-        """What was promised until now is let go, when the node starts."""
+        """What was promised until now is let go, when the node starts and every hour."""
+        await self._let_go()
+        self._state.scheduler.spawn(self._look_after())
+
+    async def _look_after(self) -> None:
+        while True:
+            await Pause(None, _LOOK_MS)
+            with suppress(RemoteError):  # a disk that fails is tried again
+                await self._let_go()
+
+    async def _let_go(self) -> None:
         now = self._state.now_ms // 1000
         for row in await self.kept():
             if row["until"] < now:
