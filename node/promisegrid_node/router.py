@@ -11,7 +11,7 @@ taken only where the owner allowed it. Does not know whether a member still has 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -29,16 +29,18 @@ from promisegrid_node.routers import v0, v1
 
 AT_ONCE: Final = 100
 """Records of one answer, and of one announcement."""
+FAULTY: Final = 8
+"""Records of one announcement that may be refused before the rest is not read: each costs a key to read."""
 FOUND_S, NONE_S = 300, 15
 """How long an answer may be kept: content that is there stays, one that is not may come."""
 PATH: Final = "/routing/v1"
 
 
 class Announcements:
-    """What members announced, in memory."""
+    """What members announced, in memory. banned: whose word is not passed on, whatever it said before."""
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+    def __init__(self, limits: Limits, banned: Callable[[str], bool]) -> None:
+        self._limits, self._banned = limits, banned
         self._of: dict[str, dict[Cid, Announced]] = {}
         self._by_root: dict[Cid, dict[str, Announced]] = {}
         self._latest: dict[str, Announced] = {}
@@ -67,12 +69,15 @@ class Announcements:
 
     def of_root(self, root: Cid, now_ms: int) -> list[Provider]:
         """Who announced a root."""
-        return [one.provider for one in self._by_root.get(root, {}).values() if one.until_ms > now_ms]
+        return [one.provider for one in self._by_root.get(root, {}).values() if self._holds(one, now_ms)]
 
     def of_peer(self, peer: Cid, now_ms: int) -> list[Provider]:
         """A member as it announced itself last."""
         latest = self._latest.get(peerid.text_of(peer))
-        return [latest.provider] if latest is not None and latest.until_ms > now_ms else []
+        return [latest.provider] if latest is not None and self._holds(latest, now_ms) else []
+
+    def _holds(self, one: Announced, now_ms: int) -> bool:
+        return one.until_ms > now_ms and not self._banned(one.did)
 
     def _forget(self, now_ms: int) -> None:
         """Drop what has expired."""
@@ -95,7 +100,7 @@ class Router:
 
     def __init__(self, host: Host, limits: Limits, outward: str | None = None, near: bool = False) -> None:
         self._host, self._limits, self._outward, self._near = host, limits, outward, near
-        self._announced = Announcements(limits)
+        self._announced = Announcements(limits, host.kernel.bans.has)
         self._me = peerid.of_did(host.kernel.me)
 
     def routes(self) -> list[web.RouteDef]:
@@ -153,15 +158,19 @@ class Router:
         records = asked.get("Providers") if isinstance(asked, dict) else None
         if not isinstance(records, list) or not 0 < len(records) <= AT_ONCE:
             return _refused(422, f'An announcement is {{"Providers": […]}}, with at most {AT_ONCE} records.')
-        results = []
+        results: list[dict[str, Any]] = []
+        faulty = 0
         for record in records:
             result: dict[str, Any] = {"Schema": announcement.SCHEMA}
             try:
+                if faulty >= FAULTY:
+                    raise RemoteError("busy", f"It was not read: {FAULTY} before it could not be taken.")
                 result["TTL"] = await self._take(record)
             except RemoteError as wrong:
                 if wrong.code == "not_member":
                     return _refused(403, wrong.text)
                 result["Error"] = wrong.text
+                faulty += 1
             results.append(result)
         told = headers.always() | {"Cache-Control": "no-store"}
         return web.json_response({"ProvideResults": results}, headers=told)

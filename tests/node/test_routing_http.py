@@ -330,8 +330,12 @@ async def test_members_announce_and_strangers_do_not(tmp_path: Path) -> None:
         for body, status in ((b"{", 400), (b"[]", 422), (b'{"Providers": []}', 422), (b"[" * 9_000, 400)):
             assert (await client.post("/routing/v1/providers", data=body)).status == status
         assert (await post(*[good] * 101))[0] in (413, 422)
+        _, results = await post(*[forged] * 20, good)
+        assert all("Error" in one for one in results), "reading a key is dear: not for whoever sends nonsense"
         await node.host.ask(node.kernel.bans.ban(bob.did))
         assert (await post(good))[0] == 403
+        assert await (await client.get(there)).json() == {"Providers": []}, "nor what it said before"
+        assert await (await client.get(f"/routing/v1/peers/{told['ID']}")).json() == {"Peers": []}
 
 
 @on_loop
