@@ -145,6 +145,12 @@ def test_the_picture_shows_links_by_kind_what_moves_and_who_runs_what(
     card.focus()
     ann.keyboard.press("Enter")
     expect(ann.locator("#net-detail")).to_contain_text("WebSocket")
+    size = ann.viewport_size
+    assert size is not None
+    ann.set_viewport_size({"width": 360, "height": 740})
+    expect(ann.locator("#net-picture .net.comb")).to_be_visible()
+    assert ann.evaluate("document.documentElement.scrollWidth") <= 360
+    ann.set_viewport_size(size)
     ann.get_by_role("link", name="Programs", exact=True).click()
     expect(ann.locator("#main")).to_be_visible()
 
