@@ -321,13 +321,7 @@ def test_a_flood_of_questions_is_told_nothing_and_closes_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "frame",
-    [
-        Seek(1, b"short", 1, ""),
-        Seek(1, bytes(16), -1, ""),
-        Seek(1, bytes(16), 99, ""),
-        Seek(1, bytes(16), 8, "did:key:z" + "x" * 100_000),
-    ],
+    "frame", [Seek(1, b"short", 1, ""), Seek(1, bytes(16), -1, ""), Seek(1, bytes(16), 99, "")]
 )
 def test_a_question_that_breaks_the_rules_closes_its_link(frame: Seek) -> None:
     hub, ann = grid("ha")

@@ -20,7 +20,6 @@ from __future__ import annotations
 from promisegrid import address
 from promisegrid.address import LIFE_S, Address
 from promisegrid.cid import Cid
-from promisegrid.did import DID_MAX
 from promisegrid.errors import RemoteError
 from promisegrid.frames import Seek, Sought
 from promisegrid.link import Link
@@ -85,8 +84,6 @@ class Seeking:
             raise RemoteError("malformed", "Questions for a point do not run through circuits.")
         if len(frame.point) != PLACE_BYTES or not 0 <= frame.hops <= self._state.limits.seek_hops:
             raise RemoteError("malformed", f"A point has {PLACE_BYTES} bytes, and hops have their bound.")
-        if len(frame.asker) > DID_MAX:  # it goes along on every hop
-            raise RemoteError("malformed", f"An asker's name has at most {DID_MAX} characters.")
         if not self._may_ask(link):
             link.send(Sought(frame.number, b""))
             return
