@@ -190,7 +190,12 @@ class Found:
 def writers(side: str, folder: Path, count: int) -> Iterator[list[Writer]]:
     """So many processes, the first of them alone until the others have joined it."""
     started: list[Writer] = []
-    overdue = threading.Timer(ROUND_S, lambda: [one.process.kill() for one in started])
+
+    def give_up() -> None:
+        for one in started:
+            one.process.kill()
+
+    overdue = threading.Timer(ROUND_S, give_up)
     overdue.start()
     try:
         first = Writer(side, folder / "0", True)
