@@ -91,11 +91,12 @@ class Reaching:
         """See `effects.Approach`."""
         async with self._room:
             for url in effect.urls:
-                peer = read_peer(url)
-                address = await self._address(peer)
-                link = None if address is None else await self._dial(peer, address)
-                if link is not None:
-                    return link
+                with contextlib.suppress(LocalError, ValueError):  # a text of that form may still be none
+                    peer = read_peer(url)
+                    address = await self._address(peer)
+                    link = None if address is None else await self._dial(peer, address)
+                    if link is not None:
+                        return link
         return Failure("closed", "Nobody answers where that member says it is, or it is not to be dialled.")
 
     async def close(self) -> None:

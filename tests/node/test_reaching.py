@@ -14,8 +14,9 @@ from aiohttp.test_utils import TestServer
 from tests.node.hosting import Hosted, hosted, make_bundle, on_loop
 from tests.node.test_wire import until
 
+from promisegrid import address
 from promisegrid.effects import Approach, Failure
-from promisegrid.errors import LocalError
+from promisegrid.errors import LocalError, RemoteError
 from promisegrid.limits import Limits
 from promisegrid_node import headers, reaching, tls, wire
 from promisegrid_node.reaching import Bounds, Reaching
@@ -174,3 +175,17 @@ async def test_who_answers_a_dial_with_silence_is_given_up(
             assert isinstance(await reach.approach(Approach((f"ws://127.0.0.1:{port}/grid",))), Failure)
         await reach.close()
     server.close()
+
+
+@pytest.mark.parametrize("name", ["a:99999", "[:::::::]", "xn--0", "a..b", "127.1:8000", "[::ffff:7f00:1]"])
+@on_loop
+async def test_what_looks_like_an_address_is_refused_and_no_fault(tmp_path: Path, name: str) -> None:
+    assert address.is_url(f"ws://{name}/grid")
+
+    async def approach() -> object:
+        return await Approach((f"ws://{name}/grid",))
+
+    async with hosted("ann", limits=LIMITS) as node, reaching.choosing(node.host, tmp_path, (), LIMITS, AFAR):
+        with pytest.raises(RemoteError) as refused:
+            await node.host.ask(approach())
+        assert refused.value.code == "closed"
