@@ -44,11 +44,16 @@ def turn(host: Host, *records: list[Any]) -> list[list[Any]]:
 
 
 def boot(host: Host) -> None:
-    """An empty store: nothing under any key."""
-    ((asked, *rest),) = turn(host, ["call", 1, "boot", None])
-    while asked != "reply":
-        ((asked, *rest),) = turn(host, ["answer", rest[0], [None] * len(rest[2]) if asked == "load" else []])
-    assert rest[0] == 1 and rest[1]["grid"] is None
+    """An empty store: nothing under any key, whatever asks for it."""
+    replies = []
+    asked = turn(host, ["call", 1, "boot", None])
+    while asked:
+        replies += [rest for kind, *rest in asked if kind == "reply"]
+        reads = [record for record in asked if record[0] != "reply"]
+        empty = [[None] * len(keys[1]) if kind == "load" else [] for kind, _, *keys in reads]
+        asked = turn(host, *(["answer", read[1], rows] for read, rows in zip(reads, empty, strict=True)))
+    ((ask, told),) = replies
+    assert ask == 1 and told["grid"] is None
 
 
 def test_boot_reads_the_store(host: Host) -> None:
