@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +20,6 @@ from promisegrid.nearness import PLACE_BITS, half, leads, onward, place_of, poin
 from promisegrid.overlay import CHANCE, Tie, spare, wanted
 
 MINUTE_MS = 60_000
-FEW = Limits(overlay_chance=1, overlay_most=6)
 
 
 def url(name: str) -> str:
@@ -190,8 +190,7 @@ def test_who_cannot_be_dialled_dials_and_is_left_alone_otherwise() -> None:
     hub, ann, bob, eve = grid("habe", listening="hab")
     hub.world.pass_time(5 * MINUTE_MS)
     assert linked(eve) == set("habe"), "eve dialled"
-    dialled = [urls for node in (ann, bob) for urls in asked(node)]
-    assert all(urls == (url("a"),) or urls == (url("b"),) or urls == (url("h"),) for urls in dialled)
+    assert all(urls != (url("e"),) for node in (ann, bob) for urls in asked(node))
 
 
 def asked(node: Node) -> list[tuple[str, ...]]:
@@ -248,14 +247,10 @@ def answering(node: Node, answer: Callable[[Seek], bytes]) -> None:
 def signed(node: Node, by: Node | None = None, hours: int = 0, **other: Any) -> bytes:
     now_ms = node.world.now_ms + hours * 3_600_000
     grid_ = other.get("grid") or node.kernel.grid
-    asked = node.start(sealed(grid_, (by or node).did, (url((by or node).name),), now_ms))
+    asked = node.start(address.seal(grid_, (by or node).did, (url((by or node).name),), now_ms))
     value = node.end(asked)
     assert isinstance(value, bytes)
     return value
-
-
-async def sealed(*args: Any) -> bytes:
-    return await address.seal(*args)
 
 
 def test_an_answer_that_its_member_did_not_sign_is_not_believed() -> None:
@@ -295,34 +290,42 @@ def test_silence_costs_the_time_of_one_question() -> None:
     hub.kernel._peering.seeking.take = lambda link, frame: None  # type: ignore[method-assign]
     ann.world.pass_time(5 * MINUTE_MS)
     assert linked(ann) == {"a", "h"} and ann.kernel.overlay.sought > 2
-    assert not ann.kernel._peering.seeking._asked or len(ann.kernel._peering.seeking._asked) == 1
+    assert len(ann.kernel._peering.seeking._asked) <= 1
 
 
 def test_who_passes_on_gives_no_farther_answer_than_itself() -> None:
     """A liar behind an honest node leads nobody to an accomplice that is farther than the honest one."""
-    hub, ann, liar, accomplice = grid("hale")
-    point = place_of(hub.did)
-    farther = signed(accomplice)
-    answering(liar, lambda seek: farther)
-    answer = hub.do(hub.kernel._peering.seeking.nearest(point ^ 1, 3, ann.did, ann.did))
-    assert address.read(answer, hub.kernel.grid)[0].by == hub.did
+    hub, *others = grid("hale")
+    place = {node.name: place_of(node.did) for node in (hub, *others)}
+    liar, accomplice, ann = next(
+        (liar, other, third)
+        for liar, other, third in itertools.permutations(others)
+        if place[liar.name] ^ place[other.name] > place[liar.name] ^ place["h"]
+    )
+    farther, asked_ = signed(accomplice), []
+    answering(liar, lambda seek: asked_.append(seek) or farther)
+    seeking = hub.kernel._peering.seeking
+    answer = hub.do(seeking.nearest(place[liar.name], 3, ann.did, ann.did))
+    assert asked_ and address.read(answer, hub.kernel.grid)[0].by == hub.did
 
 
-def test_a_flood_of_questions_is_told_nothing_and_closes_nothing() -> None:
-    hub, ann, _bob = grid("hab")
+@pytest.mark.parametrize("limits", [Limits(seeks_per_link=1000), Limits(seeks_per_second=1000)])
+def test_a_flood_of_questions_is_told_nothing_and_closes_nothing(limits: Limits) -> None:
+    hub, ann, _bob = grid("hab", limits)
     before = hub.kernel._peering.seeking.passed
     for number in range(200):
         link_of(ann, hub).send(Seek(1000 + number, bytes(16), 8, ann.did))
     ann.perform(ann.kernel.tick(ann.world.now_ms))
     ann.world.run()
-    assert hub.kernel._peering.seeking.passed - before <= Limits().seeks_per_second
+    assert hub.kernel._peering.seeking.passed - before == 16
     assert sum(not frame.address for frame in sent(hub, Sought)) >= 180
     assert linked(hub) == {"h", "a", "b"}
 
 
-@pytest.mark.parametrize(
-    "frame", [Seek(1, b"short", 1, ""), Seek(1, bytes(16), -1, ""), Seek(1, bytes(16), 99, "")]
-)
+BROKEN = (Seek(1, b"short", 1, ""), Seek(1, bytes(16), -1, ""), Seek(1, bytes(16), 99, ""))
+
+
+@pytest.mark.parametrize("frame", BROKEN)
 def test_a_question_that_breaks_the_rules_closes_its_link(frame: Seek) -> None:
     hub, ann = grid("ha")
     say(ann, hub, frame)
@@ -330,7 +333,7 @@ def test_a_question_that_breaks_the_rules_closes_its_link(frame: Seek) -> None:
 
 
 def test_a_circuit_carries_no_questions() -> None:
-    hub, ann, bob = grid("hab", FEW, listening="")
+    hub, ann, bob = grid("hab", listening="")
     ann.do(ann.kernel._peering.relay.reach(bob.did))
     assert linked(bob) == {"h", "a", "b"}
     say(ann, bob, Seek(5, bytes(16), 1, ann.did))
