@@ -85,6 +85,21 @@ def test_an_admitter_that_is_banned_does_not_admit_itself_anew() -> None:
     assert "ann" in bob.peers()
 
 
+def test_whom_this_node_admitted_stays_though_its_own_admitter_is_banned() -> None:
+    """They are members on this node's word, not on the banned one's alone."""
+    world = World()
+    ann, eve = world.grid("ann", "eve")
+    admitter(ann, eve, 2)
+    bob, carol = world.node("bob"), world.node("carol")
+    world.link(bob, eve, eve.do(eve.kernel.owner.invite()))
+    admitter(eve, bob)
+    world.link(carol, bob, bob.do(bob.kernel.owner.invite()))
+    ban(bob, eve)
+    assert bob.peers() == ["carol"]
+    world.link(carol, bob)
+    assert bob.peers() == ["carol"]
+
+
 def test_a_banned_founder_is_out_and_its_members_are_not() -> None:
     world = World()
     ann, bob, carol = world.grid("ann", "bob", "carol")

@@ -108,12 +108,19 @@ class State:
         return any(one.name in self.revoked for one in member.grant.chain)
 
     def bars(self, did: str, member: Membership | None) -> bool:
-        """Whether a key is banned here, or a member on a banned one's word; the founder's is everybody's."""
-        if not self.banned:
-            return False
+        """Whether a key is banned here, or a member on a banned one's word; the founder's is everybody's.
+
+        Whom this node admitted is a member on its own word, whoever admitted this node.
+        """
+        if not self.banned or did in self.banned:
+            return did in self.banned
         founder = None if self.genesis is None else self.genesis.founder
-        issuers = () if member is None else {one.issuer for one in member.grant.chain} - {founder}
-        return did in self.banned or not self.banned.isdisjoint(issuers)
+        for one in () if member is None else reversed(member.grant.chain):
+            if one.issuer in (self.me, founder):
+                return False
+            if one.issuer in self.banned:
+                return True
+        return False
 
     @property
     def is_founder(self) -> bool:
