@@ -40,6 +40,8 @@ AGAIN_S: Final = 0.5
 """How long to wait when the system has no more files or memory for connections."""
 ASIDE_S: Final = 60.0
 """How often what came to nothing is forgotten; who overdid it stays outside until the next time."""
+LINGER_S: Final = 10.0
+"""How long the rest of a request may take that was answered before its end."""
 OWN_FILES: Final = 256
 """Open files that are neither links nor visitors: the store, modules, dialled peers."""
 FEWEST: Final = 32
@@ -57,7 +59,12 @@ class Visitor(web.RequestHandler):
     """
 
     def __init__(self, reception: Reception, where: str, server: web.Server, wait_s: float) -> None:
-        super().__init__(server, loop=asyncio.get_running_loop(), keepalive_timeout=wait_s)
+        super().__init__(
+            server,
+            loop=asyncio.get_running_loop(),
+            keepalive_timeout=wait_s,
+            lingering_time=min(LINGER_S, wait_s),
+        )
         self._reception, self._where = reception, where
         self._late = self._loop.time() + wait_s
         self.is_heard = False

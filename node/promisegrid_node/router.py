@@ -11,6 +11,7 @@ taken only where the owner allowed it. Does not know whether a member still has 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -152,7 +153,10 @@ class Router:
     async def announce(self, request: web.Request) -> web.StreamResponse:
         """Members say what they provide: for each record what became of it."""
         try:
-            asked = providers.parsed(await request.read())
+            async with asyncio.timeout(self._limits.visitor_ms / 1000):
+                asked = providers.parsed(await request.read())
+        except TimeoutError:
+            return _refused(408, "The announcement did not come whole in time; tell it again.")
         except ValueError as error:
             return _refused(400, f"An announcement is JSON: {error}.")
         records = asked.get("Providers") if isinstance(asked, dict) else None

@@ -135,6 +135,20 @@ async def test_a_request_is_whole_in_time() -> None:
 
 
 @on_loop
+async def test_a_requests_body_is_whole_in_time_too(tmp_path: Path) -> None:
+    limits = replace(LIMITS, visitor_ms=50)
+    async with hosted() as node:
+        names = headers.served_names("127.0.0.1")
+        site = Site(node.host, make_bundle(tmp_path), names, limits).application()
+        async with house(limits, application=site) as at:
+            slow = await at.guest()
+            begun = f"POST /routing/v1/providers HTTP/1.1\r\nHost: 127.0.0.1:{at.port}\r\n"
+            slow.writer.write(f"{begun}Content-Length: 9\r\n\r\n{{".encode())
+            async with asyncio.timeout(5):
+                await slow.ended()
+
+
+@on_loop
 async def test_a_tls_handshake_is_whole_in_time(tmp_path: Path) -> None:
     async with house(replace(LIMITS, visitor_ms=30), tmp_path) as at:
         silent, noisy = await at.guest(), await at.guest()
