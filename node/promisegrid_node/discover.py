@@ -4,8 +4,8 @@ A node announces where it listens, its grid and its did:key, and nothing else: n
 person. Of two members of the same grid the one with the smaller did:key dials.
 
 Promises: what others announce is strangers' text, read within bounds; only addresses of a local network are
-dialled, few at once, each few times; the greeting alone decides who a peer is. A record that vanishes, or is
-made to vanish, ends no link.
+dialled, at `/grid` and ports that are no other service's, few at once, each few times; the greeting alone
+decides who a peer is. A record that vanishes, or is made to vanish, ends no link.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import contextlib
 import hashlib
 import ipaddress
 import logging
-import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +29,7 @@ from promisegrid import did, multibase
 from promisegrid.cid import Cid
 from promisegrid.errors import RemoteError
 from promisegrid.limits import Limits
-from promisegrid_node import headers, tls
+from promisegrid_node import guarded, headers, tls
 from promisegrid_node.host import Host
 from promisegrid_node.wire import STEADY_S, Dialler, PeerUrl
 
@@ -50,7 +49,6 @@ AGAIN_S: Final = 30.0
 """How often those without a link get another turn."""
 PINS_FILE: Final = "tls-pins-lan.json"
 """Apart from the pins of `--peer`, so that no stranger fills those."""
-_PATH = re.compile(r"/[A-Za-z0-9_./-]{0,63}")
 log = logging.getLogger("promisegrid")
 
 
@@ -74,14 +72,14 @@ def read(
         return None
     scheme = {"http": "ws", "https": "wss"}.get(said["scheme"])
     address = next((one for one in addresses if is_local(one)), None)
-    right = said["grid"] == str(grid) and _PATH.fullmatch(said["path"]) and 0 < port < 65_536
-    if scheme is None or address is None or not right:
+    right = said["grid"] == str(grid) and said["path"] == PATH
+    if scheme is None or address is None or not right or not guarded.is_open_port(port):
         return None
     authority = headers.read_host(f"[{address}]:{port}" if ":" in address else f"{address}:{port}", scheme)
     if authority is None:
         return None
-    url = URL(f"{scheme}://{authority}{said['path']}", encoded=True)
-    return Found(said["did"], PeerUrl(url, f"{authority}{said['path']}", grid, None))
+    url = URL(f"{scheme}://{authority}{PATH}", encoded=True)
+    return Found(said["did"], PeerUrl(url, f"{authority}{PATH}", grid, None))
 
 
 def is_local(address: str) -> bool:

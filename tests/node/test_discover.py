@@ -33,14 +33,15 @@ def test_a_member_of_the_grid_is_dialled_where_it_says() -> None:
         {b"grid": str(Cid.of(b"another")).encode()}, {b"grid": None}, {b"did": b"did:key:zzz"}, {b"did": b""},
         {b"did": b"\xff"}, {b"scheme": b"file"}, {b"path": b"/grid?x=1"}, {b"path": b"@evil.example/"},
         {b"path": b"/" + b"a" * 65}, {b"path": b"/\r\nHost: x"},
+        {b"path": b"/cgi-bin/reboot"},
     ],
 )  # fmt: skip
 def test_what_is_not_of_this_grid_or_not_well_formed_is_not_dialled(wrong: dict[bytes, bytes | None]) -> None:
     assert discover.read(GOOD | wrong, ["10.77.0.1"], 8420, GRID) is None
 
 
-@pytest.mark.parametrize("port", [0, -1, 65_536])
-def test_a_port_that_is_none(port: int) -> None:
+@pytest.mark.parametrize("port", [0, -1, 65_536, 22, 25, 445])
+def test_a_port_that_is_none_or_another_services(port: int) -> None:
     assert discover.read(GOOD, ["10.77.0.1"], port, GRID) is None
 
 
