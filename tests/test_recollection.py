@@ -350,3 +350,22 @@ def test_a_neighbour_that_says_it_was_called_off_holds_nobody_up() -> None:
 
     bob.kernel._dispatcher.handlers[MEMO] = calls_off
     assert run(ann, task).by == ann.did
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_who_tells_much_hides_nobody_else(size: int) -> None:
+    """Neither by the number of its answers nor by their size; who passes on knows no better."""
+    (ann, bob, eve, carol), task = grid("ann", "bob", "eve", "carol")
+    run(carol, task)
+    ann.do(ann.kernel.owner.set_serving(0, 0))
+    named = task.block(Limits()).cid
+    made = [Receipt(named, Cid.of(b"%d" % number), eve.did, "", number, 1, None) for number in range(8)]
+    rows = [[eve.do(_sealed(one)), bytes(size)] for one in made]
+
+    async def much(verified: object, link: object) -> Answer:
+        return Answer({"receipts": rows})
+
+    eve.kernel._dispatcher.handlers[MEMO] = much
+    told = asked(bob, ann, task)
+    assert carol.did in {receipt.read(row[0])[0].executor for row in told} and len(told) == 8
+    assert all(row[1] is None or len(row[1]) <= Limits().memo_recent_bytes for row in told)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Mapping
+from itertools import zip_longest
 from typing import Any
 
 from promisegrid import reasons, receipt
@@ -89,15 +90,15 @@ class Recollection:
         if told or not 0 < hops <= self._state.limits.recollect_hops or not link.may_miss():
             return told
         link.count_miss()  # found or not, it costs a word to each of them
-        asked = self._ask_around(task, hops - 1, link)
+        asked, by = self._ask_around(task, hops - 1, link), list[list[Told]]()
         try:
             async for other, answer in asked.answers():
-                found = [one for one in answer if not self._is_ours(one)]
-                await self._take(task, found, other)
-                told += found
+                by.append([one for one in answer if not self._is_ours(one)])
+                await self._take(task, by[-1], other)
         finally:
             asked.end()
-        return told[: self._state.limits.receipts_told]
+        in_turn = [one for row in zip_longest(*by) for one in row if one is not None]
+        return in_turn[: self._state.limits.receipts_told]  # so that who tells much hides nobody else
 
     def _ask_around(self, task: Cid, hops: int, but: Link | None) -> _Asked:
         links = [link for link in self._state.open_links() if link.via != "relay"]
@@ -119,7 +120,12 @@ class Recollection:
         rows = body.get("receipts") if isinstance(body, dict) else None
         if not isinstance(rows, list) or len(rows) > self._state.limits.receipts_told:
             return []
-        return [(row[0], row[1]) for row in rows if _is_told(row)]
+        most = self._state.limits.memo_recent_bytes
+        return [
+            (row[0], row[1] if row[1] is not None and len(row[1]) <= most else None)
+            for row in rows
+            if _is_told(row) and len(row[0]) <= most
+        ]
 
     async def _take(self, task: Cid, told: list[Told], link: Link) -> None:
         """Keep what the policy may let count."""
