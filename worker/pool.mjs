@@ -10,6 +10,9 @@
 /** Calls one worker serves before it is replaced anyway: whatever an engine leaks, it leaks with a bound. */
 const CALLS_MAX = 500;
 const START_MS = 20_000;
+/** A worker that could not be loaded is tried again after so long, then twice as long: the network may be away for a moment. */
+const AGAIN_MS = 250;
+const TRIES = 4;
 
 /** A task that failed: `code` is one of the kernel's refusal codes. */
 export class TaskError extends Error {
@@ -44,25 +47,29 @@ export class Pool {
   #hands = new Set();
   /** @type {Task[]} */
   #waiting = [];
+  /** Workers in a row that never came up. */
   #broken = 0;
+  /** @type {ReturnType<typeof setTimeout> | undefined} while nobody is hired */
+  #pause;
   #closed = false;
 
   /**
    * @param {() => Worker} spawn @param {object} setup the first message to each worker @param {number} size
-   * @param {{startMs?: number, idleMs?: number}} [patience] idleMs: a worker without a task for so long is let go;
+   * @param {{startMs?: number, idleMs?: number, againMs?: number}} [patience] idleMs: a worker without a task for so long is let go;
    *   without it one is always kept warm
    */
-  constructor(spawn, setup, size, { startMs = START_MS, idleMs = 0 } = {}) {
+  constructor(spawn, setup, size, { startMs = START_MS, idleMs = 0, againMs = AGAIN_MS } = {}) {
     this.spawn = spawn;
     this.setup = setup;
     this.size = size;
     this.startMs = startMs;
     this.idleMs = idleMs;
+    this.againMs = againMs;
   }
 
   /** Have one worker ready before anybody asks. */
   warm() {
-    if (this.#hands.size === 0 && !this.#closed) this.#hire();
+    if (this.#hands.size === 0 && !this.#closed && this.#pause === undefined) this.#hire();
   }
 
   get running() {
@@ -87,6 +94,7 @@ export class Pool {
   /** End every worker; what they had is refused. */
   close() {
     this.#closed = true;
+    clearTimeout(this.#pause);
     for (const task of this.#waiting.splice(0)) task.reject(new TaskError("cancelled", "The node is stopping."));
     for (const hand of this.#hands) this.#dismiss(hand, new TaskError("cancelled", "The node is stopping."));
   }
@@ -95,6 +103,7 @@ export class Pool {
     for (const hand of this.#hands) {
       if (hand.ready && !hand.task && this.#waiting.length > 0) this.#start(hand, /** @type {Task} */ (this.#waiting.shift()));
     }
+    if (this.#pause !== undefined) return;
     const starting = [...this.#hands].filter((hand) => !hand.ready).length;
     for (let n = starting; n < this.#waiting.length && this.#hands.size < this.size; n += 1) this.#hire();
   }
@@ -149,9 +158,12 @@ export class Pool {
 
   /** A worker that broke by itself. @param {Hand} hand @param {string} why */
   #failed(hand, why) {
-    this.#broken += hand.ready ? 0 : 1;
     const error = new TaskError("internal", `A handler worker failed: ${why}.`);
-    if (this.#broken > 3) for (const task of this.#waiting.splice(0)) task.reject(error);
+    if (!hand.ready) {
+      this.#broken += 1;
+      if (this.#broken >= TRIES) for (const task of this.#waiting.splice(0)) task.reject(error);
+      else this.#wait(this.againMs * 2 ** (this.#broken - 1));
+    }
     this.#dismiss(hand, error);
   }
 
@@ -163,7 +175,17 @@ export class Pool {
     this.#hands.delete(hand);
     if (error) hand.task?.reject(error);
     this.#assign();
-    if (this.#broken <= 3 && this.idleMs === 0) this.warm();
+    if (this.#broken < TRIES && this.idleMs === 0) this.warm();
+  }
+
+  /** Hire nobody for so long. @param {number} ms */
+  #wait(ms) {
+    clearTimeout(this.#pause);
+    this.#pause = setTimeout(() => {
+      this.#pause = undefined;
+      this.#assign();
+      if (this.idleMs === 0) this.warm();
+    }, ms);
   }
 
   /** @param {Task} task */
