@@ -36,7 +36,8 @@ ROOM_BYTES: Final = 256 * 1024
 """Unsent bytes of one link above which no more blocks are taken: what is urgent stands behind them."""
 UNSENT_BYTES: Final = 128 * 1024
 """What the system may hold of a connection beyond what is on its way: it, too, is before what is urgent."""
-HEARTBEAT_S: Final = 20.0
+HEARTBEAT_S: Final = 30.0
+"""Between a socket's pings; half of it without an answer ends the link: longer than the kernel waits."""
 WRITE_S: Final = 60.0
 """How long some frames may take to leave."""
 WRITE_FRAMES: Final = 32

@@ -393,3 +393,8 @@ async def test_a_transfer_waits_for_room_and_a_call_does_not(tmp_path: Path) -> 
         assert isinstance(done, RunResult) and done.value == 42 and not fetching.done()
         full.set()
         assert (await fetching)[1] > 6 << 20
+
+
+def test_a_busy_peer_has_no_less_time_than_the_kernel_gives() -> None:
+    """A socket's ping is answered within half of the time between two, or its connection is closed."""
+    assert Limits().awaited_silent_ms < wire.HEARTBEAT_S * 1000 / 2
