@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sys import getsizeof
+
 import pytest
 from tests.scenes import add_one, hand_frame, link_from, module, sent
 from tests.sim import Node, World
@@ -355,3 +357,41 @@ def test_blocks_are_read_the_quick_way_as_the_general_way_writes_them(size: int)
                 assert frames.encode(frames.decode(broken, 2**21)) == broken
             except RemoteError as wrong:
                 assert wrong.code == "malformed"
+
+
+def test_what_is_asked_for_and_called_off_again_leaves_nothing_behind() -> None:
+    ann, bob = World().grid("ann", "bob", limits=SMALL)
+    bob.tables["blocks"][bytes(NAME)] = LARGE
+    bob.crowded = []
+    hand_frame(bob, ann, frames.encode(Want(NAME, 0)))
+    other = Cid.of(LARGE[1:])
+    bob.tables["blocks"][bytes(other)] = LARGE[1:]
+    link = bob.kernel._state.links[link_from(bob, ann)]
+    for _ in range(100):
+        hand_frame(bob, ann, frames.encode(Want(other, 0)))
+        hand_frame(bob, ann, frames.encode(Cancel(other)))
+    assert len(link.serving) == 1 and link.outbox.waiting == 1
+
+
+def test_few_blocks_of_others_are_in_memory_for_a_peer_that_takes_none() -> None:
+    ann, bob, carol = World().grid("bob", "ann", "carol", limits=SMALL)
+    ann, bob = bob, ann  # bob is between
+    bob.crowded = []
+    for number in range(40):
+        data = bytes([number]) * 100 * KIB
+        carol.tables["blocks"][bytes(Cid.of(data))] = data
+        hand_frame(bob, ann, frames.encode(Want(Cid.of(data), 1)))
+    bob.world.run()
+    link = bob.kernel._state.links[link_from(bob, ann)]
+    assert len(link.serving) == 40
+    assert link.outbox.waiting == SMALL.blocks_in_hand
+
+
+def test_many_small_pieces_cost_no_more_than_their_bytes() -> None:
+    ann, bob, _ = wanting()
+    link = ann.kernel._state.links[link_from(ann, bob)]
+    for at in range(0, 4_000, 2):
+        piece(ann, bob, at, LARGE[at : at + 2])
+    parts = link.parts[NAME]
+    held = getsizeof(parts) + (0 if isinstance(parts, bytearray) else sum(map(getsizeof, parts)))
+    assert held < 8_000

@@ -34,6 +34,8 @@ _HASH_HERE_MAX = 64 * 1024
 _FETCHES = 32
 """Blocks of one fetch at once: so many as may be wanted of a peer, and as many being hashed and stored."""
 _SHA2_256 = 0x12
+_PART_BYTES = 16 * 1024
+"""Pieces shorter than this are joined as they come: each costs more than its bytes, and they are counted."""
 Watch = Callable[[int, int], None]
 """Called with (blocks, bytes) as a fetch goes on."""
 
@@ -297,7 +299,10 @@ class Exchange:
         if frame.at != sum(map(len, parts)):
             return None  # of an answer to a want that was given up
         link.moved_ms = self._state.steady_ms
-        parts.append(frame.data)
+        if parts and len(parts[-1]) < _PART_BYTES:
+            parts[-1] += frame.data
+        else:
+            parts.append(frame.data)
         return b"".join(parts) if frame.at + len(frame.data) == frame.size else None
 
     def wanted(self, link: Link, want: Want) -> None:
@@ -321,17 +326,25 @@ class Exchange:
                     return
             finally:
                 link.serve_slots.give()
-            data = await self._from_others(link, want)
-            if data is None:
+            if not 0 < want.hops <= self._state.limits.want_hops or not await self._pass_on(link, want):
                 link.send(BlockFrame(want.cid, None))
-            else:
-                await self._send(link, want.cid, data)
         finally:
             link.serving.pop(strand, None)
 
+    async def _pass_on(self, link: Link, want: Want) -> bool:
+        """Answer a peer's want with a block of others; whether they have it. Few are in memory here too."""
+        await link.pass_slots.take()
+        try:
+            data = await self._from_others(link, want)
+            if data is not None:
+                await self._send(link, want.cid, data)
+            return data is not None
+        finally:
+            link.pass_slots.give()
+
     async def _from_others(self, link: Link, want: Want) -> bytes | None:
         """A block for a peer from peers of ours, if it may ask us to."""
-        if not 0 < want.hops <= self._state.limits.want_hops or not link.may_miss():
+        if not link.may_miss():
             return None
         try:
             return await self.ask_peers(want.cid, None, want.hops - 1, but=link)
@@ -344,11 +357,14 @@ class Exchange:
     async def _send(self, link: Link, cid: Cid, data: bytes) -> None:
         """Send a block and wait until it has left; one that is not wanted any more is not sent to the end."""
         frames = pieces(cid, data, self._state.limits.piece_bytes)
+        lane = WHOLE if len(data) <= self._state.limits.piece_bytes else PIECES
+        sent = link.outbox.blocks(lane, frames)
         try:
-            await link.outbox.blocks(WHOLE if len(data) <= self._state.limits.piece_bytes else PIECES, frames)
+            await sent
             link.traffic.blocks_out += not link.is_closed
         finally:
             frames.close()
+            link.outbox.recall(lane, sent)
 
 
 def links_of(cid: Cid, data: bytes) -> list[Cid]:
@@ -366,5 +382,3 @@ def links_of(cid: Cid, data: bytes) -> list[Cid]:
 def block_writes(blocks: list[Block]) -> tuple[Write, ...]:
     """Blocks as changes of the store."""
     return tuple(Write("blocks", bytes(block.cid), block.data) for block in blocks)
-
-

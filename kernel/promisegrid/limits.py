@@ -117,7 +117,7 @@ class Limits:
     wants_served_per_link: int = 64
     """Blocks one peer may have asked of us and not been sent."""
     blocks_in_hand: int = 16
-    """Of these, in memory: read and on their way."""
+    """Of these, in memory: read and on their way; and as many that others are asked for."""
     piece_bytes: int = 256 * 1024
     """The largest part of a block in one frame: what a call may have to wait for, 0.2 s at 10 Mbit/s."""
     gateways: int = 16

@@ -103,8 +103,8 @@ class Link:
         self.parts: dict[Cid, list[bytes]] = {}
         self.moved_ms = 0  # when something of a block that was wanted came last
         self.serve_slots = Slots(scheduler, limits.blocks_in_hand, limits.wants_served_per_link)
+        self.pass_slots = Slots(scheduler, limits.blocks_in_hand, limits.wants_served_per_link)
         self.serving: dict[Strand[None], Cid] = {}
-        self.bad_signatures = 0
         self.work: dict[Strand[None], Cid] = {}
         self.hints: dict[Cid, frames.Progress] = {}
         self._hinting = False
@@ -118,7 +118,7 @@ class Link:
         self.near_places: tuple[int, ...] = ()
         self.topics: dict[str, int] = {}
         self.topics_told: dict[str, int] = {}
-        self.circuits = self.circuit_number = 0
+        self.circuits = self.circuit_number = self.bad_signatures = 0
         self._scheduler, self._limits = scheduler, limits
         self._inbox: deque[bytes] = deque()
         self._greeting_bytes = 0

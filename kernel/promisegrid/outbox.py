@@ -9,7 +9,7 @@ and of two bulk transfers neither waits for the end of the other.
 Laws:
 1. Frames of one lane and kind leave in the order they came. In the lane of a circuit those that carry blocks
    let the others pass: whoever passes them on keeps a call as quick as its ends would.
-2. Nothing is dropped but by `end` and `close`.
+2. Nothing is dropped but by `recall`, `end` and `close`.
 
 Does not know: what bounds a lane. Blocks are bounded by the wants in service, circuits by their windows.
 """
@@ -95,6 +95,11 @@ class Outbox:
             self._lane(lane).then.append((frames, sent))
             self._run()
         return sent
+
+    def recall(self, lane: int, sent: Signal[None]) -> None:
+        """A block is not wanted any more: what has not left of it does not wait here."""
+        if not sent.is_set and (found := self._lanes.get(lane)) is not None:
+            found.then = deque(load for load in found.then if load[1] is not sent)
 
     def carry(self, circuit: int, frame: bytes, inner: bytes) -> int:
         """Have a circuit's frame sent; `inner` is what it carries. Bytes that wait in its lane now."""
