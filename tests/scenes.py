@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 from tests import p256
@@ -15,6 +16,7 @@ from promisegrid.capability import Terms
 from promisegrid.cid import Cid
 from promisegrid.effects import Effect, Job, Outcome, Reply, Send
 from promisegrid.frames import Frame
+from promisegrid.limits import Limits
 from promisegrid.wasm.layout import FuncType
 from promisegrid.wasm.module import ModuleInfo
 
@@ -130,6 +132,20 @@ def hand_frame(node: Node, peer: Node, data: bytes) -> list[Effect]:
     node.perform(node.kernel.receive(link_from(node, peer), data, node.world.now_ms))
     node.world.run()
     return node.log[before:]
+
+
+def chain(*names: str, limits: Limits | None = None) -> list[Node]:
+    """Members in a row, each linked to the next and to nobody else."""
+    world = World()
+    nodes = world.grid(*names, limits=limits)
+    for node in nodes[1:]:
+        for link in list(node.links):
+            world.cut(node, link)
+    world.run()
+    for one, other in pairwise(nodes):
+        world.link(one, other)
+    world.pass_time(2_000)
+    return nodes
 
 
 def sent(effects: list[Effect]) -> list[Frame]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import pytest
-from tests.scenes import add_one, module, never
+from tests.scenes import add_one, chain, module, never
 from tests.sim import Node, World
 
 from promisegrid import frames
@@ -17,20 +16,6 @@ from promisegrid.limits import Limits
 from promisegrid.task import RunResult, Task
 
 MIB = 1024 * 1024
-
-
-def chain(*names: str, limits: Limits | None = None) -> list[Node]:
-    """Members in a row, each linked to the next and to nobody else."""
-    world = World()
-    nodes = world.grid(*names, limits=limits)
-    for node in nodes[1:]:
-        for link in list(node.links):
-            world.cut(node, link)
-    world.run()
-    for one, other in pairwise(nodes):
-        world.link(one, other)
-    world.pass_time(2_000)
-    return nodes
 
 
 def run(node: Node, on: Node, number: int = 41) -> RunResult:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from itertools import pairwise
 from typing import Any
 
-from tests.scenes import add_one, claims_of, hand, module, never, sealed
+from tests.scenes import add_one, chain, claims_of, hand, module, never, sealed
 from tests.sim import Node, World
 
 from promisegrid.cid import Cid
@@ -18,20 +17,6 @@ from promisegrid.traffic import OTHER, Totals, Traffic
 
 MIB = 1024 * 1024
 Row = dict[str, Any]
-
-
-def chain(*names: str, limits: Limits | None = None) -> list[Node]:
-    """Members in a row, each linked to the next and to nobody else."""
-    world = World()
-    nodes = world.grid(*names, limits=limits)
-    for node in nodes[1:]:
-        for link in list(node.links):
-            world.cut(node, link)
-    world.run()
-    for one, other in pairwise(nodes):
-        world.link(one, other)
-    world.pass_time(2_000)
-    return nodes
 
 
 def view(node: Node) -> Row:

@@ -17,7 +17,6 @@ import contextlib
 import logging
 import os
 import socket
-import struct
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +28,7 @@ from promisegrid.errors import CODES, LocalError, RemoteError
 from promisegrid_node import batches
 from promisegrid_node.home import short_path
 from promisegrid_node.session import Args, Emit, Pieces, Progress, Verb
+from promisegrid_node.sockets import bound, other_end
 
 FRAME_MAX: Final = 8 * 1024 * 1024
 CALL_S: Final = 10.0
@@ -93,23 +93,7 @@ class Door:
 
     async def open(self) -> None:
         """Begin to listen; a socket left by a node that died is replaced (the caller holds the home)."""
-        try:
-            self._path.unlink(missing_ok=True)
-        except OSError as error:
-            raise LocalError(
-                f"{self._path} is where the node's door must be, and something else is there that cannot be"
-                f" replaced ({error.strerror}): remove it, or use --home DIR."
-            ) from error
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        before = os.umask(0o177)
-        try:
-            with short_path(self._path) as path:
-                listener.bind(path)
-        except OSError as error:
-            listener.close()
-            raise LocalError(f"The node's door {self._path} cannot be opened: {error.strerror}.") from error
-        finally:
-            os.umask(before)
+        listener = bound(self._path, "the node's door")
         self._server = await asyncio.start_unix_server(self._welcome, sock=listener, limit=FRAME_MAX)
 
     async def close(self) -> None:
@@ -228,12 +212,8 @@ class _Caller:
 
 def _is_owner(connection: socket.socket) -> bool:
     """Whether the caller runs as this process's user; True where the system does not tell."""
-    option = getattr(socket, "SO_PEERCRED", None)
-    if option is None:
-        return True
-    told = connection.getsockopt(socket.SOL_SOCKET, option, struct.calcsize("3i"))
-    _, uid, _ = struct.unpack("3i", told)
-    return bool(uid in (os.geteuid(), 0))
+    told = other_end(connection)
+    return told is None or told[1] in (os.geteuid(), 0)
 
 
 class RemoteNode:

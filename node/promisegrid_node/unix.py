@@ -18,7 +18,6 @@ import contextlib
 import logging
 import os
 import socket
-import struct
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
@@ -31,6 +30,7 @@ from promisegrid_node import tls, wire
 from promisegrid_node.greeters import Greeters
 from promisegrid_node.home import Home, short_path
 from promisegrid_node.host import Host
+from promisegrid_node.sockets import bound, other_end
 
 SCHEME: Final = "unix:"
 VIA: Final = "unix"
@@ -73,20 +73,11 @@ class Stream:
 def channel(path: Path, connection: socket.socket, dialled: bool) -> str:
     """What both ends of a connection call it: the socket's path, and who is at its ends."""
     name = f"{SCHEME}{os.path.realpath(path)}"
-    other = _other(connection)
+    other = other_end(connection)
     if other is None:
         return name
     ends = (os.getpid(), other[0]) if dialled else (other[0], os.getpid())
     return f"{name}#{ends[0]}-{ends[1]}"
-
-
-def _other(connection: socket.socket) -> tuple[int, int] | None:
-    """(process id, user id) of the other end; None where the system does not tell."""
-    option = getattr(socket, "SO_PEERCRED", None)
-    if option is None:
-        return None
-    pid, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, option, struct.calcsize("3i")))
-    return pid, uid
 
 
 async def _carry(host: Host, reader: asyncio.StreamReader, link: int, frame_bytes: int) -> None:
@@ -112,17 +103,7 @@ class Listener:
     @contextlib.asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
         """Listen meanwhile; the caller holds the home. LocalError when the socket cannot be made."""
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        before = os.umask(0o177)
-        try:
-            self._path.unlink(missing_ok=True)
-            with short_path(self._path) as path:
-                listener.bind(path)
-        except OSError as error:
-            listener.close()
-            raise LocalError(f"The socket {self._path} cannot be opened: {error.strerror}.") from error
-        finally:
-            os.umask(before)
+        listener = bound(self._path, "the way in for other nodes")
         server = await asyncio.start_unix_server(self._welcome, sock=listener, limit=_BUFFER)
         try:
             yield
@@ -137,7 +118,7 @@ class Listener:
         task = asyncio.current_task()
         assert task is not None
         connection = writer.get_extra_info("socket")
-        other = _other(connection)
+        other = other_end(connection)
         crowded = self._host.link_count >= 2 * self._limits.links or not self._greeters.may_come(None)
         if crowded or (other is not None and other[1] not in (os.geteuid(), 0)):
             writer.close()

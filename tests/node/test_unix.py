@@ -146,7 +146,7 @@ def test_nobody_passes_a_greeting_on(tmp_path: Path, moved: bool, monkeypatch: p
     aside = tmp_path / "aside.sock"
     if not moved:
         fake, aside = tmp_path / "fake.sock", real
-        monkeypatch.setattr(unix, "_other", lambda connection: None)
+        monkeypatch.setattr(unix, "other_end", lambda connection: None)
 
     @on_loop
     async def run() -> None:
@@ -191,7 +191,7 @@ def test_strangers_hold_few_places_and_rubbish_costs_its_sender(tmp_path: Path) 
 
 
 def test_another_users_process_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unix, "_other", lambda connection: (1, 4242))
+    monkeypatch.setattr(unix, "other_end", lambda connection: (1, 4242))
 
     @on_loop
     async def run() -> None:
@@ -208,7 +208,7 @@ def test_what_is_in_the_way_of_the_socket_is_told(tmp_path: Path) -> None:
 
     @on_loop
     async def run() -> None:
-        with pytest.raises(LocalError, match="cannot be opened"):
+        with pytest.raises(LocalError, match="cannot be replaced"):
             async with listening(tmp_path):
                 pass
 
