@@ -357,3 +357,15 @@ def test_idle_talk_is_no_news_for_the_owner() -> None:
     said = [frames.Pong(1), frames.Pong(1), frames.Pong(7), *[frames.Status(True, "an engine")] * 3]
     effects = [effect for frame in said for effect in hand_frame(scene.ann, scene.bob, frames.encode(frame))]
     assert len([effect for effect in effects if isinstance(effect, Notify)]) <= 1
+
+
+def test_a_peer_that_cannot_make_up_its_mind_is_news_now_and_then() -> None:
+    ann, bob = World().grid("ann", "bob")
+    before = len(ann.notes)
+    for number in range(101):
+        hand_frame(ann, bob, frames.encode(frames.Status(number % 2 == 0, f"engine {number}")))
+    assert len(ann.notes) - before <= 1
+    ann.world.pass_time(2 * ann.limits.near_ms)
+    assert len(ann.notes) - before <= 2
+    (link,) = ann.kernel._state.open_links()
+    assert link.serves and link.engine == "engine 100", "its last word counts"

@@ -36,6 +36,7 @@ from promisegrid.relay import Relay
 from promisegrid.seeking import Seeking
 from promisegrid.signalling import Signalling
 from promisegrid.state import State
+from promisegrid.strand import Pause
 from promisegrid.topics import Topics
 from promisegrid.traffic import kind_of
 
@@ -171,12 +172,10 @@ class Peering:
                 if number == link.ping_number:  # once for each ping: whoever talks much is not news
                     link.ping_number, link.rtt_ms = 0, self._state.steady_ms - link.ping_sent_ms
                     self._tell_peer(link, "up")
-            case frames.Status(serves, engine):
-                if (serves, engine[:80]) != (link.serves, link.engine):
-                    link.serves, link.engine = serves, engine[:80]
-                    self.relay.tell()
-                    self._signalling.look()
-                    self._tell_peer(link, "up")
+            case frames.Status():
+                waits, link.status = link.status is not None, frame
+                if not waits:
+                    self._scheduler.spawn(self._take_status(link))
             case Dial() | Dialled() | HangUp() | Relayed() | Window() | Near():
                 self.relay.take(link, frame)
             case Seek() | Sought():
@@ -187,6 +186,20 @@ class Peering:
                     self._scheduler.spawn(self._renew(link, membership))
             case _:
                 raise RemoteError("malformed", f"A {type(frame).__name__} frame on an open link.")
+
+    async def _take_status(self, link: Link) -> None:
+        """What a peer says of itself: the latest word, as each costs the owner's page a look."""
+        wait_ms = link.status_ms + self._state.limits.near_ms - self._state.steady_ms
+        if wait_ms > 0:
+            await Pause(None, wait_ms)
+        status, link.status, link.status_ms = link.status, None, self._state.steady_ms
+        assert status is not None, "only this lets go of it"
+        told = status.serves, status.engine[:80]
+        if link.is_open and told != (link.serves, link.engine):
+            link.serves, link.engine = told
+            self.relay.tell()
+            self._signalling.look()
+            self._tell_peer(link, "up")
 
     def _cancel(self, link: Link, about: Cid) -> None:
         """The peer wants no more what it asked for, a message's answer or a block."""
