@@ -96,6 +96,21 @@ def test_topics_between_two_tabs(ann: Page, bob: Page) -> None:
     assert bob.evaluate("promisegrid.leave('news')") is True
 
 
+def test_the_panel_shows_what_is_said_also_while_somebody_never_pauses(ann: Page, bob: Page) -> None:
+    ann.evaluate("location.hash = '#/grid'")
+    ann.fill("#topic-name", "talk")
+    ann.press("#topic-name", "Enter")
+    expect(ann.locator("#topic-title")).to_have_text("talk")
+    tell = "promisegrid.dispatchEvent(new Event('topic'))"
+    ann.evaluate(f"globalThis.noise = setInterval(() => {tell}, 10)")
+    bob.evaluate("promisegrid.publish('talk', '<img src=x onerror=alert(1)>')")
+    expect(ann.locator("#topic-said li p").last).to_have_text("<img src=x onerror=alert(1)>")
+    assert ann.locator("#topic-said img").count() == 0
+    ann.evaluate("clearInterval(noise)")
+    ann.click("#topic-leave")
+    expect(ann.locator("#topic-title")).not_to_have_text("talk")
+
+
 def test_what_is_pinned_is_kept_by_others_who_promised(serving: Node, ann: Page) -> None:
     cid = ann.evaluate(
         "promisegrid.put('worth keeping').then(async (cid) => (await promisegrid.pin(cid), cid))"

@@ -3,15 +3,18 @@
 import { byId, el, glyph, short } from "./ui.mjs";
 
 const SHOWN = 100;
+/** Between looks: each reads all that is shown. */
+const SOON_MS = 100;
 const TEXT_CHARS = 2_000;
 
 /** @typedef {import("./api.mjs").Entry} Entry */
 
 export class TopicsPanel {
   #topic = "";
-  #turn = 0;
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  #soon;
+  /** The next look, while it waits. @type {Promise<void> | null} */
+  #soon = null;
+  /** The look under way. @type {Promise<void>} */
+  #now = Promise.resolve();
 
   /** @param {import("./api.mjs").PromiseGrid} grid @param {import("./client.mjs").Client} client */
   constructor(grid, client) {
@@ -43,19 +46,25 @@ export class TopicsPanel {
     await this.refresh();
   }
 
-  /** Look again, a moment after the last of several reasons to. */
+  /** Look again, in a moment, once for all reasons to until then: whoever talks without a pause puts nothing off. */
   refresh() {
-    clearTimeout(this.#soon);
-    return new Promise((resolve) => (this.#soon = setTimeout(() => resolve(this.#refresh()), 50)));
+    return (this.#soon ??= this.#again());
+  }
+
+  async #again() {
+    await new Promise((resolve) => setTimeout(resolve, SOON_MS));
+    await this.#now.catch(() => {});
+    this.#soon = null;
+    await (this.#now = this.#refresh());
   }
 
   /** What is followed, and what was said in the one on show. */
   async #refresh() {
-    const turn = ++this.#turn;
     const topics = await this.grid.topics().catch(() => /** @type {string[]} */ ([]));
     if (!topics.includes(this.#topic)) this.#topic = topics[0] ?? "";
-    const entries = this.#topic ? await this.grid.entries(this.#topic, SHOWN).catch(() => []) : [];
-    if (turn !== this.#turn) return;
+    const topic = this.#topic;
+    const entries = topic ? await this.grid.entries(topic, SHOWN).catch(() => []) : [];
+    if (topic !== this.#topic) return void this.refresh();
     byId("topic-list").replaceChildren(...(topics.length > 1 ? topics.map((topic) => el("li", {}, this.#tab(topic))) : []));
     byId("topic-one").hidden = !this.#topic;
     byId("topic-title").textContent = this.#topic;
