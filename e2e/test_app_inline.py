@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,9 @@ from e2e.test_page_apps import folder, granted, published
 from playwright.sync_api import BrowserContext, FrameLocator, Page, Playwright, expect
 
 SITE = ROOT / "e2e" / "fake" / "site"
+GREET = """(body, port) => body.append(Object.assign(document.createElement("link"),
+  {rel: "preconnect", href: `http://127.0.0.1:${port}`}))"""
+"""No policy of content knows of connections made in advance, and whoever chooses a name has said something."""
 
 
 def frame(page: Page) -> FrameLocator:
@@ -54,6 +58,11 @@ def test_apps_open_when_their_node_is_gone(page: Page, node: Node, tmp_path: Pat
         "origin": "null", "width": "77px", "height": "33px", "color": "rgb(1, 2, 3)",
         "background": 'url("blob:null',
     }  # fmt: skip
+    with socket.create_server(("127.0.0.1", 0)) as outside:
+        frame(page).locator("body").evaluate(GREET, outside.getsockname()[1])
+        outside.settimeout(1)
+        with pytest.raises(TimeoutError):
+            outside.accept()
     assert frame(page).locator("html").get_attribute("data-inline") is None
     frame(page).locator("body[data-loaded=yes]").wait_for(state="attached")
     assert page.locator("#app-stage iframe").get_attribute("sandbox") == "allow-scripts allow-downloads"

@@ -138,7 +138,8 @@ def for_page(host: HostName, gateways: tuple[str, ...] = (), frame: str = "") ->
 
     gateways: addresses that the node in a tab may ask; said of its worker's first file, whose policy counts.
     frame: the hash of the script that shows apps without a node (web/inlined.js): such a frame inherits this
-    policy, so what it makes of the app's files, as `blob:`, is allowed. Only scripts make such addresses.
+    policy, so what it makes of the app's files, as `blob:`, is allowed. Only scripts make such addresses. It
+    inherits too that connections are made to this node only; no other policy knows of those in advance.
     """
     own, made, media = (f" '{frame}' blob:", " blob:", "blob: data:") if frame else ("", "", "'none'")
     sockets = " ".join((f"ws://{host} wss://{host}", *(f"{url}/ipfs/" for url in gateways)))
@@ -148,12 +149,17 @@ def for_page(host: HostName, gateways: tuple[str, ...] = (), frame: str = "") ->
         f" connect-src 'self' {sockets}; worker-src 'self'{made}; manifest-src 'self';"
         " frame-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
     )
-    return always() | {
-        "Content-Security-Policy": policy,
-        "Cross-Origin-Opener-Policy": "same-origin",
-        "Cross-Origin-Resource-Policy": "same-origin",
-        "Permissions-Policy": NO_POWERS,
-    }
+    only = {"Connection-Allowlist": f'("*://{host}/*");redirects=allow;webrtc=allow'} if frame else {}
+    return (
+        always()
+        | only
+        | {
+            "Content-Security-Policy": policy,
+            "Cross-Origin-Opener-Policy": "same-origin",
+            "Cross-Origin-Resource-Policy": "same-origin",
+            "Permissions-Policy": NO_POWERS,
+        }
+    )
 
 
 OWN: Final = {"Cross-Origin-Resource-Policy": "same-origin"}

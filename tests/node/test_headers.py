@@ -113,6 +113,8 @@ def test_a_frame_that_builds_an_app_by_itself_inherits_what_it_needs() -> None:
         "script-src": ["'sha256-x'", "blob:"], "worker-src": ["blob:"], "style-src": ["blob:"],
         "font-src": ["blob:"], "media-src": ["blob:", "data:"],
     }  # fmt: skip
+    only = '("*://127.0.0.1:8420/*");redirects=allow;webrtc=allow'
+    assert headers.for_page(host, frame="sha256-x")["Connection-Allowlist"] == only
 
 
 def test_an_app_is_an_opaque_origin_without_network() -> None:
