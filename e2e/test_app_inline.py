@@ -17,7 +17,7 @@ from playwright.sync_api import BrowserContext, FrameLocator, Page, Playwright, 
 SITE = ROOT / "e2e" / "fake" / "site"
 GREET = """(body, port) => body.append(Object.assign(document.createElement("link"),
   {rel: "preconnect", href: `http://127.0.0.1:${port}`}))"""
-"""No policy of content knows of connections made in advance, and whoever chooses a name has said something."""
+"""No policy of content knows of connections made in advance; who chooses a name has said something."""
 
 
 def frame(page: Page) -> FrameLocator:
