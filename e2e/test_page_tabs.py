@@ -15,6 +15,13 @@ FOREVER_MS = 120_000
 TAKEN_MS = 30_000
 
 
+TITLES = """() => {
+  const lamp = document.getElementById("link");
+  globalThis.titles = [];
+  new MutationObserver(() => titles.push(lamp.title)).observe(lamp, {attributes: true});
+}"""
+
+
 def hang(page: Page, ms: int = FOREVER_MS) -> None:
     """Hang the worker that this leading tab made."""
     worker = next(worker for worker in page.workers if worker.url.endswith("/node.worker.mjs"))
@@ -135,6 +142,18 @@ def test_a_leader_that_wakes_too_late_writes_nothing(browser_context: BrowserCon
         assert identity(page) == mine
         stores(page)
         expect(page.locator("#link")).to_have_text("connected")
+
+
+def test_what_an_old_worker_said_last_is_put_right(browser_context: BrowserContext, node: Node) -> None:
+    leader = joined(browser_context, node)
+    follower = opened(browser_context, node.url)
+    shares(follower)
+    stale = {"type": "event", "kind": "link", "detail": {"state": "offline", "text": "of before"}}
+    expect(follower.locator("#link")).to_have_text("connected")
+    follower.evaluate(TITLES)
+    leader.evaluate("(stale) => new BroadcastChannel('promisegrid').postMessage(stale)", stale)
+    follower.wait_for_function("titles.includes('of before')")
+    expect(follower.locator("#link")).to_have_text("connected")
 
 
 def test_a_worker_that_does_not_load_is_told_to_every_tab(

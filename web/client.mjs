@@ -26,8 +26,13 @@ const TO_TABS = new Set(["leading", "phase", "ready", "failed", "event", "done",
 /** @typedef {import("./rpc.mjs").Config} Config */
 /** @typedef {import("./rpc.mjs").Ready} Ready */
 
+/** @param {{state: string, text: string}} link */
+const said = ({ state, text }) => `${state} ${text}`;
+
 export class Client extends EventTarget {
   #calls = new Calls();
+  /** What the worker said last of its link. */
+  #link = "";
   #client = crypto.randomUUID();
   /** @type {Worker | null} */
   #worker = null;
@@ -307,9 +312,11 @@ export class Client extends EventTarget {
       case "pong":
         if (message.failed) this.#fail(message.failed.code, message.failed.message);
         else if (message.ready) this.#isReady(message.ready);
+        if (message.ready && message.link && this.#link !== said(message.link)) this.#hear({ type: "event", kind: "link", detail: message.link });
         return;
       case "failed": return message.code === "superseded" && this.role === "leader" ? this.#stepDown() : this.#fail(message.code, message.message);
       case "event":
+        if (message.kind === "link") this.#link = said(message.detail);
         if (message.kind === "grid" && this.node) this.node.grid = message.detail?.grid ?? this.node.grid;
         return void this.dispatchEvent(new CustomEvent("event", { detail: message }));
       case "direct": return this.#direct?.heard(message.message);

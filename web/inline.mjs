@@ -3,7 +3,8 @@
  * An app without a node: its verified files are handed to a frame that builds the page of them itself (inlined.js).
  *
  * Promises: the frame is as sealed off as the one a node serves: sandboxed without `allow-same-origin`, and its policy
- * that of a node's /app, but for `blob:` where the folder's address would stand. Only the frame made here is given
+ * that of a node's /app, but for `blob:` where the folder's address would stand; what no policy forbids (preconnect) only
+ * browsers with Connection-Allowlist keep from it, which it inherits from this page. Only the frame made here is given
  * anything, only while its origin is opaque, and the files only once.
  * Does not know: grants and what the app may ask (apps.mjs, app-door.mjs).
  */

@@ -63,7 +63,7 @@ function fail(code, message) {
 function heard(message, reply) {
   switch (message?.type) {
     case "start": return void start(message.config);
-    case "ping": return reply({ type: "pong", client: message.client, ready, failed }, []);
+    case "ping": return reply({ type: "pong", client: message.client, ready, failed, link: node?.link ?? null }, []);
     case "call": return void answer(message, reply);
     case "direct": return node?.direct(message.message);
     case "awake": return node?.awake();

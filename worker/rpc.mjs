@@ -84,7 +84,7 @@
  * @typedef {{type: "done", id: number, value: any, client?: string}} Done
  * @typedef {{type: "error", id: number, error: {code: string, message: string}, client?: string}} Refused
  * @typedef {{type: "progress", id: number, detail: any, client?: string}} Progress
- * @typedef {{type: "pong", client: string, ready: Ready | null, failed: Failed | null}} Pong
+ * @typedef {{type: "pong", client: string, ready: Ready | null, failed: Failed | null, link: {state: string, text: string} | null}} Pong  link: as in the event, which an old worker may have said last
  * @typedef {{type: "direct", message: import("./channels.mjs").ToPage}} ToDirect  to the leader's page alone
  * @typedef {PhaseMessage | ReadyMessage | Failed | Event | Done | Refused | Progress | Pong | ToDirect} ToPage
  */
