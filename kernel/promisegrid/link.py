@@ -92,9 +92,8 @@ class Link:
         self.through: str | None = None  # the next hop of one that passes through others
         self.ping_number = self.pings = 0
         self.attended: Signal[None] = scheduler.signal()
-        self.attended_ms = self.status_ms = 0
-        self.is_silent = self.renewing = False
-        self.status: frames.Status | None = None  # heard and not looked at yet
+        self.attended_ms = self.news_ms = 0  # news_ms: when its owner may be told of it again
+        self.is_silent = self.renewing = self.is_news = False
         self.ping_sent_ms = self.heard_ms = scheduler.steady_ms
         self.wants: dict[Cid, list[Signal[bytes | None]]] = {}
         self.want_slots = Slots(scheduler, limits.wants_per_link, limits.links * limits.wants_per_link)

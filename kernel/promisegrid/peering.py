@@ -172,10 +172,12 @@ class Peering:
                 if number == link.ping_number:  # once for each ping: whoever talks much is not news
                     link.ping_number, link.rtt_ms = 0, self._state.steady_ms - link.ping_sent_ms
                     self._tell_peer(link, "up")
-            case frames.Status():
-                waits, link.status = link.status is not None, frame
-                if not waits:
-                    self._scheduler.spawn(self._take_status(link))
+            case frames.Status(serves, engine):
+                if (serves, engine[:80]) != (link.serves, link.engine):
+                    link.serves, link.engine = serves, engine[:80]
+                    if not link.is_news:
+                        link.is_news = True
+                        self._scheduler.spawn(self._spread_news(link))
             case Dial() | Dialled() | HangUp() | Relayed() | Window() | Near():
                 self.relay.take(link, frame)
             case Seek() | Sought():
@@ -187,16 +189,13 @@ class Peering:
             case _:
                 raise RemoteError("malformed", f"A {type(frame).__name__} frame on an open link.")
 
-    async def _take_status(self, link: Link) -> None:
-        """What a peer says of itself: the latest word, as each costs the owner's page a look."""
-        wait_ms = link.status_ms + self._state.limits.near_ms - self._state.steady_ms
+    async def _spread_news(self, link: Link) -> None:
+        """Say what a peer says of itself, its latest word, now and then: each time costs others a look."""
+        wait_ms = link.news_ms - self._state.steady_ms
         if wait_ms > 0:
             await Pause(None, wait_ms)
-        status, link.status, link.status_ms = link.status, None, self._state.steady_ms
-        assert status is not None, "only this lets go of it"
-        told = status.serves, status.engine[:80]
-        if link.is_open and told != (link.serves, link.engine):
-            link.serves, link.engine = told
+        link.is_news, link.news_ms = False, self._state.steady_ms + self._state.limits.near_ms
+        if link.is_open:
             self.relay.tell()
             self._signalling.look()
             self._tell_peer(link, "up")
