@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from e2e.harness import BUNDLE, CHROMIUM, QUICK, ROOT, Cli, Node, chromium_path, running
-from playwright.sync_api import BrowserContext, Playwright, sync_playwright
+from e2e.netspace import apart
+from playwright.sync_api import Browser, BrowserContext, Playwright, sync_playwright
 
 RunNode = Callable[..., Node]
 OpenBrowser = Callable[[], BrowserContext]
@@ -69,6 +70,15 @@ def playwright() -> Iterator[Playwright]:
     """Playwright, started once a module."""
     with sync_playwright() as started:
         yield started
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A Chromium in a network namespace; this thread, and so every node it starts, too."""
+    with apart(), sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium_path(), args=CHROMIUM)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture

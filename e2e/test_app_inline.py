@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from e2e.conftest import NO_CHANNELS
-from e2e.harness import ROOT, Node, chromium_path
+from e2e.harness import CHROMIUM, ROOT, Node, chromium_path
 from e2e.test_page import joined
 from e2e.test_page_apps import folder, granted, published
 from playwright.sync_api import BrowserContext, FrameLocator, Page, Playwright, expect
@@ -84,7 +84,7 @@ def test_an_app_is_reloaded_and_runs_its_program_when_the_node_is_gone(
     """What runs it is in the copy that the service worker keeps."""
     cid = published(node, ROOT / "apps" / "render")
     browser = playwright.chromium.launch_persistent_context(
-        str(tmp_path / "profile"), executable_path=chromium_path(), args=["--no-sandbox", "--disable-gpu"]
+        str(tmp_path / "profile"), executable_path=chromium_path(), args=CHROMIUM
     )
     try:
         browser.add_init_script(NO_CHANNELS)

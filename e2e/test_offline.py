@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from e2e.conftest import RunNode
-from e2e.harness import chromium_path, free_port
+from e2e.harness import CHROMIUM, chromium_path, free_port
 from playwright.sync_api import Playwright, expect
 
 
@@ -15,7 +15,7 @@ def test_a_reload_offline_starts_the_same_node(
     port = free_port()
     node = run_node("node", port=port)
     browser = playwright.chromium.launch_persistent_context(
-        str(tmp_path / "profile"), executable_path=chromium_path(), args=["--no-sandbox", "--disable-gpu"]
+        str(tmp_path / "profile"), executable_path=chromium_path(), args=CHROMIUM
     )
     try:
         page = browser.new_page()

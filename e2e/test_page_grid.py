@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from e2e.conftest import NO_CHANNELS
-from e2e.harness import Node, chromium_path, running, wait_for
+from e2e.harness import CHROMIUM, Node, chromium_path, running, wait_for
 from e2e.programs import cat, counts_to
 from e2e.test_page import identity, joined
 from playwright.sync_api import Browser, FilePayload, Page, Playwright, expect
@@ -27,7 +27,7 @@ MAP = """async ([code, inputs]) => {
 @pytest.fixture(scope="module")
 def browser(playwright: Playwright) -> Iterator[Browser]:
     """One Chromium; each tab has a profile of its own."""
-    made = playwright.chromium.launch(executable_path=chromium_path(), args=["--no-sandbox", "--disable-gpu"])
+    made = playwright.chromium.launch(executable_path=chromium_path(), args=CHROMIUM)
     yield made
     made.close()
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from e2e.harness import Node, chromium_path, command, environment, running, wait_for
+from e2e.harness import CHROMIUM, Node, chromium_path, command, environment, running, wait_for
 from e2e.netspace import apart, neighbour
 from e2e.programs import add_one, loops
 from e2e.test_page import opened
@@ -24,7 +24,8 @@ from e2e.test_webrtc import HASH, PUT, RUN, did_of, put, serve, via
 from playwright.sync_api import Browser, CDPSession, Page, Playwright, expect, sync_playwright
 
 ARGS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-features=WebRtcHideLocalIpsWithMdns"),
+    *CHROMIUM,
+    "--disable-features=WebRtcHideLocalIpsWithMdns",
     "--ignore-certificate-errors",  # as if the nodes had some that browsers trust
 ]
 PORTS = {"one": 8420, "two": 8421}

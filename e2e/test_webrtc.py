@@ -9,11 +9,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from e2e.harness import Node, chromium_path, free_port, running, wait_for
-from e2e.netspace import apart
+from e2e.harness import Node, free_port, running, wait_for
 from e2e.programs import add_one, counts_to, loops
 from e2e.test_page import joined
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 Start = Callable[[], Node]
 RUN = "([code, func, args, on]) => promisegrid.run({code, func, args, on}).then((done) => done.value)"
@@ -50,17 +49,6 @@ BEGIN = """([code, func, args, on]) => {
   globalThis.end = run.then(({value}) => value ?? 'done', (error) => error.code);
   end.then((value) => { globalThis.ended = value; });
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """A Chromium in a namespace; this thread, and so every node it starts, too."""
-    with apart(), sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium_path(), args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield browser
-        browser.close()
 
 
 def did_of(page: Page) -> str:

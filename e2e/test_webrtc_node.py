@@ -6,41 +6,31 @@ In a network of its own. Needs aiortc: `pip install -r requirements-webrtc.txt`.
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 
 import pytest
-from e2e.harness import Node, chromium_path, running, wait_for
-from e2e.netspace import apart
+from e2e.harness import Node, running, wait_for
 from e2e.programs import add_one
 from e2e.test_webrtc import HASH, PUT, RUN, did_of, put, serve, tab, via
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
 from promisegrid_node.keys import Keys
 
 pytest.importorskip("aiortc", reason="aiortc is not installed: pip install -r requirements-webrtc.txt")
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """A Chromium in a namespace; this thread, and so every node it starts, too."""
-    with apart(), sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium_path(), args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield browser
-        browser.close()
-
-
-def homes(folder: Path) -> tuple[Path, Path]:
-    """Two homes whose names come before and behind anybody else's: one offers, the other answers."""
-    names = {}
-    for number in range(48):
+def homes(folder: Path, me: str) -> tuple[Path, Path]:
+    """Two homes whose names come before and behind that one: one offers, the other answers."""
+    found: dict[bool, Path] = {}
+    for number in count():
         home = folder / f"far{number}"
         home.mkdir(mode=0o700)
-        names[Keys.open(home).did] = home
-    return names[min(names)], names[max(names)]
+        found[Keys.open(home).did > me] = home
+        if len(found) == 2:
+            break
+    return found[False], found[True]
 
 
 def peers(node: Node) -> dict[str, str]:
@@ -51,15 +41,14 @@ def peers(node: Node) -> dict[str, str]:
 def test_a_tab_and_two_nodes_go_on_when_the_node_between_them_is_gone(
     browser: Browser, tmp_path: Path, web_bundle: Path
 ) -> None:
-    low, high = homes(tmp_path)
     with running(tmp_path / "relay", bundle=web_bundle) as relay, ExitStack() as stack:
-        extra = ("--peer", relay.join, "--webrtc", "--serve")
-        ann, bob = (
-            stack.enter_context(running(home, *extra, bundle=web_bundle)) for home in (low, high)
-        )
         page = tab(browser, relay)
         serve(page)
         me, code = did_of(page), put(page, add_one())
+        extra = ("--peer", relay.join, "--webrtc", "--serve")
+        ann, bob = (
+            stack.enter_context(running(home, *extra, bundle=web_bundle)) for home in homes(tmp_path, me)
+        )
         assert ann.did < me < bob.did
         for far in (ann, bob):
             wait_for(lambda far=far: "webrtc" in via(page, far.did), what="a direct channel")
