@@ -101,13 +101,21 @@ def _parser() -> argparse.ArgumentParser:
     _programs(verb)
     _apps(verb("app", "Publish apps, and list those published here."), again)
     add_cap(verb("cap", "Give, hold, keep and take back promises.", ABOUT), again)
-    _grid(verb)
+    _members(verb)
+    _part(verb)
     _limits(add_map(verb))
     add_together(verb, again)
     return parser
 
 
 def _up(up: argparse.ArgumentParser) -> None:
+    _links(up)
+    _routing(up)
+    _owns(up)
+
+
+def _links(up: argparse.ArgumentParser) -> None:
+    """Whom the node is linked to, and how."""
     up.add_argument(
         "--listen",
         type=address,
@@ -133,6 +141,10 @@ def _up(up: argparse.ArgumentParser) -> None:
         "--webrtc", action="store_true",
         help="make direct channels with members reached through others (needs aiortc)",
     )  # fmt: skip
+
+
+def _routing(up: argparse.ArgumentParser) -> None:
+    """What it asks of those outside the grid, and tells them."""
     up.add_argument(
         "--gateway", action="append", default=[], metavar="URL",
         help="ask this gateway too, until the node stops, for what no peer has; repeatable",
@@ -152,6 +164,10 @@ def _up(up: argparse.ArgumentParser) -> None:
     up.add_argument(
         "--announce-as", metavar="URL", help="where others reach this node (default: the printed URL)"
     )
+
+
+def _owns(up: argparse.ArgumentParser) -> None:
+    """Who may come in, under which name, and what it keeps and does for them."""
     who = up.add_mutually_exclusive_group()
     who.add_argument(
         "--invite-only", action="store_true", help="only the invited may join (default beyond loopback)"
@@ -258,7 +274,8 @@ def _apps(app: argparse.ArgumentParser, common: argparse.ArgumentParser) -> None
     below.add_parser("ls", help="list the apps published here", parents=[common])
 
 
-def _grid(verb: AddVerb) -> None:
+def _members(verb: AddVerb) -> None:
+    """Who is there, and who may be."""
     peers = verb("peers", "List who is connected.", "promisegrid peers --watch")
     peers.add_argument(
         "--watch", action="store_true",
@@ -293,6 +310,10 @@ def _grid(verb: AddVerb) -> None:
     )
     unban = verb("unban", "End a ban.")
     unban.add_argument("did", metavar="DID", help="did:key:…, as `promisegrid ban` lists it")
+
+
+def _part(verb: AddVerb) -> None:
+    """What this node promises to all, believes, and did."""
     serve = verb("serve", "Promise to run programs for other members, stop, or tell.")
     serve.add_argument("what", nargs="?", choices=["on", "off"])
     serve.add_argument("--cpu", type=positive, default=1, metavar="N", help="programs at once (default: 1)")
