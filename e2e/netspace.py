@@ -2,7 +2,8 @@
 
 Linux network namespaces: the calling thread moves into a new, empty one, and whatever it starts lives there.
 It has loopback and a pair of virtual interfaces with an address and a default route, since browsers gather
-no addresses where nothing leads anywhere. Needs root; where it cannot be made the test is skipped, saying so.
+no addresses where nothing leads anywhere; none comes by itself later (IPv6), at which they would drop every
+request under way. Needs root; where it cannot be made the test is skipped, saying so.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ _MINE = "/proc/thread-self/ns/net"
 _SET_UP = (
     "link set lo up",
     "link add promise0 type veth peer name promise1",
+    "link set promise0 addrgenmode none",
+    "link set promise1 addrgenmode none",
     "link set promise1 up",
     "link set promise0 up",
     "addr add 10.77.0.1/24 dev promise0",
@@ -29,6 +32,7 @@ _SET_UP = (
 )
 _NEIGHBOUR = (
     "link set lo up",
+    "link set promise1 addrgenmode none",
     "link set promise1 up",
     "addr add 10.77.0.2/24 dev promise1",
     "route add default via 10.77.0.1 dev promise1",
